@@ -1,0 +1,61 @@
+"""Measure, localise and harden refusal in open-weight language models with optimal transport.
+
+Names are loaded on first use, so `import bures` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AuditConfig": "config",
+    "AuditResult": "results",
+    "BuresError": "errors",
+    "ChatModel": "models",
+    "Intervention": "hooks",
+    "Measurement": "stats",
+    "PromptSet": "prompts",
+    "Site": "hooks",
+    "TransportMap": "transport",
+    "audit": "audit",
+    "collect": "collect",
+    "fit_act": "transport",
+    "fit_mean_shift": "transport",
+    "fit_pca_ot": "transport",
+    "fit_rfa": "transport",
+    "generate": "generate",
+    "load_map": "transport",
+    "load_model": "models",
+    "load_prompts": "prompts",
+    "load_result": "results",
+}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from bures.audit import audit
+    from bures.collect import collect
+    from bures.config import AuditConfig
+    from bures.errors import BuresError
+    from bures.generate import generate
+    from bures.hooks import Intervention, Site
+    from bures.models import ChatModel, load_model
+    from bures.prompts import PromptSet, load_prompts
+    from bures.results import AuditResult, load_result
+    from bures.stats import Measurement
+    from bures.transport import TransportMap, fit_act, fit_mean_shift, fit_pca_ot, fit_rfa, load_map
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bures' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"bures.{_HOME[name]}"), name)
+    globals()[name] = value  # so that a submodule of the same name does not hide it
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

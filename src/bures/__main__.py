@@ -1,0 +1,5 @@
+"""`python -m bures`."""
+
+from bures.cli import main
+
+main()

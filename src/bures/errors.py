@@ -1,0 +1,40 @@
+"""The one family of errors that a user is meant to read.
+
+Every message is one line that says what was wrong, what was expected and what to do.
+The command line prints it and exits with code 2; anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class BuresError(Exception):
+    """Base of every error caused by an input; the command line turns it into one line and exit code 2."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
+
+
+class ModelError(BuresError):
+    """A model that cannot be loaded, or whose architecture is not understood."""
+
+
+class PromptError(BuresError):
+    """A prompt set that is missing, empty, malformed or overlaps another split."""
+
+
+class AssetError(BuresError):
+    """A pinned asset that cannot be fetched or does not match its checksum."""
+
+
+class FitError(BuresError):
+    """Activations from which the requested map cannot be fitted."""
+
+
+class ConfigError(BuresError):
+    """Options that contradict each other or the model."""
+
+
+class RunError(BuresError):
+    """A run folder that cannot be written, read or continued."""

@@ -1,0 +1,224 @@
+"""Interventions: transport maps applied to the residual stream, in memory, for the length of a `with` block.
+
+One `Intervention` says which map goes where, to which tokens and how strongly; its one context manager, built on an
+`ExitStack`, is the only place in the package that edits activations. Nothing is changed in place, and no hook outlives
+the block, whatever is raised inside it or while it is set up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from bures.errors import ConfigError
+from bures.models import ChatModel
+from bures.transport import TransportMap, interpolate
+
+Scope = Literal["all", "prompt", "last", "generated"]
+Where = Literal["output", "input", "attention", "mlp"]
+
+
+class Site(NamedTuple):
+    """A place in the network: the residual stream before or after a block, or what its attention or MLP writes."""
+
+    block: int
+    where: Where = "output"
+
+
+class TokenKind(IntEnum):
+    """What a position of a batch holds. `LAST` is the last prompt token, the one that predicts the answer's first."""
+
+    PAD = 0
+    PROMPT = 1
+    LAST = 2
+    GENERATED = 3
+
+
+_IN_SCOPE: dict[Scope, tuple[TokenKind, ...]] = {
+    "all": (TokenKind.PROMPT, TokenKind.LAST, TokenKind.GENERATED),
+    "prompt": (TokenKind.PROMPT, TokenKind.LAST),
+    "last": (TokenKind.LAST,),
+    "generated": (TokenKind.GENERATED,),
+}
+
+_KINDS: ContextVar[Int[Tensor, "b s"] | None] = ContextVar("bures_token_kinds", default=None)
+
+
+@contextmanager
+def token_kinds(kinds: Int[Tensor, "b s"]) -> Iterator[None]:
+    """Says what the positions of the next forward passes hold, where a pass alone cannot tell (teacher forcing)."""
+    token = _KINDS.set(kinds)
+    try:
+        yield
+    finally:
+        _KINDS.reset(token)
+
+
+def kinds_of(attended: Bool[Tensor, "b s"], prompt_lengths: Int[Tensor, " b"]) -> Int[Tensor, "b s"]:
+    """Kinds of whole sequences (prompt and answer together) from their mask and the lengths of their prompts."""
+    rank = attended.long().cumsum(dim=1)  # 1-based place among the attended tokens
+    lengths = prompt_lengths.to(rank.device)[:, None]
+    kinds = torch.where(rank < lengths, TokenKind.PROMPT, TokenKind.GENERATED)
+    kinds = torch.where(rank == lengths, TokenKind.LAST, kinds)
+    return torch.where(attended, kinds, TokenKind.PAD)
+
+
+def in_scope(kinds: Int[Tensor, "b s"], scope: Scope) -> Bool[Tensor, "b s"]:
+    """Which positions a token scope moves."""
+    return torch.isin(kinds, torch.tensor(_IN_SCOPE[scope], device=kinds.device))
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """Transport maps at sites of a network.
+
+    Attributes:
+        maps: block number (its output) or `Site` -> map. Empty: the model as it is.
+        tokens: which tokens are moved: `all`, `prompt`, `last` (the last prompt token) or `generated`. Pads never are.
+        strength: lambda in h + lambda (T(h) - h); 0 does nothing, 1 is the map.
+    """
+
+    maps: Mapping[int | Site, TransportMap] = field(default_factory=dict[int | Site, TransportMap])
+    tokens: Scope = "all"
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.tokens not in get_args(Scope):
+            raise ConfigError(f"unknown token scope {self.tokens!r}; expected one of {', '.join(get_args(Scope))}")
+        if not 0.0 <= self.strength < float("inf"):
+            raise ConfigError(f"strength {self.strength} is not a finite number of at least 0; 1 applies the map as is")
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Where the maps go."""
+        return tuple(Site(key) if isinstance(key, int) else Site(*key) for key in self.maps)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The blocks touched, in order."""
+        return tuple(sorted({site.block for site in self.sites}))
+
+    @contextmanager
+    def applied(self, model: ChatModel) -> Iterator[None]:
+        """Applies the maps to every forward pass of `model` inside the `with` block.
+
+        Raises:
+            ConfigError: a block that does not exist, or a map of another width. Nothing is left behind.
+        """
+        self._check(model)
+        with ExitStack() as stack:
+            if self.maps and self.strength > 0:
+                view = _View(self.tokens)
+                handle = model.decoder.register_forward_pre_hook(view.read, with_kwargs=True)
+                stack.callback(handle.remove)
+                for site, map_ in zip(self.sites, self.maps.values(), strict=True):
+                    stack.callback(_attach(model, site, _Edit(map_, self.strength, view)).remove)
+            yield
+
+    def _check(self, model: ChatModel) -> None:
+        for site, map_ in zip(self.sites, self.maps.values(), strict=True):
+            if not 0 <= site.block < len(model.blocks):
+                raise ConfigError(
+                    f"block {site.block} does not exist in {model.name}; expected 0 to {len(model.blocks) - 1}"
+                )
+            if site.where not in get_args(Where):
+                raise ConfigError(f"unknown site {site.where!r}; expected one of {', '.join(get_args(Where))}")
+            if map_.dim != model.d_model:
+                raise ConfigError(
+                    f"the map for block {site.block} has width {map_.dim} but {model.name} has {model.d_model}; "
+                    "fit it on activations of this model"
+                )
+
+
+class _View:
+    """What the current forward pass shows: which of its positions are in scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope: Scope = scope
+        self.chosen: Bool[Tensor, "b s"] | None = None  # None: every position
+        self.nothing = False
+
+    def read(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the decoder."""
+        kinds = _KINDS.get()
+        if kinds is None:
+            kinds = _infer_kinds(args, kwargs)
+        chosen = in_scope(kinds, self.scope)
+        self.nothing = not bool(chosen.any())
+        self.chosen = None if bool(chosen.all()) else chosen
+
+
+def _infer_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Int[Tensor, "b s"]:
+    """Kinds from the mask and the cache: what comes before anything is cached is prompt, what comes after is answer."""
+    ids = args[0] if args else kwargs.get("input_ids")
+    if ids is None:
+        ids = kwargs["inputs_embeds"]
+    mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+    cache = kwargs.get("past_key_values")
+    cached = 0 if cache is None else int(cache.get_seq_length())
+    batch, new = int(ids.shape[0]), int(ids.shape[1])
+    if mask is None:
+        attended = torch.ones((batch, new), dtype=torch.bool, device=ids.device)
+    elif isinstance(mask, Tensor) and mask.ndim == 2:
+        attended = mask[:, -new:].bool()
+    else:
+        raise ConfigError(
+            "an intervention needs the 2-d attention mask to leave pads alone; pass attention_mask (b, s)"
+        )
+    if cached:
+        return torch.where(attended, TokenKind.GENERATED, TokenKind.PAD)
+    return kinds_of(attended, attended.sum(dim=1))
+
+
+class _Edit:
+    """Forward hook: h + lambda (T(h) - h) at the positions in scope."""
+
+    def __init__(self, map_: TransportMap, strength: float, view: _View) -> None:
+        # float32 is enough to apply a map (the fit was float64); half precision is not.
+        self.map = interpolate(map_, strength).to(dtype=torch.float32)
+        self.view = view
+        self.on: dict[torch.device, TransportMap] = {}
+
+    def _map_on(self, device: torch.device) -> TransportMap:
+        if device not in self.on:
+            self.on[device] = self.map.to(device=device)
+        return self.on[device]
+
+    def move(self, h: Float[Tensor, "b s d"]) -> Float[Tensor, "b s d"]:
+        if self.view.nothing:
+            return h
+        moved = self._map_on(h.device)(h)
+        if self.view.chosen is None:
+            return moved
+        return torch.where(self.view.chosen.to(h.device)[..., None], moved, h)
+
+    def after(self, _: nn.Module, __: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (self.move(output[0]), *output[1:])
+        return self.move(output)
+
+    def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (self.move(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": self.move(kwargs["hidden_states"])}
+
+
+def _attach(model: ChatModel, site: Site, edit: _Edit) -> Any:
+    """Registers one edit and returns its handle."""
+    if site.where == "input":
+        return model.blocks[site.block].register_forward_pre_hook(edit.before, with_kwargs=True)
+    module = {"output": model.blocks, "attention": model.attentions, "mlp": model.mlps}[site.where][site.block]
+    return module.register_forward_hook(edit.after)
+
+
+def count_hooks(model: ChatModel) -> int:
+    """How many forward hooks hang on the model; what tests use to prove that none is left."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.hf.modules())

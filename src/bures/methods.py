@@ -1,0 +1,207 @@
+"""The methods under test: how each one turns activations into an intervention.
+
+A method fits one map per block. On several blocks the transport maps are fitted in sequence, each on activations that
+the earlier maps have already moved (Rodriguez et al., arXiv 2410.23054, section 3), because a map fitted on untouched
+activations would move again what has been moved. Ablations are projections and need no such order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bures.batching import pad
+from bures.errors import ConfigError, FitError
+from bures.hooks import Intervention, Scope, Site, in_scope, kinds_of
+from bures.models import ChatModel, tensor_of
+from bures.transport import (
+    TransportMap,
+    ablate_direction,
+    fit_act,
+    fit_mean_shift,
+    fit_pca_ot,
+    fit_pca_ot_path,
+    fit_rfa,
+    interpolate,
+)
+
+MethodName = Literal["rfa", "rfa-mean", "act", "act-interval", "mean-act", "pca-ot"]
+
+Rows = Float[Tensor, "n d"]
+Fit = Callable[[Rows, Rows], TransportMap]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to turn source and target activations into a map.
+
+    Attributes:
+        name: on the command line.
+        label: in tables.
+        sequential: whether several blocks are fitted one after the other on moved activations.
+        ranked: whether it has a rank K.
+    """
+
+    name: MethodName
+    label: str
+    sequential: bool
+    ranked: bool = False
+
+
+METHODS: Mapping[str, Method] = {
+    m.name: m
+    for m in (
+        Method("rfa", "RFA", sequential=False),
+        Method("rfa-mean", "RFA + harmless mean", sequential=False),
+        Method("act", "Linear-AcT", sequential=True),
+        Method("act-interval", "Linear-AcT, source interval", sequential=True),
+        Method("mean-act", "Mean-AcT", sequential=True),
+        Method("pca-ot", "PCA-OT", sequential=True, ranked=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What the Gaussian fit is regularised with: see `fit_pca_ot`."""
+
+    ridge: float | None = None
+    shrinkage: Literal["ledoit-wolf", "oas"] | None = None
+
+    def keywords(self) -> dict[str, Any]:
+        """Keywords for `fit_pca_ot`; the ridge is left to its documented default unless it was given."""
+        given: dict[str, Any] = {"shrinkage": self.shrinkage}
+        return given if self.ridge is None else {**given, "ridge": self.ridge}
+
+
+def fit_of(name: str, rank: int | None, options: FitOptions) -> Fit:
+    """The fit function of a method: (source, target) -> map.
+
+    Raises:
+        ConfigError: an unknown method, or a ranked one without a rank.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}")
+    if METHODS[name].ranked and rank is None:
+        raise ConfigError(f"method {name} needs a rank K; give --ranks")
+    fits: dict[str, Fit] = {
+        "rfa": fit_rfa,
+        "rfa-mean": lambda x, y: fit_rfa(x, y, add_target_mean=True),
+        "act": fit_act,
+        "act-interval": lambda x, y: fit_act(x, y, interval=True),
+        "mean-act": fit_mean_shift,
+        "pca-ot": lambda x, y: fit_pca_ot(x, y, rank or 1, **options.keywords()),
+    }
+    return fits[name]
+
+
+def fit_block(
+    name: str, source: Rows, target: Rows, ranks: Sequence[int], options: FitOptions
+) -> dict[int, TransportMap]:
+    """All maps of a method at one block: rank -> map (rank 0 for methods without one), one decomposition for all K."""
+    if METHODS[name].ranked:
+        return dict(fit_pca_ot_path(source, target, list(ranks), **options.keywords()))
+    return {0: fit_of(name, None, options)(source, target)}
+
+
+def arditi_sites(direction_block: TransportMap, n_blocks: int) -> dict[int | Site, TransportMap]:
+    """One direction removed everywhere: block input, attention output and MLP output (Arditi et al., section 2.4).
+
+    Args:
+        direction_block: an RFA map; its direction is the one removed.
+        n_blocks: depth of the network.
+    """
+    basis: Any = direction_block
+    erase = ablate_direction(basis.basis_in[:, 0])
+    return {Site(block, where): erase for block in range(n_blocks) for where in ("input", "attention", "mlp")}
+
+
+@torch.inference_mode()
+def fit_in_sequence(
+    model: ChatModel,
+    prompts: Iterable[str],
+    targets: Mapping[int, Rows],
+    fit: Fit,
+    *,
+    tokens: Scope,
+    strength: float = 1.0,
+    system: str | None = None,
+) -> dict[int, TransportMap]:
+    """Fits a map at each block of `targets`, first to last, each on source activations moved by the maps before it.
+
+    The whole source set goes through the network once: at each wanted block the map is fitted on the last prompt token
+    and applied, before the next block sees anything. All prompts are one batch, so memory grows with their number.
+
+    Args:
+        model: the model.
+        prompts: the source prompts.
+        targets: block -> the target's untouched activations there.
+        fit: (source, target) -> map.
+        tokens: the scope that the maps will be applied with.
+        strength: lambda they will be applied with.
+        system: optional system prompt.
+
+    Raises:
+        FitError: a fit failed, or the moved activations overflow; the block is named.
+    """
+    ids, attended = pad(model.encode(list(prompts), system=system), pad_id=model.pad_id, side="left")
+    mask = attended.long().to(model.device)
+    chosen = in_scope(kinds_of(attended, attended.sum(dim=1)), tokens)[..., None]
+    maps: dict[int, TransportMap] = {}
+
+    def at(block: int) -> Callable[..., Any]:
+        def hook(_: nn.Module, __: Any, output: Any) -> Any:
+            h = tensor_of(output)
+            source = h[:, -1].float().cpu()
+            if not bool(torch.isfinite(source).all()):
+                raise FitError(
+                    f"activations after block {block} are NaN or infinite once the blocks before it are moved; "
+                    "use fewer blocks or a smaller strength"
+                )
+            maps[block] = fit(source, targets[block])
+            move = interpolate(maps[block], strength).to(device=h.device, dtype=torch.float32)
+            moved = torch.where(chosen.to(h.device), move(h), h)
+            return (moved, *output[1:]) if isinstance(output, tuple) else moved
+
+        return hook
+
+    with ExitStack() as stack:
+        for block in targets:
+            stack.callback(model.blocks[block].register_forward_hook(at(block)).remove)
+        model.decoder(
+            input_ids=ids.to(model.device),
+            attention_mask=mask,
+            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
+            use_cache=False,
+        )
+    return maps
+
+
+def intervene(
+    model: ChatModel,
+    name: str,
+    blocks: Sequence[int],
+    rank: int | None,
+    *,
+    tokens: Scope,
+    source_prompts: Sequence[str],
+    source: Mapping[int, Rows],
+    target: Mapping[int, Rows],
+    options: FitOptions,
+    strength: float = 1.0,
+    system: str | None = None,
+) -> Intervention:
+    """The intervention of a method on given blocks, fitted on the fit split."""
+    fit = fit_of(name, rank, options)
+    if len(blocks) > 1 and METHODS[name].sequential:
+        targets = {block: target[block] for block in sorted(blocks)}
+        maps = fit_in_sequence(model, source_prompts, targets, fit, tokens=tokens, strength=strength, system=system)
+    else:
+        maps = {block: fit(source[block], target[block]) for block in sorted(blocks)}
+    return Intervention(dict(maps), tokens=tokens, strength=strength)

@@ -1,0 +1,299 @@
+"""Prompt sets with a provenance: where the prompts come from, at which revision, with which checksum.
+
+A `PromptSet` is frozen. Two sets are compared by the hashes of their prompts, so that splits used for fitting,
+selecting and testing are proved disjoint without anybody reading them. Pinned sets are fetched by `bures.assets`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import itertools
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import overload
+
+from bures._prompt_files import (
+    CATEGORY_COLUMNS,
+    PROMPT_COLUMNS,
+    SUFFIXES,
+    Rows,
+    read_bytes,
+    read_file,
+    read_hub,
+    read_text,
+    table,
+)
+from bures.assets import ASSETS, fetch
+from bures.errors import PromptError
+
+__all__ = [
+    "CATEGORY_COLUMNS",
+    "PARTS",
+    "PROMPT_COLUMNS",
+    "Corpus",
+    "PromptSet",
+    "load_corpus",
+    "load_prompts",
+    "prompt_hash",
+    "require_disjoint",
+]
+
+N_BUCKETS = 10
+PARTS: Mapping[str, Mapping[str, tuple[int, ...]]] = MappingProxyType(
+    {
+        "harmbench": {"select": (0, 1), "test": tuple(range(2, 10))},
+        "advbench": {"fit": tuple(range(10))},
+        "do-not-answer": {"organism": tuple(range(10))},
+        "alpaca": {
+            "fit": tuple(range(5)),
+            "organism": tuple(range(5)),  # trains the model organism; never mixed with "select" or "test"
+            "select": (5, 6),
+            "test": (7, 8, 9),
+        },
+    }
+)
+"""Pinned sets, their parts, and the hash buckets (`int(prompt_hash, 16) % 10`) that make up each part."""
+
+
+def prompt_hash(text: str) -> str:
+    """SHA-256 (hex) of a prompt, blind to letter case, Unicode composition, and the amount and kind of whitespace."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+    return hashlib.sha256(" ".join(folded.split()).encode("utf-8")).hexdigest()
+
+
+@dataclass(frozen=True)
+class PromptSet(Sequence[str]):
+    """Prompts in order, with their provenance.
+
+    `categories` has one entry per prompt (None: no category); leaving it out means no categories at all.
+    A prompt whose hash occurred before is dropped and counted in `n_duplicates`; `n_incomplete` counts the rows that
+    the loader left out because they lean on a context column. Raises `PromptError` for an empty set, a blank prompt,
+    or text that is not valid Unicode.
+    """
+
+    name: str
+    source: str
+    revision: str | None
+    prompts: tuple[str, ...]
+    categories: tuple[str | None, ...] = ()
+    n_duplicates: int = 0
+    n_incomplete: int = 0
+
+    def __post_init__(self) -> None:
+        categories = self.categories or (None,) * len(self.prompts)
+        if not self.prompts:
+            raise PromptError(f"prompt set {self.name!r} is empty: expected at least one prompt")
+        if len(categories) != len(self.prompts):
+            raise PromptError(f"{self.name!r} has {len(self.prompts)} prompts but {len(categories)} categories")
+        first: dict[str, int] = {}
+        for index, prompt in enumerate(self.prompts):
+            if not prompt.strip():
+                raise PromptError(f"prompt {index + 1} of {self.name!r} is blank: expected text")
+            if any("\ud800" <= char <= "\udfff" for char in prompt):
+                raise PromptError(f"prompt {index + 1} of {self.name!r} is not valid Unicode: it has a lone surrogate")
+            first.setdefault(prompt_hash(prompt), index)
+        kept = tuple(first.values())
+        # the one place where a frozen field is set: while the object is being made
+        object.__setattr__(self, "n_duplicates", self.n_duplicates + len(self.prompts) - len(kept))
+        object.__setattr__(self, "prompts", tuple(self.prompts[i] for i in kept))
+        object.__setattr__(self, "categories", tuple(categories[i] for i in kept))
+
+    @cached_property
+    def hashes(self) -> tuple[str, ...]:
+        """`prompt_hash` of every prompt, in order."""
+        return tuple(prompt_hash(prompt) for prompt in self.prompts)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the content: exact prompts, their order and their categories; not of the provenance."""
+        content = json.dumps([self.prompts, self.categories], ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.prompts)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> PromptSet: ...
+    def __getitem__(self, index: int | slice) -> str | PromptSet:
+        """One prompt, or the `PromptSet` of a slice; an empty slice raises `PromptError`."""
+        if isinstance(index, slice):
+            return replace(self, prompts=self.prompts[index], categories=self.categories[index])
+        return self.prompts[index]
+
+    def take(self, n: int) -> PromptSet:
+        """The first `n` prompts, or all of them when there are fewer. For an order-free subset see `sample`."""
+        if n < 1:
+            raise PromptError(f"cannot take {n} prompts from {self.name!r}: expected 1 or more")
+        return self[:n]
+
+    def sample(self, n: int) -> PromptSet:
+        """The `n` prompts with the smallest hashes, in their order: a fixed sample that no ordering of the file biases.
+
+        Samples are nested: `sample(10)` lies inside `sample(20)`.
+        """
+        if n < 1:
+            raise PromptError(f"cannot sample {n} prompts from {self.name!r}: expected 1 or more")
+        return self._where(frozenset(sorted(self.hashes)[:n]).__contains__, "an empty sample")
+
+    def disjoint_from(self, *others: PromptSet) -> PromptSet:
+        """This set without the prompts that occur, by hash, in any of `others`; `PromptError` when none is left."""
+        taken = frozenset(itertools.chain.from_iterable(other.hashes for other in others))
+        return self._where(lambda key: key not in taken, "nothing left outside the other sets")
+
+    def _where(self, keep: Callable[[str], bool], problem: str) -> PromptSet:
+        kept = [i for i, key in enumerate(self.hashes) if keep(key)]
+        if not kept:
+            raise PromptError(f"prompt set {self.name!r} has {problem}")
+        prompts, categories = tuple(self.prompts[i] for i in kept), tuple(self.categories[i] for i in kept)
+        return replace(self, prompts=prompts, categories=categories)
+
+    def describe(self) -> dict[str, str | int | None]:
+        """What the results record about the set: everything but the prompts."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "revision": self.revision,
+            "n": len(self),
+            "n_duplicates": self.n_duplicates,
+            "n_incomplete": self.n_incomplete,
+            "sha256": self.sha256,
+        }
+
+
+def require_disjoint(**sets: PromptSet) -> None:
+    """Raise `PromptError` when two of the named sets share a prompt by hash; the message shows hashes, never text."""
+    for (one, first), (two, second) in itertools.combinations(sets.items(), 2):
+        shared = frozenset(second.hashes)
+        both = [key[:12] for key in first.hashes if key in shared]
+        if both:
+            shown = ", ".join(both[:3]) + (", ..." if len(both) > 3 else "")
+            raise PromptError(
+                f"{one!r} and {two!r} share {len(both)} of their {len(first)} and {len(second)} prompts "
+                f"(hashes {shown}): expected disjoint splits; choose other parts or drop them with disjoint_from"
+            )
+
+
+def load_prompts(
+    source: str | os.PathLike[str],
+    *,
+    column: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+) -> PromptSet:
+    """Load prompts from a pinned set, a file, or a dataset on the Hugging Face Hub.
+
+    source: a pinned name (`harmbench`, `advbench`, `do-not-answer`, `alpaca`) or one of its parts (`alpaca:test`, see
+        `PARTS`); a path to .csv, .tsv, .jsonl, .json, .parquet or .txt (one prompt per line, blank lines skipped);
+        or a hub id `owner/name` (needs `pip install 'bures[hub]'`).
+    column: the prompt column of a table; without it the first of `PROMPT_COLUMNS` is taken, and rows that fill a
+        context column (Alpaca's `input`) are left out. The category is the first of `CATEGORY_COLUMNS`, if any.
+    split, revision: of a hub dataset only.
+    limit: keep the first `limit` prompts.
+    Raises `PromptError` (or `AssetError` while fetching a pinned set), never with the text of a prompt.
+    """
+    text = os.fspath(source)
+    base, _, part = text.partition(":")
+    is_path = not isinstance(source, str) or _looks_like_path(text)
+    is_hub = not is_path and base not in PARTS and re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None
+    if not is_hub and (split is not None or revision is not None):
+        raise PromptError(f"split and revision belong to hub datasets, and {text!r} is not one: leave them out")
+    if is_path:
+        found = _from_file(Path(text).expanduser(), column)
+    elif base in PARTS:
+        if column is not None:
+            raise PromptError(f"{base!r} is a pinned set: its column is known, leave column out")
+        found = _pinned(base, part if part or base != text else None)
+    elif is_hub:
+        read_split, commit, rows = read_hub(text, column, split, revision)
+        name = f"{text}:{read_split}"
+        found = PromptSet(name, text, commit, rows.prompts, rows.categories, 0, rows.n_incomplete)
+    else:
+        raise PromptError(f"unknown prompts {text[:60]!r}: expected {', '.join(PARTS)}, a file, or a hub id owner/name")
+    return found if limit is None else found.take(limit)
+
+
+def _looks_like_path(text: str) -> bool:
+    if text.partition(":")[0] in PARTS:
+        return False
+    has_form = text.startswith((".", "~", "/", "\\")) or text.lower().endswith(SUFFIXES) or text.count("/") > 1
+    try:
+        return has_form or Path(text).exists()
+    except (OSError, ValueError):  # too long, or with a NUL: not the name of a file
+        return False
+
+
+def _from_file(path: Path, column: str | None) -> PromptSet:
+    rows = read_file(path, column)
+    if not rows.prompts:
+        raise PromptError(f"{path} holds no prompts: expected at least one")
+    digest = hashlib.sha256(read_bytes(path)).hexdigest()
+    return PromptSet(path.stem, str(path), f"sha256:{digest}", rows.prompts, rows.categories, 0, rows.n_incomplete)
+
+
+def _pinned(name: str, part: str | None) -> PromptSet:
+    if part is not None and part not in PARTS[name]:
+        raise PromptError(f"{name!r} has no part {part!r}: expected {', '.join(PARTS[name])}")
+    asset = ASSETS["do-not-answer-human" if name == "do-not-answer" else name]
+    rows = _pinned_rows(name)
+    whole = PromptSet(name, asset.url, asset.requirement, rows.prompts, rows.categories, 0, rows.n_incomplete)
+    if part is None:
+        return whole
+    buckets = PARTS[name][part]
+    kept = [i for i, key in enumerate(whole.hashes) if int(key, 16) % N_BUCKETS in buckets]
+    prompts, categories = tuple(whole[i] for i in kept), tuple(whole.categories[i] for i in kept)
+    return replace(whole, name=f"{name}:{part}", prompts=prompts, categories=categories)
+
+
+def _pinned_rows(name: str) -> Rows:
+    if name == "do-not-answer":
+        areas = [key for key in ASSETS if key.startswith("do-not-answer-")]
+        rows = [read_file(fetch(area), None) for area in areas]
+        labels = (area.removeprefix("do-not-answer-") for area in areas)
+        categories = tuple(label for label, each in zip(labels, rows, strict=True) for _ in each.prompts)
+        return Rows(tuple(prompt for each in rows for prompt in each.prompts), categories)
+    if name == "advbench":
+        yaml = importlib.import_module("yaml")
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        seeds = yaml.load(read_text(fetch(name)), Loader=loader)["seeds"]
+        return table(("value", "harm_categories"), seeds, "value", name)
+    return read_file(fetch(name), None)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Running text for perplexity. `sha256` (hex) is of `text` in UTF-8, after any limit."""
+
+    name: str
+    source: str
+    sha256: str
+    text: str
+
+
+def load_corpus(source: str | os.PathLike[str], *, limit_chars: int | None = None) -> Corpus:
+    """Load the pinned corpus `wikipedia`, or a UTF-8 text file; `limit_chars` keeps that many leading characters.
+
+    Raises `PromptError`: no such file, not UTF-8, blank; `AssetError` while fetching the pinned corpus.
+    """
+    if limit_chars is not None and limit_chars < 1:
+        raise PromptError(f"limit_chars is {limit_chars}: expected 1 or more")
+    pinned = source == "wikipedia"
+    path = fetch("wikipedia") if pinned else Path(source).expanduser()
+    text = read_text(path)[:limit_chars]
+    if not text.strip():
+        raise PromptError(f"corpus {path} is blank: expected text")
+    name, origin = ("wikipedia", ASSETS["wikipedia"].url) if pinned else (path.stem, str(path))
+    return Corpus(name, origin, hashlib.sha256(text.encode("utf-8")).hexdigest(), text)

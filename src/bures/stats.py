@@ -1,0 +1,178 @@
+"""Numbers that carry their sample size and their uncertainty; no torch.
+
+Measurement              a value with its n and its interval
+proportion               share of successes with a Wilson interval (Wilson 1927)
+mcnemar_exact            two methods on the same prompts: exact McNemar test (McNemar 1947)
+bootstrap_mean           mean with a percentile bootstrap interval (Efron 1979)
+bootstrap_ratio_of_sums  sum of numerators over sum of denominators, resampling the pairs
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest as _untyped_binomtest  # pyright: ignore
+
+_binomtest = cast(Any, _untyped_binomtest)  # scipy ships no types
+_RESAMPLED_AT_ONCE = 1 << 20  # indices drawn per step, so that memory does not grow with the sample
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A value, the number of samples behind it and, where one was computed, its confidence interval.
+
+    Raises:
+        ValueError: n is below 1 (a mean over no samples is an error), the value is NaN, or the interval is reversed.
+    """
+
+    value: float
+    n: int
+    interval: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"A mean over no samples is an error: n must be at least 1, got {self.n}.")
+        if math.isnan(self.value):
+            raise ValueError(f"A measurement cannot be NaN (n = {self.n}).")
+        if self.interval is not None and not self.interval[0] <= self.interval[1]:
+            raise ValueError(f"The interval {self.interval} is reversed or NaN.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` reads them back."""
+        return {
+            "value": self.value,
+            "n": self.n,
+            "interval": None if self.interval is None else list(self.interval),
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Measurement:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a key is missing or unknown, or the numbers are not a valid measurement.
+        """
+        if set(data) != {"value", "n", "interval"}:
+            raise ValueError(f"A measurement has the keys value, n and interval; got {sorted(data)}.")
+        interval = data["interval"]
+        pair = None if interval is None else (float(interval[0]), float(interval[1]))
+        return Measurement(float(data["value"]), int(data["n"]), pair)
+
+
+def proportion(successes: int, n: int, confidence: float = 0.95) -> Measurement:
+    """successes / n with the Wilson score interval, which holds near 0 and 1 and for small n.
+
+    Raises:
+        ValueError: n is below 1, or successes is not between 0 and n.
+    """
+    if n < 1:
+        raise ValueError(f"A mean over no samples is an error: n must be at least 1, got {n}.")
+    if not 0 <= successes <= n:
+        raise ValueError(f"The successes must lie between 0 and n = {n}, got {successes}.")
+    bounds = _binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
+    return Measurement(successes / n, n, (float(bounds.low), float(bounds.high)))
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Two-sided exact p value for two methods judged on the same prompts.
+
+    Args:
+        only_a: prompts on which only method a succeeded.
+        only_b: prompts on which only method b succeeded.
+
+    Returns:
+        The probability, if each discordant prompt were a fair coin, of a split at least as uneven;
+        1.0 when no prompt is discordant.
+
+    Raises:
+        ValueError: a count is negative.
+    """
+    if only_a < 0 or only_b < 0:
+        raise ValueError(f"Counts cannot be negative, got {only_a} and {only_b}.")
+    if only_a + only_b == 0:
+        return 1.0
+    return float(_binomtest(only_a, only_a + only_b, 0.5).pvalue)
+
+
+def bootstrap_mean(
+    values: Sequence[float] | NDArray[Any], *, confidence: float = 0.95, seed: int = 0, n_resamples: int = 2000
+) -> Measurement:
+    """Mean of independent samples with a percentile bootstrap interval (no interval for a single sample).
+
+    Raises:
+        ValueError: there are no samples, a sample is not finite, or an option is out of range.
+    """
+    sample = _finite_vector(values, "values")
+
+    def mean(chosen: NDArray[Any]) -> NDArray[Any]:
+        return sample[chosen].mean(axis=-1)
+
+    return Measurement(
+        float(sample.mean()), len(sample), _percentile_interval(mean, len(sample), confidence, seed, n_resamples)
+    )
+
+
+def bootstrap_ratio_of_sums(
+    numerators: Sequence[float] | NDArray[Any],
+    denominators: Sequence[float] | NDArray[Any],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    n_resamples: int = 2000,
+) -> Measurement:
+    """sum(numerators) / sum(denominators) with a percentile bootstrap interval over the pairs.
+
+    A mean over tokens is such a ratio: numerators are the summed losses of each prompt and denominators its token
+    counts. Tokens of one prompt depend on each other, so whole prompts are resampled, and n counts prompts.
+
+    Raises:
+        ValueError: there are no pairs, the lengths differ, a number is not finite, a denominator is not positive,
+            or an option is out of range.
+    """
+    top, bottom = _finite_vector(numerators, "numerators"), _finite_vector(denominators, "denominators")
+    if len(top) != len(bottom):
+        raise ValueError(f"Numerators and denominators differ in length: {len(top)} and {len(bottom)}.")
+    if (bottom <= 0).any():
+        raise ValueError("Every denominator must be above 0.")
+
+    def ratio(chosen: NDArray[Any]) -> NDArray[Any]:
+        return top[chosen].sum(axis=-1) / bottom[chosen].sum(axis=-1)
+
+    return Measurement(
+        float(top.sum() / bottom.sum()), len(top), _percentile_interval(ratio, len(top), confidence, seed, n_resamples)
+    )
+
+
+def _finite_vector(values: Sequence[float] | NDArray[Any], name: str) -> NDArray[Any]:
+    vector = np.asarray(values, dtype=np.float64)
+    if vector.ndim != 1:
+        raise ValueError(f"The {name} must be one-dimensional, got shape {vector.shape}.")
+    if len(vector) < 1:
+        raise ValueError(f"A mean over no samples is an error: the {name} are empty.")
+    if not np.isfinite(vector).all():
+        raise ValueError(f"The {name} have NaN or infinite entries.")
+    return vector
+
+
+def _percentile_interval(
+    statistic: Callable[[NDArray[Any]], NDArray[Any]], n: int, confidence: float, seed: int, n_resamples: int
+) -> tuple[float, float] | None:
+    """Percentiles of `statistic` over resampled indices (resamples, n); None when n is 1."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"The confidence must lie between 0 and 1, got {confidence}.")
+    if n_resamples < 1:
+        raise ValueError(f"At least one resample is needed, got {n_resamples}.")
+    if n == 1:
+        return None
+    rng = np.random.default_rng(seed)
+    step = max(1, _RESAMPLED_AT_ONCE // n)
+    sizes = [min(step, n_resamples - start) for start in range(0, n_resamples, step)]
+    draws = np.concatenate([statistic(rng.integers(n, size=(size, n))) for size in sizes])
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)

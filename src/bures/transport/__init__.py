@@ -1,0 +1,24 @@
+"""Transport maps: functions of (source, target) activations that return a frozen, callable map of R^d to itself."""
+
+from __future__ import annotations
+
+from bures.transport.ablation import ablate_direction, fit_rfa
+from bures.transport.act import fit_act
+from bures.transport.base import DiagonalAffine, LowRankAffine, TransportMap, interpolate, load_map
+from bures.transport.gaussian import DEFAULT_RIDGE, fit_pca_ot, fit_pca_ot_path
+from bures.transport.shift import fit_mean_shift
+
+__all__ = [
+    "DEFAULT_RIDGE",
+    "DiagonalAffine",
+    "LowRankAffine",
+    "TransportMap",
+    "ablate_direction",
+    "fit_act",
+    "fit_mean_shift",
+    "fit_pca_ot",
+    "fit_pca_ot_path",
+    "fit_rfa",
+    "interpolate",
+    "load_map",
+]

@@ -1,0 +1,167 @@
+"""Intervals and tests against their closed forms and against enumeration."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bures.stats import Measurement, bootstrap_mean, bootstrap_ratio_of_sums, mcnemar_exact, proportion
+
+
+def wilson_by_hand(successes: int, n: int, confidence: float) -> tuple[float, float]:
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    share, denominator = successes / n, 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / denominator
+    half = z / denominator * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return centre - half, centre + half
+
+
+@given(n=st.integers(1, 500), data=st.data(), confidence=st.sampled_from([0.8, 0.95, 0.99]))
+@settings(deadline=None, max_examples=60)
+def test_proportion_is_wilsons(n: int, data: st.DataObject, confidence: float) -> None:
+    successes = data.draw(st.integers(0, n))
+    measured = proportion(successes, n, confidence)
+    assert (measured.value, measured.n) == (successes / n, n)
+    assert measured.interval == pytest.approx(wilson_by_hand(successes, n, confidence), abs=1e-9)
+
+
+def test_wilson_interval_of_none_and_all_is_not_empty() -> None:
+    none, every = proportion(0, 10), proportion(10, 10)
+    assert none.interval is not None
+    assert every.interval is not None
+    assert none.interval[0] == pytest.approx(0.0, abs=1e-12)
+    assert none.interval[1] == pytest.approx(1 - every.interval[0])
+    assert none.interval[1] > 0.25
+
+
+@pytest.mark.parametrize("only_a", range(9))
+@pytest.mark.parametrize("only_b", range(9))
+def test_mcnemar_equals_enumeration(only_a: int, only_b: int) -> None:
+    n = only_a + only_b
+    at_least_as_uneven = [k for k in range(n + 1) if abs(2 * k - n) >= abs(only_a - only_b)]
+    expected = sum(math.comb(n, k) for k in at_least_as_uneven) / 2**n
+    assert mcnemar_exact(only_a, only_b) == pytest.approx(expected, rel=1e-12)
+    assert mcnemar_exact(only_a, only_b) == mcnemar_exact(only_b, only_a)
+
+
+def test_mcnemar_without_discordant_pairs_and_with_one_sided_ones() -> None:
+    assert mcnemar_exact(0, 0) == 1.0
+    assert mcnemar_exact(0, 10) == pytest.approx(2 / 2**10)
+    with pytest.raises(ValueError, match="negative"):
+        mcnemar_exact(-1, 3)
+
+
+def test_no_samples_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no samples is an error"):
+        Measurement(0.0, 0)
+    with pytest.raises(ValueError, match="no samples is an error"):
+        proportion(0, 0)
+    with pytest.raises(ValueError, match="no samples is an error"):
+        bootstrap_mean([])
+    with pytest.raises(ValueError, match="no samples is an error"):
+        bootstrap_ratio_of_sums([], [])
+
+
+def test_impossible_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="between 0 and n"):
+        proportion(4, 3)
+    with pytest.raises(ValueError, match="NaN"):
+        Measurement(math.nan, 3)
+    with pytest.raises(ValueError, match="reversed"):
+        Measurement(0.5, 3, (0.6, 0.4))
+    with pytest.raises(ValueError, match="NaN"):
+        bootstrap_mean([1.0, math.nan])
+    with pytest.raises(ValueError, match="one-dimensional"):
+        bootstrap_mean(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="confidence"):
+        bootstrap_mean([1.0, 2.0], confidence=1.0)
+    with pytest.raises(ValueError, match="resample"):
+        bootstrap_mean([1.0, 2.0], n_resamples=0)
+
+
+@pytest.mark.parametrize("measured", [proportion(3, 7), Measurement(0.1 + 0.2, 1)])
+def test_measurement_round_trips_through_json(measured: Measurement) -> None:
+    assert Measurement.from_dict(json.loads(json.dumps(measured.to_dict()))) == measured
+    with pytest.raises(ValueError, match="keys"):
+        Measurement.from_dict({"value": 0.5, "n": 2})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        measured.n = 3  # type: ignore[misc]
+
+
+def test_bootstrap_mean_agrees_with_the_normal_interval_of_a_large_sample() -> None:
+    values = np.random.default_rng(1).normal(5.0, 2.0, size=4000)
+    measured = bootstrap_mean(values)
+    half = 1.959964 * values.std() / math.sqrt(len(values))
+    assert measured.value == values.mean()
+    assert measured.n == 4000
+    assert measured.interval == pytest.approx((values.mean() - half, values.mean() + half), abs=half / 10)
+
+
+def test_bootstrap_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(2)
+    intervals = [bootstrap_mean(rng.exponential(1.0, size=60), n_resamples=300).interval for _ in range(200)]
+    covered = sum(pair is not None and pair[0] <= 1.0 <= pair[1] for pair in intervals)
+    assert 0.85 <= covered / 200 <= 0.99
+
+
+def test_bootstrap_is_deterministic_in_its_seed_and_does_not_depend_on_the_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.arange(50.0) ** 2
+    first = bootstrap_mean(values)
+    assert bootstrap_mean(values) == first
+    assert bootstrap_mean(values, seed=1) != first
+    monkeypatch.setattr("bures.stats._RESAMPLED_AT_ONCE", 137)
+    assert bootstrap_mean(values) == first
+
+
+def test_one_sample_has_no_interval_and_equal_samples_have_none_to_speak_of() -> None:
+    assert bootstrap_mean([3.5]) == Measurement(3.5, 1, None)
+    assert bootstrap_mean([3.5] * 9) == Measurement(3.5, 9, (3.5, 3.5))
+    assert bootstrap_ratio_of_sums([3.0], [2.0]) == Measurement(1.5, 1, None)
+
+
+def test_ratio_of_sums_weighs_prompts_by_their_tokens() -> None:
+    losses, tokens = [10.0, 300.0], [10.0, 100.0]
+    measured = bootstrap_ratio_of_sums(losses, tokens)
+    assert measured.value == pytest.approx(310 / 110)
+    assert measured.n == 2
+    assert measured.interval == pytest.approx((1.0, 3.0))  # each prompt drawn twice in a quarter of the resamples
+    assert bootstrap_mean([1.0, 3.0]).value == pytest.approx(2.0)
+
+
+def test_ratio_of_sums_with_equal_denominators_is_the_mean() -> None:
+    values = np.random.default_rng(3).normal(size=40)
+    ratio, mean = bootstrap_ratio_of_sums(values * 7, np.full(40, 7.0)), bootstrap_mean(values)
+    assert ratio.value == pytest.approx(mean.value)
+    assert ratio.interval == pytest.approx(mean.interval)
+
+
+def test_ratio_of_sums_refuses_what_does_not_pair_up() -> None:
+    with pytest.raises(ValueError, match="length"):
+        bootstrap_ratio_of_sums([1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="denominator"):
+        bootstrap_ratio_of_sums([1.0, 1.0], [1.0, 0.0])
+
+
+def imports_torch(statement: str) -> bool:
+    probe = f"import sys; {statement}; sys.exit('torch' in sys.modules)"
+    return subprocess.run([sys.executable, "-c", probe], check=False).returncode == 1
+
+
+def test_statistics_need_no_torch() -> None:
+    assert imports_torch("import bures.linalg")  # the probe can tell
+    assert not imports_torch(
+        "import importlib.util as u, bures.errors, pathlib as p; "
+        "s = u.spec_from_file_location('stats', p.Path(bures.errors.__file__).with_name('stats.py')); "
+        "m = u.module_from_spec(s); sys.modules['stats'] = m; s.loader.exec_module(m)"
+    )
