@@ -33,7 +33,28 @@ _HOME = {
     "load_result": "results",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "AuditConfig",
+    "AuditResult",
+    "BuresError",
+    "ChatModel",
+    "Intervention",
+    "Measurement",
+    "PromptSet",
+    "Site",
+    "TransportMap",
+    "audit",
+    "collect",
+    "fit_act",
+    "fit_mean_shift",
+    "fit_pca_ot",
+    "fit_rfa",
+    "generate",
+    "load_map",
+    "load_model",
+    "load_prompts",
+    "load_result",
+]
 
 if TYPE_CHECKING:
     from bures.audit import audit

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from bures.errors import PromptError
 
@@ -149,7 +149,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _read_csv(path: Path, separator: str) -> tuple[list[str], list[dict[str, object]]]:
-    import pandas as pd  # here: `import bures` does not wait for it
+    pd: Any = importlib.import_module("pandas")  # here: `import bures` does not wait for it
 
     text = read_text(path)
     lines: list[list[str]] = []
@@ -171,8 +171,8 @@ def _read_csv(path: Path, separator: str) -> tuple[list[str], list[dict[str, obj
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, object]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    pa: Any = importlib.import_module("pyarrow")
+    pq: Any = importlib.import_module("pyarrow.parquet")
 
     try:
         found = pq.read_table(io.BytesIO(read_bytes(path)))

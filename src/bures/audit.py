@@ -10,28 +10,26 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import random
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 
 from bures.collect import collect
 from bures.config import AuditConfig
-from bures.errors import ConfigError, FitError
-from bures.generate import decode, generate_ids
+from bures.errors import ConfigError
+from bures.generate import generate_ids
 from bures.hooks import Intervention
-from bures.judges import JUDGES, judge_by_name
+from bures.judges import judge_by_name
 from bures.methods import METHODS, FitOptions
-from bures.metrics import answer_costs, attack_success_rate, corpus_perplexity, first_token, over_refusal
+from bures.metrics import answer_costs, first_token
 from bures.models import ChatModel, load_model
-from bures.prompts import PromptSet, load_corpus, load_prompts, require_disjoint
-from bures.results import AuditResult, Comparison, Row, RunFolder
+from bures.progress import Progress, Silent
+from bures.prompts import Corpus, PromptSet, load_corpus
+from bures.results import AuditResult, RunFolder
+from bures.rows import Bench, compare, lines_of, measure
 from bures.select import (
     ARDITI_SITES,
     Candidate,
@@ -39,59 +37,13 @@ from bures.select import (
     SelectionData,
     Trial,
     attempt,
-    build,
     choose,
     finalists,
     pairs,
     refusal_tokens,
     scan,
 )
-from bures.stats import mcnemar_exact
-
-
-class Progress(Protocol):
-    """Who is told how far the job is."""
-
-    def stage(self, name: str, total: int) -> None:
-        """A stage of `total` steps begins."""
-        ...
-
-    def advance(self, n: int = 1) -> None:
-        """`n` steps are done."""
-        ...
-
-    def row(self, result: AuditResult) -> None:
-        """A row of the table is done."""
-        ...
-
-
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Nothing."""
-
-    def advance(self, n: int = 1) -> None:
-        """Nothing."""
-
-    def row(self, result: AuditResult) -> None:
-        """Nothing."""
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The six prompt sets of an audit, disjoint by hash."""
-
-    harmful_fit: PromptSet
-    harmful_select: PromptSet
-    harmful_test: PromptSet
-    harmless_fit: PromptSet
-    harmless_select: PromptSet
-    harmless_test: PromptSet
-
-    def describe(self) -> dict[str, dict[str, Any]]:
-        """Source, n and sha256 of each."""
-        return {name: vars(self)[name].describe() for name in vars(self)}
+from bures.splits import Splits, load_splits
 
 
 def default_out(config: AuditConfig) -> Path:
@@ -130,47 +82,17 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     )
     told.advance()
     blocks = blocks_to_scan(config, len(model.blocks))
-    result = _begin(config, model, splits, held)
+    corpus = None if config.corpus is None else load_corpus(config.corpus)
+    result = _begin(config, model, splits, corpus, held)
     folder.keep_completions([row.key for row in result.rows])
     fit = _collect(config, model, splits, blocks, told)
     selection = _prepare_selection(config, model, splits, result, told)
     _choose_all(config, model, fit, selection, blocks, folder, result, told)
-    _report(config, model, fit, splits, folder, result, told)
-    result.comparisons = _compare(folder, [row.key for row in result.rows])
+    _report(Bench(config, model, fit, splits, corpus, folder, told), result)
+    result.comparisons = compare(folder, [row.key for row in result.rows])
     result.status = "complete"
     folder.save(result)
     return result
-
-
-# Prompts ----------------------------------------------------------------------------------------------------------
-
-
-def load_splits(config: AuditConfig) -> Splits:
-    """The six prompt sets: shuffled by the seed, cut to size, and disjoint.
-
-    Raises:
-        PromptError: a set cannot be read, or two of them share a prompt.
-    """
-    sizes = {
-        "harmful_fit": config.n_fit,
-        "harmful_select": config.n_select,
-        "harmful_test": config.n_test,
-        "harmless_fit": config.n_fit,
-        "harmless_select": config.n_select,
-        "harmless_test": config.n_harmless_test,
-    }
-    sets = {name: load_prompts(getattr(config, name), column=config.column) for name in sizes}
-    require_disjoint(**sets)
-    return Splits(**{name: _sample(prompts, sizes[name], config) for name, prompts in sets.items()})
-
-
-def _sample(prompts: PromptSet, n: int | None, config: AuditConfig) -> PromptSet:
-    """A random subset, in the file's order; the same for the same seed."""
-    wanted = min(x for x in (n, config.limit, len(prompts)) if x is not None)
-    chosen = sorted(random.Random(config.seed).sample(range(len(prompts)), wanted))
-    return replace(
-        prompts, prompts=tuple(prompts[i] for i in chosen), categories=tuple(prompts.categories[i] for i in chosen)
-    )
 
 
 def blocks_to_scan(config: AuditConfig, n_blocks: int) -> tuple[int, ...]:
@@ -194,8 +116,9 @@ def blocks_to_scan(config: AuditConfig, n_blocks: int) -> tuple[int, ...]:
 # Stages -----------------------------------------------------------------------------------------------------------
 
 
-def _begin(config: AuditConfig, model: ChatModel, splits: Splits, held: AuditResult | None) -> AuditResult:
-    corpus = None if config.corpus is None else load_corpus(config.corpus)
+def _begin(
+    config: AuditConfig, model: ChatModel, splits: Splits, corpus: Corpus | None, held: AuditResult | None
+) -> AuditResult:
     fresh = AuditResult(
         versions=versions(),
         model=model.describe(),
@@ -334,196 +257,32 @@ def _on_all_blocks(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) 
     return found
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A row to be measured."""
-
-    key: str
-    label: str
-    candidate: Candidate | None
-    trial: Trial | None
-    sites: str
-
-
-def _lines(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) -> list[_Line]:
-    """The table's rows: none, each method on one block, PCA-OT on two, each method on all."""
-    lines = [_Line("none", "none", None, None, "-")]
-
-    def add(key: str, label: str, pool: Callable[[Candidate], bool], sites: str | None = None) -> None:
-        best = choose([t for t in trials if pool(t.candidate)], config.max_perplexity_ratio)
-        if best is not None:
-            text = sites or "+".join(map(str, best.candidate.blocks))
-            lines.append(_Line(key, label, best.candidate, best, text.format(*best.candidate.blocks)))
-            return
-        failed = [t for t in trials if pool(t.candidate)]
-        if failed:
-            lines.append(_Line(key, label, failed[0].candidate, failed[0], (sites or "?").format("?")))
-
-    for name in config.methods:
-        add(f"{name}-1", METHODS[name].label, lambda c, m=name: c.method == m and len(c.blocks) == 1)
-    if "pca-ot" in config.methods:
-        add("pca-ot-2", METHODS["pca-ot"].label, lambda c: c.method == "pca-ot" and len(c.blocks) == 2)
-    for name in config.methods if config.all_blocks else ():
-        add(f"{name}-all", METHODS[name].label, lambda c, m=name: c.method == m and len(c.blocks) == n_blocks, "all")
-    if config.all_blocks and "rfa" in config.methods:
-        label = "RFA, one direction"
-        add("rfa-sites", label, lambda c: c.method == ARDITI_SITES, "all, 3 sites (from {})")
-    return lines
-
-
-def _report(
-    config: AuditConfig,
-    model: ChatModel,
-    fit: FitData,
-    splits: Splits,
-    folder: RunFolder,
-    result: AuditResult,
-    told: Progress,
-) -> None:
+def _report(bench: Bench, result: AuditResult) -> None:
     """Measures the rows on the test split, one after the other."""
-    lines = _lines(config, result.trials, len(model.blocks))
+    lines = lines_of(bench.config, result.trials, len(bench.model.blocks))
     done = {row.key for row in result.rows}
-    harmless = list(splits.harmless_test)
-    per_row = len(splits.harmful_test) + 2 * len(harmless)
-    told.stage("measuring on the test split", per_row * len(lines))
-    told.advance(per_row * sum(line.key in done for line in lines))
-    answers: list[list[int]] | None = None
+    harmless = bench.splits.harmless_test
+    per_row = len(bench.splits.harmful_test) + 2 * len(harmless)
+    bench.told.stage("measuring on the test split", per_row * sum(line.key not in done for line in lines))
+    original: list[list[int]] = []
     for line in lines:
         if line.key in done:
             continue
-        if answers is None:  # the original model's own answers, along which cost is measured
-            answers = generate_ids(
-                model,
-                harmless,
-                max_new_tokens=config.max_new_tokens,
-                system=config.system,
-                token_budget=config.token_budget,
-            )
+        original = original or generate_ids(
+            bench.model,
+            harmless,
+            max_new_tokens=bench.config.max_new_tokens,
+            system=bench.config.system,
+            token_budget=bench.config.token_budget,
+        )
         began = time.monotonic()
-        row = _measure(config, model, fit, splits, folder, line, answers, told)
+        row = measure(bench, line, original)
         if result.rows and row.perplexity is not None and result.rows[0].perplexity is not None:
             row.perplexity_ratio = row.perplexity.value / result.rows[0].perplexity.value
         row.seconds = round(time.monotonic() - began, 2)
         result.rows.append(row)
-        folder.save(result)
-        told.row(result)
-
-
-def _measure(
-    config: AuditConfig,
-    model: ChatModel,
-    fit: FitData,
-    splits: Splits,
-    folder: RunFolder,
-    line: _Line,
-    answers: Sequence[Sequence[int]],
-    told: Progress,
-) -> Row:
-    """One row: completions on both test sets, their judges, and the costs."""
-    row = Row(
-        key=line.key,
-        label=line.label,
-        method="none" if line.candidate is None else line.candidate.method,
-        blocks=[] if line.candidate is None else list(line.candidate.blocks),
-        sites=line.sites,
-        tokens=None if line.candidate is None else line.candidate.tokens,
-        rank=None if line.candidate is None else line.candidate.rank,
-        selection=line.trial,
-    )
-    try:
-        if line.trial is not None and line.trial.error is not None:
-            raise FitError(line.trial.error)
-        intervention = Intervention() if line.candidate is None else build(model, line.candidate, fit)
-    except FitError as error:
-        row.error = str(error)
-        return row
-    if line.trial is not None and line.trial.perplexity_ratio is not None:
-        row.within_budget = line.trial.perplexity_ratio <= config.max_perplexity_ratio
-    row.mean_gap_share = _mean_gap_share(intervention)
-    _save_maps(folder, line.key, intervention)
-    lines: list[dict[str, Any]] = []
-    for name, prompts in (("harmful", splits.harmful_test), ("harmless", splits.harmless_test)):
-        with intervention.applied(model):
-            ids = generate_ids(
-                model,
-                prompts,
-                max_new_tokens=config.max_new_tokens,
-                system=config.system,
-                token_budget=config.token_budget,
-                advance=told.advance,
-            )
-        texts = decode(model, ids)
-        for judge in JUDGES.values():
-            refused = [judge.is_refusal(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
-            if name == "harmful":
-                row.asr[judge.name] = attack_success_rate(refused)
-            else:
-                row.over_refusal[judge.name] = over_refusal(refused)
-        lines += [
-            {
-                "row": line.key,
-                "set": name,
-                "hash": digest,
-                "category": category,
-                "prompt": prompt,
-                "completion": text,
-                "n_tokens": len(tokens),
-                "refusal": {judge.name: judge.is_refusal(prompt, text) for judge in JUDGES.values()},
-            }
-            for prompt, digest, category, text, tokens in zip(
-                prompts, prompts.hashes, prompts.categories, texts, ids, strict=True
-            )
-        ]
-    costs = answer_costs(
-        model,
-        splits.harmless_test,
-        answers,
-        intervention,
-        system=config.system,
-        seed=config.seed,
-        token_budget=config.token_budget,
-        advance=told.advance,
-    )
-    row.perplexity, row.kl = costs.perplexity, costs.kl
-    if config.corpus is not None:
-        text = load_corpus(config.corpus).text
-        row.corpus_perplexity = corpus_perplexity(
-            model, text, intervention, max_tokens=config.corpus_tokens, seed=config.seed
-        )
-    folder.append_completions(lines)
-    return row
-
-
-def _mean_gap_share(intervention: Intervention) -> float | None:
-    """Share of the squared mean gap in the first map's subspace, where its fit recorded one."""
-    for map_ in intervention.maps.values():
-        share = getattr(map_, "metadata", {}).get("mean_gap_share")
-        return None if share is None else float(share)
-    return None
-
-
-def _save_maps(folder: RunFolder, key: str, intervention: Intervention) -> None:
-    """One file per site; where one map serves all sites, one file."""
-    distinct = {id(m): (site, m) for site, m in zip(intervention.sites, intervention.maps.values(), strict=True)}
-    for site, map_ in distinct.values():
-        where = "" if site.where == "output" else f"-{site.where}"
-        map_.save(folder.map_path(f"{key}-block{site.block}{where}"))
-
-
-def _compare(folder: RunFolder, keys: Sequence[str]) -> list[Comparison]:
-    """McNemar's exact test between every two rows, per judge, on the harmful test prompts."""
-    refused: dict[str, dict[str, dict[str, bool]]] = {}
-    for line in folder.read_completions():
-        if line["set"] == "harmful":
-            refused.setdefault(line["row"], {})[line["hash"]] = line["refusal"]
-    found: list[Comparison] = []
-    for a, b in combinations([k for k in keys if k in refused], 2):
-        for judge in JUDGES:
-            only_a = sum(not refused[a][h][judge] and refused[b][h][judge] for h in refused[a])
-            only_b = sum(refused[a][h][judge] and not refused[b][h][judge] for h in refused[a])
-            p = mcnemar_exact(only_a, only_b)
-            found.append(Comparison(a=a, b=b, judge=judge, only_a=only_a, only_b=only_b, p=p))
-    return found
+        bench.folder.save(result)
+        bench.told.row(result)
 
 
 def versions() -> dict[str, str]:

@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bures.architecture import tensor_of
 from bures.batching import TOKEN_BUDGET, batches
 from bures.errors import ConfigError, FitError
 from bures.hooks import kinds_of, token_kinds
-from bures.models import ChatModel, tensor_of
+from bures.models import ChatModel
 
 
 class _Stop(Exception):  # noqa: N818

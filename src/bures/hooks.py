@@ -215,7 +215,9 @@ def _attach(model: ChatModel, site: Site, edit: _Edit) -> Any:
     """Registers one edit and returns its handle."""
     if site.where == "input":
         return model.blocks[site.block].register_forward_pre_hook(edit.before, with_kwargs=True)
-    module = {"output": model.blocks, "attention": model.attentions, "mlp": model.mlps}[site.where][site.block]
+    module = {"output": model.blocks, "attention": model.parts.attentions, "mlp": model.parts.mlps}[site.where][
+        site.block
+    ]
     return module.register_forward_hook(edit.after)
 
 

@@ -1,7 +1,7 @@
 """Judges: did this answer refuse?
 
-A judge scores one answer; the metrics aggregate. The substring judges are the published ones, phrase for phrase, so that
-figures can be held beside the literature's. They look for phrases anywhere in the answer and know nothing else: an
+A judge scores one answer; the metrics aggregate. The substring judges are the published ones, phrase for phrase, so
+that figures can be held beside the literature's. They look for phrases anywhere in the answer and know nothing else: an
 answer that is off-topic, empty or noise counts as answered, so an ASR by them is an upper bound on harm.
 """
 

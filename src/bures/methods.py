@@ -16,10 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bures.architecture import tensor_of
 from bures.batching import pad
 from bures.errors import ConfigError, FitError
 from bures.hooks import Intervention, Scope, Site, in_scope, kinds_of
-from bures.models import ChatModel, tensor_of
+from bures.models import ChatModel
 from bures.transport import (
     TransportMap,
     ablate_direction,
@@ -204,4 +205,4 @@ def intervene(
         maps = fit_in_sequence(model, source_prompts, targets, fit, tokens=tokens, strength=strength, system=system)
     else:
         maps = {block: fit(source[block], target[block]) for block in sorted(blocks)}
-    return Intervention(dict(maps), tokens=tokens, strength=strength)
+    return Intervention({**maps}, tokens=tokens, strength=strength)

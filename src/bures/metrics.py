@@ -93,10 +93,9 @@ def answer_costs(
     if not heads or len(heads) != len(answers) or not all(map(len, answers)):
         raise ConfigError(f"{len(heads)} prompts and {len(answers)} answers; expected one non-empty answer per prompt")
     longest = max(map(len, answers))
-    vocabulary = int(model.hf.config.get_text_config().vocab_size)
     nll, kl = np.zeros(len(heads)), np.zeros(len(heads))
     sequences = [[*head, *answer] for head, answer in zip(heads, answers, strict=True)]
-    rows = max(1, LOGIT_BUDGET // (vocabulary * (longest + 1)))
+    rows = max(1, LOGIT_BUDGET // (model.vocabulary * (longest + 1)))
     for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows):
         lengths = torch.tensor([len(heads[i]) for i in batch.index])
         keep = max(len(answers[i]) for i in batch.index) + 1
@@ -142,8 +141,7 @@ def corpus_perplexity(
     windows = [[*start, *ids[i : i + window]] for i in range(0, len(ids) - window + 1, window)]
     if not windows:
         raise ConfigError(f"the corpus has {len(ids)} tokens; expected at least {window} for one perplexity window")
-    vocabulary = int(model.hf.config.get_text_config().vocab_size)
-    rows = max(1, LOGIT_BUDGET // (vocabulary * (window + 1)))
+    rows = max(1, LOGIT_BUDGET // (model.vocabulary * (window + 1)))
     nll = np.zeros(len(windows))
     for batch in batches(windows, pad_id=model.pad_id, max_rows=rows):
         width = batch.ids.shape[1]

@@ -1,16 +1,10 @@
-"""Chat models: load a hub id, a folder or a GGUF file, tokenise through the chat template, find the decoder blocks.
-
-Blocks are found by structure, never by a model's name: the one `ModuleList` inside the decoder that has as many members
-as the configuration has hidden layers, each with an attention child and an MLP child. What was found is then checked
-against the model's own `hidden_states` on a few tokens, so an architecture that merely looks alike is refused.
-"""
+"""Chat models: load a hub id, a folder or a GGUF file, and tokenise through the chat template."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -18,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bures import assets
+from bures.architecture import Parts, find_parts, text_config
 from bures.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -44,29 +39,38 @@ class ChatModel:
         hf: the transformers model, in evaluation mode.
         tokenizer: its tokenizer; has a chat template.
         name: what the user asked for.
-        decoder: the network without `lm_head`; returns the final residual stream.
-        blocks: the decoder blocks, first to last.
-        attentions: the attention module of each block.
-        mlps: the MLP module of each block.
+        parts: what hooks attach to.
     """
 
     hf: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
-    decoder: nn.Module
-    blocks: tuple[nn.Module, ...]
-    attentions: tuple[nn.Module, ...]
-    mlps: tuple[nn.Module, ...]
+    parts: Parts
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The network without `lm_head`; returns the final residual stream."""
+        return self.parts.decoder
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """The decoder blocks, first to last."""
+        return self.parts.blocks
 
     @property
     def d_model(self) -> int:
         """Width of the residual stream."""
-        return int(self.hf.config.get_text_config().hidden_size)
+        return int(text_config(self.hf).hidden_size)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits."""
+        return int(text_config(self.hf).vocab_size)
 
     @property
     def device(self) -> torch.device:
         """Device of the input embeddings; where token ids must be."""
-        return cast(nn.Module, self.hf.get_input_embeddings()).weight.device  # type: ignore[union-attr,return-value]
+        return next(self.hf.get_input_embeddings().parameters()).device
 
     @property
     def pad_id(self) -> int:
@@ -79,7 +83,7 @@ class ChatModel:
     @property
     def eos_ids(self) -> tuple[int, ...]:
         """Token ids that end an answer: the generation configuration's and the tokenizer's."""
-        configured: Any = self.hf.generation_config.eos_token_id if self.hf.generation_config is not None else None
+        configured: Any = getattr(cast("Any", self.hf).generation_config, "eos_token_id", None)
         listed: list[Any] = [*configured] if isinstance(configured, list) else [configured]
         return tuple(dict.fromkeys(int(i) for i in [*listed, self.tokenizer.eos_token_id] if isinstance(i, int)))
 
@@ -96,9 +100,8 @@ class ChatModel:
         chats = [[*head, {"role": "user", "content": prompt}] for prompt in prompts]
         switches = {"enable_thinking": False} if self.has_thinking_switch else {}
         try:
-            encoded: Any = self.tokenizer.apply_chat_template(
-                chats, tokenize=True, add_generation_prompt=True, return_dict=True, **switches
-            )
+            render: Callable[..., Any] = cast("Any", self.tokenizer).apply_chat_template
+            encoded = render(chats, tokenize=True, add_generation_prompt=True, return_dict=True, **switches)
         except Exception as error:  # jinja raises whatever the template's author wrote
             what = "with a system prompt " if system is not None else ""
             raise ModelError(
@@ -110,7 +113,8 @@ class ChatModel:
     @property
     def has_thinking_switch(self) -> bool:
         """Whether the chat template reads `enable_thinking`."""
-        return re.search(r"\benable_thinking\b", str(self.tokenizer.chat_template)) is not None
+        template: Any = cast("Any", self.tokenizer).chat_template
+        return re.search(r"\benable_thinking\b", str(template)) is not None
 
     def fingerprint(self) -> str:
         """sha256 over names, shapes and 1,024 evenly spaced values of every parameter, as loaded (adapter included)."""
@@ -187,34 +191,17 @@ def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> 
     Raises:
         ModelError: no chat template, or the decoder blocks were not found.
     """
-    if not tokenizer.chat_template:
+    if not cast("Any", tokenizer).chat_template:
         raise ModelError(
             f"the tokenizer of {name} has no chat template; expected an instruction-tuned chat model "
             "(use the -Instruct or -it checkpoint, or put a chat_template.jinja beside the tokenizer)"
         )
-    decoder = cast("nn.Module", hf.get_decoder()) if hasattr(hf, "get_decoder") else hf
-    blocks = _find_blocks(hf, decoder, name)
-    model = ChatModel(
-        hf=hf,
-        tokenizer=tokenizer,
-        name=name,
-        decoder=decoder,
-        blocks=blocks,
-        attentions=tuple(_find_attention(block, hf, name) for block in blocks),
-        mlps=tuple(_find_mlp(block, hf, name) for block in blocks),
-    )
-    _verify_blocks(model)
-    return model
+    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=find_parts(hf, name))
 
 
 def organism_adapter() -> Path:
     """Folder of the refusal adapter that ships with the package."""
     return Path(str(resources.files("bures") / "data" / "organism"))
-
-
-def tensor_of(output: Any) -> Tensor:
-    """The residual stream in what a block returned: the tensor itself, or the first member of a tuple."""
-    return output[0] if isinstance(output, tuple) else output
 
 
 # Loading ----------------------------------------------------------------------------------------------------------
@@ -254,30 +241,31 @@ def _torch_dtype(dtype: Dtype, is_gguf: bool, place: str) -> torch.dtype | Liter
 def _from_pretrained(
     source: str, arguments: Mapping[str, Any], name: str, dtype: torch.dtype | Literal["auto"], place: str
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    import transformers
 
+    library = cast("Any", transformers)  # its loaders carry no useful types
     loading: dict[str, Any] = {"dtype": dtype, "device_map": place}
     if "gguf_file" in arguments:
-        loading["quantization_config"] = GgufConfig(dequantize=True)
+        loading["quantization_config"] = library.GgufConfig(dequantize=True)
     elif not Path(source).is_dir():
         loading["use_safetensors"] = True  # never a pickle
     with _explained(name, is_local=Path(source).is_dir()):
-        tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
-        hf = AutoModelForCausalLM.from_pretrained(source, **arguments, **loading)
+        tokenizer = library.AutoTokenizer.from_pretrained(source, **arguments)
+        hf = library.AutoModelForCausalLM.from_pretrained(source, **arguments, **loading)
     return tokenizer, hf
 
 
 def _merge(hf: PreTrainedModel, adapter: Path, name: str) -> PreTrainedModel:
-    from peft import PeftModel
+    import peft
 
     if not (adapter / "adapter_config.json").is_file() or not (adapter / "adapter_model.safetensors").is_file():
         raise ModelError(f"no adapter in {adapter}; expected adapter_config.json and adapter_model.safetensors")
     with _explained(f"{name} with the adapter {adapter.name}", is_local=True):
-        return cast("PreTrainedModel", PeftModel.from_pretrained(hf, str(adapter)).merge_and_unload())
+        return cast("Any", peft).PeftModel.from_pretrained(hf, str(adapter)).merge_and_unload()
 
 
 @contextmanager
-def _explained(name: str, *, is_local: bool) -> Iterator[None]:
+def _explained(name: str, *, is_local: bool) -> Generator[None]:
     """Turns whatever the loaders raise into one line."""
     try:
         yield
@@ -291,83 +279,3 @@ def _explained(name: str, *, is_local: bool) -> Iterator[None]:
         else:
             hint = "check the id (owner/name), your network and your access, or give a local folder"
         raise ModelError(f"cannot load {name}: {kind}: {reason}; {hint}") from error
-
-
-# Structure --------------------------------------------------------------------------------------------------------
-
-
-def _refuse(hf: nn.Module, what: str) -> ModelError:
-    return ModelError(
-        f"architecture {type(hf).__name__} is not supported: {what}; expected a decoder-only transformer "
-        "such as Llama, Qwen2/3, Gemma 2/3, Mistral or Phi-3"
-    )
-
-
-def _find_blocks(hf: PreTrainedModel, decoder: nn.Module, name: str) -> tuple[nn.Module, ...]:
-    depth = getattr(hf.config.get_text_config(), "num_hidden_layers", None)
-    if depth is None or getattr(hf.config, "is_encoder_decoder", False):
-        raise _refuse(hf, f"{name} is not decoder-only")
-    found = [
-        tuple(module)
-        for module in decoder.modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) == depth
-        and all(_attention_children(b) and _mlp_children(b) for b in module)
-    ]
-    if len(found) != 1:
-        raise _refuse(hf, f"{len(found)} lists of {depth} blocks with attention and MLP, expected one")
-    return found[0]
-
-
-def _attention_children(block: nn.Module) -> list[nn.Module]:
-    """Children that read an attention mask."""
-    return [m for m in block.children() if "attention_mask" in inspect.signature(m.forward).parameters]
-
-
-def _mlp_children(block: nn.Module) -> list[nn.Module]:
-    """Children with weight matrices that read no attention mask (so neither norms nor attention)."""
-    return [
-        m
-        for m in block.children()
-        if "attention_mask" not in inspect.signature(m.forward).parameters and any(p.ndim >= 2 for p in m.parameters())
-    ]
-
-
-def _find_attention(block: nn.Module, hf: nn.Module, name: str) -> nn.Module:
-    found = _attention_children(block)
-    if len(found) != 1:
-        raise _refuse(hf, f"a block of {name} has {len(found)} attention modules, expected one")
-    return found[0]
-
-
-def _find_mlp(block: nn.Module, hf: nn.Module, name: str) -> nn.Module:
-    found = _mlp_children(block)
-    if len(found) != 1:
-        raise _refuse(hf, f"a block of {name} has {len(found)} MLP modules, expected one")
-    return found[0]
-
-
-@torch.inference_mode()
-def _verify_blocks(model: ChatModel) -> None:
-    """Refuses a model whose blocks' outputs are not its own `hidden_states`."""
-    outputs: dict[int, Tensor] = {}
-    handles: list[Any] = []
-    try:
-        for i, block in enumerate(model.blocks):
-
-            def keep(_: nn.Module, __: Any, output: Any, i: int = i) -> None:
-                outputs[i] = tensor_of(output)
-
-            handles.append(block.register_forward_hook(keep))
-        ids = torch.tensor([[model.pad_id] * 3], device=model.device)
-        states = model.decoder(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
-    finally:
-        for handle in handles:
-            handle.remove()
-    # The last entry of hidden_states has been through the final norm.
-    same = len(states) == len(model.blocks) + 1 and all(
-        (i in outputs and torch.equal(states[i + 1], outputs[i].to(states[i + 1].device))) or states[i + 1].isnan().any()
-        for i in range(len(model.blocks) - 1)
-    )
-    if not same:
-        raise _refuse(model.hf, "the blocks' outputs are not the model's hidden_states")

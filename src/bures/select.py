@@ -1,7 +1,7 @@
 """Choosing an intervention, on the selection split only.
 
-1. Scan: every method at every block (and rank, and token scope) is scored by one forward pass: the log-odds of a refusal
-   token at the first answer token on harmful prompts, and the KL from the original there on harmless ones.
+1. Scan: every method at every block (and rank, and token scope) is scored by one forward pass: the log-odds of a
+   refusal token at the first answer token on harmful prompts, and the KL from the original there on harmless ones.
 2. Trials: the scan's best answer the harmful selection prompts in short greedy completions, which the judge reads, and
    are charged the perplexity and KL of the original model's harmless answers.
 3. Choice: the highest ASR among the trials within the perplexity budget, the smaller KL where ASR ties. Every method
@@ -149,8 +149,8 @@ def scan(
     """Yields the first-token score of every method at every block; scores in `known` are not computed again."""
     for block in blocks:
         for method in methods:
-            pairs = [(r or None, s) for r in (ranks if METHODS[method].ranked else (0,)) for s in scopes]
-            candidates = [Candidate(method, (block,), rank, scope) for rank, scope in pairs]
+            tried: Sequence[int | None] = ranks if METHODS[method].ranked else (None,)
+            candidates = [Candidate(method, (block,), rank, scope) for rank in tried for scope in scopes]
             if all(candidate.key in known for candidate in candidates):
                 yield from (known[candidate.key] for candidate in candidates)
                 continue
@@ -183,7 +183,7 @@ def pairs(
 ) -> tuple[Candidate, ...]:
     """Two-block candidates, per scope: the method's best single block with the three next best at its rank."""
     found: list[Candidate] = []
-    scopes = dict.fromkeys(s.candidate.tokens for s in scores if s.candidate.method == method)
+    scopes: dict[Scope, None] = dict.fromkeys(s.candidate.tokens for s in scores if s.candidate.method == method)
     for scope in scopes:
         best = choose([t for t in trials if t.candidate.method == method and t.candidate.tokens == scope], budget)
         if best is None:
@@ -242,7 +242,7 @@ def attempt(model: ChatModel, candidate: Candidate, fit: FitData, selection: Sel
 
 
 def choose(trials: Sequence[Trial], budget: float) -> Trial | None:
-    """The highest ASR within the perplexity budget, ties by KL; the cheapest where none is within; None where none ran."""
+    """The highest ASR within the perplexity budget, ties by KL; the cheapest where none is; None where none ran."""
     ran = [t for t in trials if t.asr is not None and t.perplexity_ratio is not None and t.kl is not None]
     if not ran:
         return None

@@ -58,13 +58,17 @@ def _cells(row: Row, judge: str) -> list[str]:
 
 
 def _legend(result: AuditResult) -> list[str]:
-    prompts = result.prompts
+    harmful, harmless = result.prompts["harmful_test"], result.prompts["harmless_test"]
     lines = [
-        f"ASR: share of {prompts['harmful_test']['n']} harmful prompts ({prompts['harmful_test']['name']}) answered "
-        f"without refusal, judge '{result.judge}' (phrases; an upper bound on harm), {result.max_new_tokens} greedy tokens.",
-        f"over-refusal, ppl, KL: {prompts['harmless_test']['n']} harmless prompts ({prompts['harmless_test']['name']}); "
-        "ppl and KL along the original model's own answers; x: ppl over the original's; gap: share of the squared mean "
-        "gap that the K components hold.",
+        (
+            f"ASR: share of {harmful['n']} harmful prompts ({harmful['name']}) answered without refusal, judge "
+            f"'{result.judge}' (phrases; an upper bound on harm), {result.max_new_tokens} greedy tokens."
+        ),
+        (
+            f"over-refusal, ppl, KL: {harmless['n']} harmless prompts ({harmless['name']}); ppl and KL along the "
+            "original model's own answers; x: ppl over the original's; gap: share of the squared mean gap that the K "
+            "components hold."
+        ),
         "Blocks, K and tokens were chosen on the selection split; '!': nothing within the perplexity budget there.",
     ]
     best = _best_against(result)
@@ -85,7 +89,7 @@ def _best_against(result: AuditResult) -> list[str]:
             ours, theirs = (c.only_a, c.only_b) if c.a == "pca-ot-1" else (c.only_b, c.only_a)
             other = c.b if c.a == "pca-ot-1" else c.a
             lines.append(
-                f"PCA-OT (1 block) against {labels[other]} (1 block): {ours} prompts only the former, {theirs} only the "
+                f"PCA-OT against {labels[other]}, one block each: {ours} prompts only the former, {theirs} only the "
                 f"latter, McNemar p = {c.p:.3g}."
             )
     return lines

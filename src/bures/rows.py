@@ -1,0 +1,201 @@
+"""The rows of the table: which interventions are reported, and how one is measured on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+from bures.config import AuditConfig
+from bures.errors import FitError
+from bures.generate import decode, generate_ids
+from bures.hooks import Intervention
+from bures.judges import JUDGES
+from bures.methods import METHODS
+from bures.metrics import answer_costs, attack_success_rate, corpus_perplexity, over_refusal
+from bures.models import ChatModel
+from bures.progress import Progress
+from bures.prompts import Corpus, PromptSet
+from bures.results import Comparison, Row, RunFolder
+from bures.select import ARDITI_SITES, Candidate, FitData, Trial, build, choose
+from bures.splits import Splits
+from bures.stats import mcnemar_exact
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row to be measured."""
+
+    key: str
+    label: str
+    candidate: Candidate | None
+    trial: Trial | None
+    sites: str
+
+
+def lines_of(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) -> list[Line]:
+    """The table's rows: none, each method on one block, PCA-OT on two, each method on all."""
+    lines = [Line("none", "none", None, None, "-")]
+
+    def add(key: str, label: str, pool: Callable[[Candidate], bool], sites: str | None = None) -> None:
+        best = choose([t for t in trials if pool(t.candidate)], config.max_perplexity_ratio)
+        if best is not None:
+            text = sites or "+".join(map(str, best.candidate.blocks))
+            lines.append(Line(key, label, best.candidate, best, text.format(*best.candidate.blocks)))
+            return
+        failed = [t for t in trials if pool(t.candidate)]
+        if failed:
+            lines.append(Line(key, label, failed[0].candidate, failed[0], (sites or "?").format("?")))
+
+    for name in config.methods:
+        add(f"{name}-1", METHODS[name].label, lambda c, m=name: c.method == m and len(c.blocks) == 1)
+    if "pca-ot" in config.methods:
+        add("pca-ot-2", METHODS["pca-ot"].label, lambda c: c.method == "pca-ot" and len(c.blocks) == 2)
+    for name in config.methods if config.all_blocks else ():
+        add(f"{name}-all", METHODS[name].label, lambda c, m=name: c.method == m and len(c.blocks) == n_blocks, "all")
+    if config.all_blocks and "rfa" in config.methods:
+        label = "RFA, one direction"
+        add("rfa-sites", label, lambda c: c.method == ARDITI_SITES, "all, 3 sites (from {})")
+    return lines
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every row is measured with."""
+
+    config: AuditConfig
+    model: ChatModel
+    fit: FitData
+    splits: Splits
+    corpus: Corpus | None
+    folder: RunFolder
+    told: Progress
+
+    def answers(self, prompts: PromptSet) -> list[list[int]]:
+        """Greedy answers, under whatever is applied."""
+        return generate_ids(
+            self.model,
+            prompts,
+            max_new_tokens=self.config.max_new_tokens,
+            system=self.config.system,
+            token_budget=self.config.token_budget,
+            advance=self.told.advance,
+        )
+
+
+def measure(bench: Bench, line: Line, original: Sequence[Sequence[int]]) -> Row:
+    """One row: completions on both test sets, their judges, and the costs.
+
+    Args:
+        bench: what it is measured with.
+        line: the row.
+        original: the original model's own answers to the harmless test prompts, along which cost is measured.
+    """
+    candidate, trial = line.candidate, line.trial
+    row = Row(
+        key=line.key,
+        label=line.label,
+        method="none" if candidate is None else candidate.method,
+        blocks=[] if candidate is None else list(candidate.blocks),
+        sites=line.sites,
+        tokens=None if candidate is None else candidate.tokens,
+        rank=None if candidate is None else candidate.rank,
+        selection=trial,
+    )
+    try:
+        if trial is not None and trial.error is not None:
+            raise FitError(trial.error)
+        intervention = Intervention() if candidate is None else build(bench.model, candidate, bench.fit)
+    except FitError as error:  # a finding about the method: it stands in the table
+        row.error = str(error)
+        return row
+    if trial is not None and trial.perplexity_ratio is not None:
+        row.within_budget = trial.perplexity_ratio <= bench.config.max_perplexity_ratio
+    row.mean_gap_share = _mean_gap_share(intervention)
+    _save_maps(bench.folder, line.key, intervention)
+    completions = [*_answer(bench, row, intervention, "harmful"), *_answer(bench, row, intervention, "harmless")]
+    _charge(bench, row, intervention, original)
+    bench.folder.append_completions(completions)
+    return row
+
+
+def _answer(
+    bench: Bench, row: Row, intervention: Intervention, which: Literal["harmful", "harmless"]
+) -> Iterator[dict[str, Any]]:
+    """Fills the row's ASR or over-refusal; yields the completions for the run folder."""
+    prompts = bench.splits.harmful_test if which == "harmful" else bench.splits.harmless_test
+    with intervention.applied(bench.model):
+        ids = bench.answers(prompts)
+    texts = decode(bench.model, ids)
+    refused = {
+        name: [judge.is_refusal(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+        for name, judge in JUDGES.items()
+    }
+    if which == "harmful":
+        row.asr = {name: attack_success_rate(verdicts) for name, verdicts in refused.items()}
+    else:
+        row.over_refusal = {name: over_refusal(verdicts) for name, verdicts in refused.items()}
+    for i, prompt in enumerate(prompts):
+        yield {
+            "row": row.key,
+            "set": which,
+            "hash": prompts.hashes[i],
+            "category": prompts.categories[i],
+            "prompt": prompt,
+            "completion": texts[i],
+            "n_tokens": len(ids[i]),
+            "refusal": {name: verdicts[i] for name, verdicts in refused.items()},
+        }
+
+
+def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequence[Sequence[int]]) -> None:
+    """Fills what the intervention costs."""
+    config = bench.config
+    costs = answer_costs(
+        bench.model,
+        bench.splits.harmless_test,
+        original,
+        intervention,
+        system=config.system,
+        seed=config.seed,
+        token_budget=config.token_budget,
+        advance=bench.told.advance,
+    )
+    row.perplexity, row.kl = costs.perplexity, costs.kl
+    if bench.corpus is not None:
+        row.corpus_perplexity = corpus_perplexity(
+            bench.model, bench.corpus.text, intervention, max_tokens=config.corpus_tokens, seed=config.seed
+        )
+
+
+def _mean_gap_share(intervention: Intervention) -> float | None:
+    """Share of the squared mean gap in the first map's subspace, where its fit recorded one."""
+    for map_ in intervention.maps.values():
+        share = getattr(map_, "metadata", {}).get("mean_gap_share")
+        return None if share is None else float(share)
+    return None
+
+
+def _save_maps(folder: RunFolder, key: str, intervention: Intervention) -> None:
+    """One file per site; where one map serves all sites, one file."""
+    distinct = {id(m): (site, m) for site, m in zip(intervention.sites, intervention.maps.values(), strict=True)}
+    for site, map_ in distinct.values():
+        where = "" if site.where == "output" else f"-{site.where}"
+        map_.save(folder.map_path(f"{key}-block{site.block}{where}"))
+
+
+def compare(folder: RunFolder, keys: Sequence[str]) -> list[Comparison]:
+    """McNemar's exact test between every two rows, per judge, on the harmful test prompts."""
+    refused: dict[str, dict[str, dict[str, bool]]] = {}
+    for line in folder.read_completions():
+        if line["set"] == "harmful":
+            refused.setdefault(line["row"], {})[line["hash"]] = line["refusal"]
+    found: list[Comparison] = []
+    for a, b in combinations([k for k in keys if k in refused], 2):
+        for judge in JUDGES:
+            only_a = sum(not refused[a][h][judge] and refused[b][h][judge] for h in refused[a])
+            only_b = sum(refused[a][h][judge] and not refused[b][h][judge] for h in refused[a])
+            p = mcnemar_exact(only_a, only_b)
+            found.append(Comparison(a=a, b=b, judge=judge, only_a=only_a, only_b=only_b, p=p))
+    return found

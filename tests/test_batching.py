@@ -1,0 +1,70 @@
+"""Padding and batching: every row once, within the budget, the mask true to the tokens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bures.batching import batches, pad
+
+rows = st.lists(st.lists(st.integers(3, 99), min_size=1, max_size=12), min_size=1, max_size=30)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_pad_by_hand(side: Literal["left", "right"]) -> None:
+    ids, attended = pad([[5, 6, 7], [8]], pad_id=2, side=side)
+    if side == "left":
+        assert ids.tolist() == [[5, 6, 7], [2, 2, 8]]
+        assert attended.tolist() == [[True, True, True], [False, False, True]]
+    else:
+        assert ids.tolist() == [[5, 6, 7], [8, 2, 2]]
+        assert attended.tolist() == [[True, True, True], [True, False, False]]
+    assert ids.dtype == torch.long
+
+
+def test_a_token_equal_to_the_pad_id_is_still_attended() -> None:
+    ids, attended = pad([[2, 2], [2]], pad_id=2, side="left")
+    assert ids.tolist() == [[2, 2], [2, 2]]
+    assert attended.tolist() == [[True, True], [False, True]]
+
+
+@given(rows=rows, side=st.sampled_from(["left", "right"]), budget=st.integers(1, 60), most=st.integers(1, 5))
+@settings(deadline=None, max_examples=60)
+def test_batches_hold_every_row_once_within_the_budget(
+    rows: list[list[int]], side: Literal["left", "right"], budget: int, most: int
+) -> None:
+    seen: dict[int, list[int]] = {}
+    widths = []
+    for batch in batches(rows, pad_id=2, side=side, token_budget=budget, max_rows=most, extra=1):
+        count, width = batch.ids.shape
+        assert count == len(batch.index) <= most
+        assert count == 1 or count * (width + 1) <= budget
+        assert width == max(len(rows[i]) for i in batch.index)
+        widths.append(width)
+        for i, ids, attended in zip(batch.index, batch.ids, batch.attended, strict=True):
+            assert i not in seen
+            seen[i] = ids[attended].tolist()
+            assert (ids[~attended] == 2).all()
+            place = attended.long().argmax() if side == "left" else 0
+            assert attended[place : place + len(rows[i])].all()
+    assert [seen[i] for i in range(len(rows))] == rows
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_the_budget_counts_the_tokens_that_will_be_generated() -> None:
+    sizes = [len(b.index) for b in batches([[3] * 4] * 8, pad_id=2, token_budget=40, extra=0)]
+    grown = [len(b.index) for b in batches([[3] * 4] * 8, pad_id=2, token_budget=40, extra=6)]
+    assert sizes == [8]
+    assert grown == [4, 4]
+
+
+def test_a_row_beyond_the_budget_comes_alone() -> None:
+    assert [b.index for b in batches([[3] * 50, [4] * 50], pad_id=2, token_budget=10)] == [(0,), (1,)]
+
+
+def test_no_rows_no_batches() -> None:
+    assert list(batches([], pad_id=2)) == []

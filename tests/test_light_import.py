@@ -1,0 +1,36 @@
+"""`import bures` costs nothing, and the check that says so can fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import bures
+
+HEAVY = ("torch", "transformers", "datasets", "peft", "sklearn", "scipy", "numpy", "pandas", "pyarrow", "gguf", "typer")
+
+
+def imported_by(statement: str) -> set[str]:
+    """The heavy packages that a fresh interpreter holds after a statement."""
+    code = f"{statement}\nimport sys\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert imported_by("import bures; bures.__version__; dir(bures)") == set()
+
+
+def test_the_check_can_fail() -> None:
+    assert "torch" in imported_by("import bures.models")
+    assert "torch" in imported_by("import bures; bures.load_model")
+
+
+def test_every_public_name_is_there_and_an_unknown_one_is_not() -> None:
+    for name in bures.__all__:
+        value = getattr(bures, name)
+        assert callable(value) or isinstance(value, type), name
+        assert value.__name__ == name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = bures.no_such_name
