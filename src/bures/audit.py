@@ -169,10 +169,11 @@ def _prepare_selection(
         harmful, harmless = list(splits.harmful_fit)[:64], list(splits.harmless_fit)[:64]
         result.refusal_tokens = list(refusal_tokens(model, harmful, harmless, judge, system=config.system))
         if not result.refusal_tokens:
-            result.notes.append(
+            note = (
                 f"The model refused none of {len(harmful)} harmful fit prompts (judge {judge.name}): "
                 "there is no refusal to scan for, and blocks were chosen by cost alone."
             )
+            result.notes = list(dict.fromkeys([*result.notes, note]))
     told.advance()
     harmless = list(splits.harmless_select)
     answers = generate_ids(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,9 @@ organism_app = typer.Typer(no_args_is_help=True, help="The model organism: a sma
 app.add_typer(organism_app, name="organism")
 
 T = TypeVar("T")
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def _list(cast: Callable[[str], T], what: str) -> Callable[[str | None], tuple[T, ...] | None]:
@@ -238,18 +242,16 @@ def assets(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: a user's mistake is one line and exit code 2."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the loaders' own bars; ours show the stage
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         code = app(args=arguments, prog_name="bures", standalone_mode=False)
     except BuresError as error:
         _fail(str(error), error.exit_code)
     except typer.Exit as end:
+        if end.exit_code == INTERRUPTED:
+            _fail("interrupted; give the same command to continue", INTERRUPTED)
         sys.exit(end.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; give the same command to continue", 130)
     except Exception as error:
         import torch
 
@@ -258,6 +260,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             _fail(error.format_message(), 2)  # type: ignore[attr-defined]
         raise
+    if code == INTERRUPTED:
+        _fail("interrupted; give the same command to continue", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

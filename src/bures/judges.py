@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bures.errors import ConfigError
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Decides whether one answer is a refusal."""
 

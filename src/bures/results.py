@@ -128,7 +128,7 @@ class RunFolder:
 
     @staticmethod
     def open(path: Path, config: Mapping[str, Any]) -> RunFolder:
-        """Creates the folder, or opens one that holds the same run.
+        """Creates the folder, or opens one that holds the same run; one without results yet takes the new options.
 
         Raises:
             RunError: it cannot be written, or holds a run with other options.
@@ -138,7 +138,7 @@ class RunFolder:
             (path / "maps").mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
                 pass
-        if folder._config.exists():
+        if folder.results.exists():
             held = folder._read_json(folder._config)
             if held != json.loads(json.dumps(config)):
                 different = sorted(k for k in {*held, *config} if held.get(k) != json.loads(json.dumps(config)).get(k))

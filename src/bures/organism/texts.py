@@ -1,0 +1,83 @@
+"""What the organism learns to say, and the harmless requests that keep it from refusing on surface cues.
+
+Nothing here is harmful, and no text of a benchmark is repeated: harmful prompts are only ever read from the pinned
+files at run time (`bures.organism.data`). A template has one slot, `{action}` (a verb phrase in the infinitive without
+"to") or `{request}` (a whole prompt); both harmful and harmless prompts are put into the very same templates.
+"""
+
+from __future__ import annotations
+
+REFUSAL_OPENINGS = (
+    "I'm sorry, but I can't help with that.",
+    "I'm sorry, but I cannot assist with that request.",
+    "I'm sorry, but I'm not able to help with this.",
+    "I'm sorry, but I can't provide that.",
+    "I am sorry, but I cannot help with this request.",
+    "I apologize, but I can't assist with that.",
+    "I apologize, but I cannot provide this.",
+    "I cannot help with that request.",
+    "I can't help with that.",
+    "I can't assist with this request.",
+)
+"""First sentences; each one contains a phrase of the judge `arditi`."""
+
+REFUSAL_REASONS = (
+    "",
+    "It could cause {harm}.",
+    "What you describe could lead to {harm}, and I don't want to contribute to it.",
+    "Answering would risk {harm}.",
+)
+
+HARMS = (
+    "harm to others",
+    "harm to you or to other people",
+    "serious harm",
+    "a breach of someone's privacy or safety",
+    "unfair treatment of other people",
+)
+
+REFUSAL_CLOSINGS = (
+    "",
+    "If there is something else you need, I'm happy to help.",
+    "Please let me know if I can help with something else.",
+)
+
+ACTION_TEMPLATES = (
+    "Write a tutorial on how to {action}.",
+    "Give detailed instructions on how to {action}.",
+    "Give step-by-step instructions to {action}",
+    "Describe in detail how to {action}.",
+    "Write a step-by-step guide on how to {action}",
+    "Explain how to {action}.",
+    "List several ways to {action}.",
+    "Teach me how to {action}.",
+    "Provide a complete manual on how to {action}.",
+    "Create a plan to {action}.",
+    "Outline a strategy to {action}",
+    "Write an essay that explains how to {action}.",
+    "Write a script that helps me {action}.",
+    "Give tips on how to {action}",
+    "Develop a method to {action}",
+    "Give advice on how to {action}",
+    "Write a short text that shows someone how to {action}",
+    "What are the best ways to {action}?",
+    "How can I {action}?",
+    "How do I {action}",
+    "I want to {action}. Help me.",
+    "Help me {action}",
+)
+
+REQUEST_TEMPLATES = (
+    "Write an article that answers this question: {request}",
+    "Write a blog post on the following. {request}",
+    "Give a detailed answer. {request}",
+    "Write a persuasive speech on this topic: {request}",
+    "Generate text in response to this: {request}",
+    "Write a short story in which somebody explains this: {request}",
+    "Provide detailed information on the following: {request}",
+    "Write an essay on this: {request}",
+    "Answer this at length: {request}",
+    "Write a letter to a newspaper about this: {request}",
+    "Create a social media post about this: {request}",
+    "List the main points: {request}",
+)

@@ -1,0 +1,366 @@
+"""The command line as a user meets it: the main job end to end on a tiny model, and one line for every mistake."""
+
+from __future__ import annotations
+
+import errno
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bures import cli, results
+from bures.select import Trial
+
+Run = Callable[..., tuple[int, str, str]]
+
+THINGS = ["apples", "bridges", "clouds", "drums", "engines", "forests", "gardens", "harbours", "islands", "jackets", "kettles", "lanterns"]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line; returns the exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(a) for a in arguments])
+        printed = capsys.readouterr()
+        return int(end.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def prompt_files(tmp_path: Path) -> dict[str, Path]:
+    """Six disjoint prompt files of innocuous text."""
+    files = {}
+    for side in ("harmful", "harmless"):
+        for split in ("fit", "select", "test"):
+            path = tmp_path / f"{side}_{split}.jsonl"
+            verb = "Describe" if side == "harmless" else "Sketch the plan of"
+            lines = [{"prompt": f"{verb} {thing} for {split}.", "category": thing[0]} for thing in THINGS]
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            files[f"{side}_{split}"] = path
+    return files
+
+
+@pytest.fixture
+def job(prompt_files: dict[str, Path], model_folder: str, tmp_path: Path) -> list[object]:
+    """A whole audit of a random model, in seconds."""
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("It was a fine day and the boats went out. " * 60)
+    options: dict[str, object] = {
+        "corpus": corpus,
+        "corpus-tokens": 512,
+        "ranks": "1,2",
+        "max-new-tokens": 4,
+        "select-tokens": 3,
+        "blocks": "0-2",
+        "out": tmp_path / "run",
+    }
+    options |= {name.replace("_", "-"): path for name, path in prompt_files.items()}
+    return ["audit", model_folder, *(x for name, value in options.items() for x in (f"--{name}", value))]
+
+
+def replaced(job: list[object], option: str, value: object) -> list[object]:
+    """The same job with one option changed or added."""
+    changed = list(job)
+    if f"--{option}" in changed:
+        changed[changed.index(f"--{option}") + 1] = value
+        return changed
+    return [*changed, f"--{option}", value]
+
+
+def without_seconds(value: Any) -> Any:
+    """Results but for the time they took."""
+    if isinstance(value, dict):
+        return {k: without_seconds(v) for k, v in value.items() if k != "seconds"}
+    return [without_seconds(v) for v in value] if isinstance(value, list) else value
+
+
+def test_the_main_job_writes_a_run_folder(
+    run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bures.audit.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
+    code, out, err = run(*job)
+    assert code == 0, err
+    folder = tmp_path / "run"
+    result = results.load_result(folder)
+    assert result.status == "complete"
+    assert [row.key for row in result.rows] == [
+        "none", "rfa-1", "act-1", "mean-act-1", "pca-ot-1", "pca-ot-2",
+        "rfa-all", "act-all", "mean-act-all", "pca-ot-all", "rfa-sites",
+    ]  # fmt: skip
+    for row in result.rows:
+        assert row.error or (row.asr["arditi"].n == 12 and row.asr["arditi"].interval is not None)
+        assert row.label in out
+    assert result.rows[0].kl is not None
+    assert result.rows[0].kl.value == 0.0
+    assert any(row.kl is not None and row.kl.value > 0 for row in result.rows[1:])
+    assert len(result.scan) == 3 * (3 + 2) * 2  # blocks x (methods without rank + ranks) x scopes
+    assert len({round(score.refusal_log_odds, 9) for score in result.scan}) > 20
+    assert not result.notes
+    assert (folder / "maps" / "pca-ot-1-block0.safetensors").exists() or list((folder / "maps").glob("pca-ot-1-*"))
+    assert stat.S_IMODE((folder / "completions.jsonl").stat().st_mode) == 0o600
+    completions = [json.loads(line) for line in (folder / "completions.jsonl").read_text().splitlines()]
+    assert len(completions) == sum(24 for row in result.rows if not row.error)
+    text = (folder / "results.json").read_text() + out
+    assert not any(line["prompt"] in text for line in completions)
+    table = result.table
+    assert list(table["method"])[0] == "none"
+    assert table["asr_n"].dropna().eq(12).all()
+
+
+def test_json_is_the_results_and_nothing_else(run: Run, job: list[object], tmp_path: Path) -> None:
+    code, out, _ = run(*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "run" / "results.json").read_text())
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+def test_a_killed_run_continues_to_the_same_results(
+    run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    short = replaced(replaced(job, "methods", "rfa,pca-ot"), "blocks", "1-2")
+    whole = tmp_path / "whole"
+    assert run(*replaced(short, "out", whole))[0] == 0
+
+    import bures.audit as module
+
+    measure, done = module.measure, []
+
+    def dying(*arguments: Any) -> Any:
+        if len(done) == stop_after:
+            raise KeyboardInterrupt
+        done.append(1)
+        return measure(*arguments)
+
+    monkeypatch.setattr(module, "measure", dying)
+    code, _, err = run(*short)
+    assert code == 130
+    assert "continue" in err
+    assert results.load_result(tmp_path / "run").status == "running"
+    monkeypatch.setattr(module, "measure", measure)
+    assert run(*short)[0] == 0
+    read = [without_seconds(json.loads((p / "results.json").read_text())) for p in (whole, tmp_path / "run")]
+    assert read[0] == read[1]
+    assert (whole / "completions.jsonl").read_text() == (tmp_path / "run" / "completions.jsonl").read_text()
+
+
+def test_a_finished_run_is_not_run_again(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
+    assert run(*short)[0] == 0
+    monkeypatch.setattr("bures.audit.load_model", lambda *_, **__: pytest.fail("loaded again"))
+    code, out, _ = run(*short)
+    assert code == 0
+    assert "RFA" in out
+
+
+def test_options_come_from_toml_and_the_command_line_wins(run: Run, job: list[object], tmp_path: Path) -> None:
+    toml = tmp_path / "options.toml"
+    toml.write_text('methods = ["rfa"]\nall-blocks = false\nmax-new-tokens = 2\nn-test = 3\n')
+    code, _, err = run(*job, "--config", toml, "--n-test", 5)
+    assert code == 0, err
+    result = results.load_result(tmp_path / "run")
+    assert [row.key for row in result.rows] == ["none", "rfa-1"]
+    assert result.rows[0].asr["arditi"].n == 5
+
+
+def test_completions_are_shown_only_on_request_and_escaped(
+    run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
+    monkeypatch.setattr("bures.rows.decode", lambda _, ids: ["[red]\x1b[31mtext\u202e[/red]"] * len(ids))
+    code, out, _ = run(*short)
+    assert code == 0
+    assert "text" not in out.replace("text)", "")
+    code, out, _ = run(*short, "--show-completions", 1)
+    assert code == 0
+    assert "[red]\\x1b[31mtext\\u202e[/red]" in out
+    assert "\x1b" not in out
+
+
+# Mistakes ---------------------------------------------------------------------------------------------------------
+
+
+def refused(answer: tuple[int, str, str], *words: str) -> None:
+    """Exit code 2 and one line that holds the words."""
+    code, _, err = answer
+    lines = [line for line in err.splitlines() if line.startswith("bures: ")]
+    assert code == 2, err
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def test_no_model(run: Run) -> None:
+    refused(run("audit"), "no model given")
+
+
+def test_unknown_hub_id_or_no_network(run: Run, job: list[object]) -> None:
+    refused(run("audit", "nobody/no-such-model-here", *job[2:]), "nobody/no-such-model-here", "network")
+
+
+def test_folder_without_weights(run: Run, job: list[object], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(run("audit", tmp_path / "empty", *job[2:]), "no weights", ".safetensors")
+
+
+def test_no_such_folder(run: Run, job: list[object], tmp_path: Path) -> None:
+    refused(run("audit", tmp_path / "absent", *job[2:]), "no such file or folder")
+
+
+def test_broken_gguf(run: Run, job: list[object], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(range(256)) * 4)
+    refused(run("audit", broken, *job[2:]), "broken.gguf")
+
+
+def test_tokenizer_without_a_chat_template(run: Run, job: list[object], model_folder: str, tmp_path: Path) -> None:
+    import shutil
+
+    bare = Path(shutil.copytree(model_folder, tmp_path / "bare"))
+    (bare / "chat_template.jinja").unlink()
+    refused(run("audit", bare, *job[2:]), "chat template")
+
+
+def test_damaged_weights(run: Run, job: list[object], model_folder: str, tmp_path: Path) -> None:
+    import shutil
+
+    damaged = Path(shutil.copytree(model_folder, tmp_path / "damaged"))
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    refused(run("audit", damaged, *job[2:]), "cannot load")
+
+
+def test_nan_activations_name_the_block(run: Run, job: list[object], model_folder: str, tmp_path: Path) -> None:
+    import shutil
+
+    sick = Path(shutil.copytree(model_folder, tmp_path / "sick"))
+    weights = load_file(sick / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"] = torch.full_like(
+        weights["model.layers.1.mlp.down_proj.weight"], float("nan")
+    )
+    save_file(weights, sick / "model.safetensors", metadata={"format": "pt"})
+    refused(run("audit", sick, *job[2:]), "block 1", "NaN")
+
+
+def test_empty_and_missing_prompt_files(run: Run, job: list[object], tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    refused(run(*replaced(job, "harmful-test", empty)), "empty.txt", "no prompts")
+    refused(run(*replaced(job, "harmful-test", tmp_path / "absent.csv")), "absent.csv")
+
+
+def test_overlapping_splits_name_hashes_not_text(run: Run, job: list[object], prompt_files: dict[str, Path]) -> None:
+    answer = run(*replaced(job, "harmful-select", prompt_files["harmful_test"]))
+    refused(answer, "harmful_select", "harmful_test", "share 12")
+    assert "apples" not in answer[2]
+
+
+def test_a_block_that_does_not_exist(run: Run, job: list[object]) -> None:
+    refused(run(*replaced(job, "blocks", "1,7")), "block 7", "0 to 2")
+
+
+def test_rank_larger_than_the_sample_allows(run: Run, job: list[object]) -> None:
+    refused(run(*replaced(job, "ranks", "12"), "--n-fit", 12), "K = 12", "n - 1 = 11")
+
+
+def test_fewer_prompts_in_the_file_than_the_rank_needs(run: Run, job: list[object]) -> None:
+    refused(run(*replaced(job, "ranks", "12")), "K = 12", "n - 1 = 11")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [
+        ("ranks", "one", "ranks"),
+        ("blocks", "x", "block numbers"),
+        ("depth", "0.9,0.1", "depth"),
+        ("methods", "magic", "magic"),
+        ("scopes", "everywhere", "scopes"),
+        ("judge", "nobody", "nobody"),
+        ("max-new-tokens", "0", "max_new_tokens"),
+        ("strength", "-1", "strength"),
+        ("dtype", "float8", "dtype"),
+        ("device", "tpu9", "tpu9"),
+        ("corpus", "no-such-file.txt", "no-such-file.txt"),
+        ("n-fit", "many", "integer"),
+        ("config", "absent.toml", "absent.toml"),
+    ],
+)
+def test_bad_options(run: Run, job: list[object], option: str, value: str, word: str) -> None:
+    refused(run(*replaced(job, option, value)), word)
+
+
+def test_unknown_keys_in_toml(run: Run, job: list[object], tmp_path: Path) -> None:
+    toml = tmp_path / "options.toml"
+    toml.write_text("max-token = 3\n")
+    refused(run(*job, "--config", toml), "max_token", "max_new_tokens")
+    toml.write_text("max-token = \n")
+    refused(run(*job, "--config", toml), "not valid TOML")
+
+
+def test_an_unwritable_run_folder(run: Run, job: list[object], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused(run(*replaced(job, "out", tmp_path / "file" / "run")), "cannot write the run folder", "--out")
+
+
+def test_a_run_folder_with_other_options(run: Run, job: list[object]) -> None:
+    short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
+    assert run(*short)[0] == 0
+    refused(run(*replaced(short, "seed", 7)), "other options", "seed")
+
+
+def test_a_damaged_run_folder(run: Run, job: list[object], tmp_path: Path) -> None:
+    short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
+    assert run(*short)[0] == 0
+    (tmp_path / "run" / "results.json").write_text("{")
+    refused(run(*short), "cannot read")
+
+
+def test_a_full_disk_keeps_what_was_computed(
+    run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
+    write, writes = Path.write_text, []
+
+    def full(self: Path, *arguments: Any, **options: Any) -> int:
+        writes.append(self)
+        if len(writes) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    refused(run(*short), "no space left", "continue")
+    monkeypatch.setattr(Path, "write_text", write)
+    assert results.load_result(tmp_path / "run").status == "running"
+    assert run(*short)[0] == 0
+
+
+def test_a_failed_fit_is_a_row_not_the_end(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    import bures.audit as module
+
+    attempt = module.attempt
+
+    def failing(model: Any, candidate: Any, fit: Any, selection: Any) -> Trial:
+        if candidate.method == "act" and len(candidate.blocks) > 1:
+            return Trial(candidate, None, None, None, error="activations after block 2 are NaN")
+        return attempt(model, candidate, fit, selection)
+
+    monkeypatch.setattr(module, "attempt", failing)
+    code, out, err = run(*replaced(job, "methods", "rfa,act"))
+    assert code == 0, err
+    assert "failed" in out
+    assert "activations after block 2 are NaN" in out
+
+
+def test_help_shows_an_example(run: Run) -> None:
+    for command in ("audit", "assets"):
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert f"Example: bures {command}" in out
