@@ -132,8 +132,8 @@ def test_nested_interventions_apply_in_the_order_of_entry(llama: ChatModel) -> N
         expected_outer = logits_of(llama, ids)
     with Intervention({1: outer}).applied(llama):
         with Intervention({1: inner}).applied(llama):
-            torch.testing.assert_close(logits_of(llama, ids), expected_both, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(logits_of(llama, ids), expected_outer, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(logits_of(llama, ids), expected_both, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(logits_of(llama, ids), expected_outer, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(expected_both, expected_outer, atol=1e-3)
 
 
@@ -145,8 +145,8 @@ def test_nested_scopes_do_not_disturb_each_other(llama: ChatModel) -> None:
             with Intervention({0: narrow}, tokens="last").applied(llama), recorded(llama, 0) as moved:
                 llama.decoder(input_ids=ids)
     change = (moved[0] - plain[0]).double()[0]
-    torch.testing.assert_close(change[:-1], wide.bias.expand(len(change) - 1, -1), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(change[-1], wide.bias + narrow.bias, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(change[:-1], wide.bias.expand(len(change) - 1, -1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(change[-1], wide.bias + narrow.bias, rtol=1e-4, atol=1e-5)
 
 
 def test_a_bfloat16_model_is_moved_in_float32() -> None:
@@ -263,9 +263,9 @@ def test_teacher_forcing_sees_what_generation_saw(any_model: ChatModel, scope: S
     ids, attended, _ = padded(any_model, "left")
     with Intervention({1: reference.low_rank(any_model.d_model)}, tokens=scope).applied(any_model):
         answers, expected = stepwise(any_model, ids, attended, 5)
-        torch.testing.assert_close(forced(any_model, ids, attended, answers, told=True), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(forced(any_model, ids, attended, answers, told=True), expected, rtol=1e-4, atol=1e-5)
         if scope != "all":  # one pass alone cannot know where the answer begins
-            assert not torch.allclose(forced(any_model, ids, attended, answers, told=False), expected, atol=1e-3)
+            assert not torch.allclose(forced(any_model, ids, attended, answers, told=False), expected, atol=1e-4)
 
 
 def test_kinds_by_hand() -> None:
