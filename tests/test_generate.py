@@ -41,9 +41,7 @@ def test_answers_are_the_argmax_loop(any_model: ChatModel) -> None:
 def test_answers_do_not_depend_on_the_batches(any_model: ChatModel) -> None:
     done: list[int] = []
     alone = generate_ids(any_model, tiny.PROMPTS, max_new_tokens=NEW, token_budget=1, advance=done.append)
-    together = generate_ids(
-        any_model, tiny.PROMPTS, max_new_tokens=NEW, token_budget=1 << 20, advance=done.append
-    )
+    together = generate_ids(any_model, tiny.PROMPTS, max_new_tokens=NEW, token_budget=1 << 20, advance=done.append)
     assert done == [1] * 8 + [8]
     assert alone == together
     assert generate_ids(any_model, tiny.PROMPTS[::-1], max_new_tokens=NEW) == alone[::-1]
@@ -113,8 +111,18 @@ def test_the_checkpoints_sampling_defaults_are_ignored(together: bool) -> None:
         assert generate_ids(model, tiny.PROMPTS, max_new_tokens=12) == expected, chosen
 
 
-LEAKS = ("min_new_tokens", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "forced_eos_token_id",
-         "encoder_repetition_penalty", "guidance_scale", "sequence_bias", "stop_strings", "return_dict_in_generate")
+LEAKS = (
+    "min_new_tokens",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+    "forced_eos_token_id",
+    "encoder_repetition_penalty",
+    "guidance_scale",
+    "sequence_bias",
+    "stop_strings",
+    "return_dict_in_generate",
+)
 
 
 @pytest.mark.xfail(strict=True, reason="what GenerationConfig leaves at None is filled from the checkpoint's own")

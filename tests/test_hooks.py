@@ -140,10 +140,14 @@ def test_nested_interventions_apply_in_the_order_of_entry(llama: ChatModel) -> N
 def test_nested_scopes_do_not_disturb_each_other(llama: ChatModel) -> None:
     wide, narrow = reference.shift(llama.d_model, seed=1), reference.shift(llama.d_model, seed=2)
     ids = torch.tensor([llama.encode(["2 + 2?"])[0]])
-    with torch.inference_mode(), recorded(llama, 0) as plain:
-        with Intervention({0: wide}, tokens="all").applied(llama):
-            with Intervention({0: narrow}, tokens="last").applied(llama), recorded(llama, 0) as moved:
-                llama.decoder(input_ids=ids)
+    with (
+        torch.inference_mode(),
+        recorded(llama, 0) as plain,
+        Intervention({0: wide}, tokens="all").applied(llama),
+        Intervention({0: narrow}, tokens="last").applied(llama),
+        recorded(llama, 0) as moved,
+    ):
+        llama.decoder(input_ids=ids)
     change = (moved[0] - plain[0]).double()[0]
     torch.testing.assert_close(change[:-1], wide.bias.expand(len(change) - 1, -1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(change[-1], wide.bias + narrow.bias, rtol=1e-4, atol=1e-5)
@@ -281,10 +285,13 @@ def test_token_kinds_end_with_their_block(llama: ChatModel) -> None:
     kinds = torch.full_like(ids, int(TokenKind.PAD))
     intervention = Intervention({0: reference.shift(llama.d_model)})
 
+    def fail() -> None:
+        llama.decoder(input_ids=ids)
+        raise RuntimeError("on purpose")
+
     def run() -> None:
         with pytest.raises(RuntimeError, match="on purpose"), token_kinds(kinds):
-            llama.decoder(input_ids=ids)
-            raise RuntimeError("on purpose")
+            fail()
         llama.decoder(input_ids=ids)
 
     plain, moved = before_and_after(llama, intervention, 0, run)
@@ -328,12 +335,13 @@ def test_hooks_are_there_inside_and_gone_afterwards(any_model: ChatModel) -> Non
 
 def test_an_exception_inside_the_block_leaves_nothing(llama: ChatModel) -> None:
     hooks = count_hooks(llama)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        Intervention({0: reference.shift(llama.d_model)}).applied(llama),
-    ):
+
+    def fail() -> None:
         assert count_hooks(llama) > hooks
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Intervention({0: reference.shift(llama.d_model)}).applied(llama):
+        fail()
     assert count_hooks(llama) == hooks
 
 
@@ -409,9 +417,9 @@ def test_an_intervention_that_does_not_fit_is_refused(llama: ChatModel, interven
 
 def test_an_unknown_site_is_refused(llama: ChatModel) -> None:
     where: Any = "nowhere"
-    with pytest.raises(ConfigError, match="nowhere"):
-        with Intervention({Site(1, where): reference.shift(32)}).applied(llama):
-            pytest.fail("entered")
+    intervention = Intervention({Site(1, where): reference.shift(32)})
+    with pytest.raises(ConfigError, match="nowhere"), intervention.applied(llama):
+        pytest.fail("entered")
 
 
 @pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf")])
