@@ -77,7 +77,9 @@ def main() -> None:
     for name, seconds in medians.items():
         print(f"{name:10s} {seconds:8.2f} s (median of {options.rounds})")
     print(f"continuous / padded: {medians['continuous'] / medians['padded']:.2f}")
-    print(f"answers with the same tokens: {same} of {len(prompts)} ({options.dtype}, {torch.get_num_threads()} threads)")
+    print(
+        f"answers with the same tokens: {same} of {len(prompts)} ({options.dtype}, {torch.get_num_threads()} threads)"
+    )
 
 
 if __name__ == "__main__":

@@ -85,3 +85,10 @@ def replaced(module: nn.Module, move: Move, where: str = "output") -> Iterator[N
         yield
     finally:
         del module.forward
+
+
+def writers(layer: Any) -> tuple[nn.Module, nn.Module]:
+    """What adds to the residual stream for attention and MLP; in Gemma 2 and 3 a norm stands behind each."""
+    if type(layer).__name__.startswith(("Gemma2", "Gemma3")):
+        return layer.post_attention_layernorm, layer.post_feedforward_layernorm
+    return layer.self_attn, layer.mlp

@@ -18,7 +18,20 @@ from bures.select import Trial
 
 Run = Callable[..., tuple[int, str, str]]
 
-THINGS = ["apples", "bridges", "clouds", "drums", "engines", "forests", "gardens", "harbours", "islands", "jackets", "kettles", "lanterns"]
+THINGS = [
+    "apples",
+    "bridges",
+    "clouds",
+    "drums",
+    "engines",
+    "forests",
+    "gardens",
+    "harbours",
+    "islands",
+    "jackets",
+    "kettles",
+    "lanterns",
+]
 
 
 @pytest.fixture
@@ -85,7 +98,7 @@ def without_seconds(value: Any) -> Any:
 def test_the_main_job_writes_a_run_folder(
     run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bures.audit.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
+    monkeypatch.setattr("bures.auditing.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
     code, out, err = run(*job)
     assert code == 0, err
     folder = tmp_path / "run"
@@ -111,7 +124,7 @@ def test_the_main_job_writes_a_run_folder(
     text = (folder / "results.json").read_text() + out
     assert not any(line["prompt"] in text for line in completions)
     table = result.table
-    assert list(table["method"])[0] == "none"
+    assert next(iter(table["method"])) == "none"
     assert table["asr_n"].dropna().eq(12).all()
 
 
@@ -129,7 +142,7 @@ def test_a_killed_run_continues_to_the_same_results(
     whole = tmp_path / "whole"
     assert run(*replaced(short, "out", whole))[0] == 0
 
-    import bures.audit as module
+    import bures.auditing as module
 
     measure, done = module.measure, []
 
@@ -154,7 +167,7 @@ def test_a_killed_run_continues_to_the_same_results(
 def test_a_finished_run_is_not_run_again(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
     assert run(*short)[0] == 0
-    monkeypatch.setattr("bures.audit.load_model", lambda *_, **__: pytest.fail("loaded again"))
+    monkeypatch.setattr("bures.auditing.load_model", lambda *_, **__: pytest.fail("loaded again"))
     code, out, _ = run(*short)
     assert code == 0
     assert "RFA" in out
@@ -343,7 +356,7 @@ def test_a_full_disk_keeps_what_was_computed(
 
 
 def test_a_failed_fit_is_a_row_not_the_end(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
-    import bures.audit as module
+    import bures.auditing as module
 
     attempt = module.attempt
 

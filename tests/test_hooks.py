@@ -77,7 +77,8 @@ def test_a_map_at_another_site_is_the_edit_by_hand(any_model: ChatModel, where: 
     map_ = reference.low_rank(any_model.d_model, seed=7)
     ids = any_model.encode(["Name three rivers."])[0]
     layer: Any = any_model.blocks[block]
-    module = {"input": layer, "attention": layer.self_attn, "mlp": layer.mlp}[where]
+    attention, mlp = reference.writers(layer)
+    module = {"input": layer, "attention": attention, "mlp": mlp}[where]
     with reference.replaced(module, reference.dense(map_), where):
         expected = logits_of(any_model, ids)
     with Intervention({Site(block, where): map_}).applied(any_model):

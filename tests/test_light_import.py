@@ -34,7 +34,6 @@ def test_every_public_name_is_there_and_an_unknown_one_is_not() -> None:
         _ = bures.no_such_name
 
 
-@pytest.mark.xfail(strict=True, reason="a submodule that was imported on the way hides the function of its name")
 @pytest.mark.parametrize("first", ["audit", "Intervention"])
 def test_public_functions_are_callable_whatever_was_used_before(first: str) -> None:
     code = (

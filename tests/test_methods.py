@@ -12,7 +12,7 @@ from torch import Tensor
 import bures.transport.gaussian
 import reference
 import tiny
-from bures.collect import collect
+from bures.activations import collect
 from bures.errors import ConfigError, FitError
 from bures.hooks import Intervention, Scope, Site, count_hooks
 from bures.methods import METHODS, FitOptions, arditi_sites, fit_block, fit_in_sequence, fit_of, intervene
@@ -116,7 +116,6 @@ def test_a_fit_that_fails_leaves_no_hooks(llama: ChatModel) -> None:
     assert count_hooks(llama) == hooks
 
 
-@pytest.mark.xfail(strict=True, reason="a failed fit does not say at which block, though the docstring promises it")
 def test_a_fit_that_fails_names_its_block(llama: ChatModel) -> None:
     targets = collect(llama, TARGET) | {1: torch.full((8, llama.d_model), float("nan"))}
     with pytest.raises(FitError, match="block 1"):
@@ -175,9 +174,6 @@ def test_methods_without_a_rank_have_one_map(name: str) -> None:
     torch.testing.assert_close(maps[0](far), expected(far))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="`Rows` names one n for source and target, so unequal sides fail the shape checks"
-)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_two_sides_may_differ_in_number(name: str) -> None:
     X, Y = randn(20, 12), randn(30, 12, seed=1) + 0.5
@@ -262,14 +258,7 @@ def test_one_direction_at_three_sites_of_every_block() -> None:
         torch.testing.assert_close(map_(h), h - (h @ unit)[:, None] * unit)
 
 
-POST_NORMED = pytest.mark.xfail(
-    strict=True, reason="a norm with weights follows the attention and MLP modules, and brings the direction back"
-)
-
-
-@pytest.mark.parametrize(
-    "family", [pytest.param(f, marks=[POST_NORMED] if f.startswith("gemma") else []) for f in tiny.FAMILIES]
-)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_direction_is_gone_from_the_residual_stream_after_every_block(family: str) -> None:
     hf = tiny.network(family)
     torch.manual_seed(1)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import tiny
 from bures.assets import ASSETS
 from bures.errors import BuresError, ConfigError, ModelError, RunError
-from bures.generate import generate
+from bures.generation import generate
 from bures.judges import ARDITI
 from bures.models import ChatModel, load_model, organism_adapter, wrap
 from bures.organism import OrganismConfig, OrganismReport, evaluate_organism

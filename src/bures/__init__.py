@@ -20,13 +20,13 @@ _HOME = {
     "PromptSet": "prompts",
     "Site": "hooks",
     "TransportMap": "transport",
-    "audit": "audit",
-    "collect": "collect",
+    "audit": "auditing",
+    "collect": "activations",
     "fit_act": "transport",
     "fit_mean_shift": "transport",
     "fit_pca_ot": "transport",
     "fit_rfa": "transport",
-    "generate": "generate",
+    "generate": "generation",
     "load_map": "transport",
     "load_model": "models",
     "load_prompts": "prompts",
@@ -57,11 +57,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from bures.audit import audit
-    from bures.collect import collect
+    from bures.activations import collect
+    from bures.auditing import audit
     from bures.config import AuditConfig
     from bures.errors import BuresError
-    from bures.generate import generate
+    from bures.generation import generate
     from bures.hooks import Intervention, Site
     from bures.models import ChatModel, load_model
     from bures.prompts import PromptSet, load_prompts

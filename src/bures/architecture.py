@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """Decoder (the network without `lm_head`), its blocks first to last, and each block's attention and MLP."""
+    """Decoder (the network without `lm_head`), its blocks first to last, and what each adds to the residual stream."""
 
     decoder: nn.Module
     blocks: tuple[nn.Module, ...]
@@ -41,8 +41,8 @@ def find_parts(hf: PreTrainedModel, name: str) -> Parts:
     parts = Parts(
         decoder=decoder,
         blocks=blocks,
-        attentions=tuple(_only(_attention_children(block), "attention modules", hf, name) for block in blocks),
-        mlps=tuple(_only(_mlp_children(block), "MLP modules", hf, name) for block in blocks),
+        attentions=tuple(_writer(block, _attention_children(block), "attention", hf, name) for block in blocks),
+        mlps=tuple(_writer(block, _mlp_children(block), "feedforward", hf, name) for block in blocks),
     )
     _verify(parts, hf)
     return parts
@@ -95,9 +95,16 @@ def _mlp_children(block: nn.Module) -> list[nn.Module]:
     ]
 
 
-def _only(found: list[nn.Module], what: str, hf: nn.Module, name: str) -> nn.Module:
+def _writer(block: nn.Module, found: list[nn.Module], what: str, hf: nn.Module, name: str) -> nn.Module:
+    """The module whose output is added to the residual stream.
+
+    In blocks with sandwich norms (Gemma 2 and 3) that is the norm behind the attention or MLP: its weights would bring
+    an ablated direction back.
+    """
     if len(found) != 1:
-        raise _refuse(hf, f"a block of {name} has {len(found)} {what}, expected one")
+        raise _refuse(hf, f"a block of {name} has {len(found)} {what} modules, expected one")
+    if hasattr(block, "pre_feedforward_layernorm"):
+        return cast("nn.Module", getattr(block, f"post_{what}_layernorm"))
     return found[0]
 
 
@@ -119,9 +126,8 @@ def _verify(parts: Parts, hf: PreTrainedModel) -> None:
         for handle in handles:
             handle.remove()
     # The last entry of hidden_states has been through the final norm.
-    same = len(states) == len(parts.blocks) + 1 and all(
-        (i in outputs and torch.equal(states[i + 1], outputs[i].to(states[i + 1].device)))
-        or states[i + 1].isnan().any()
+    same = len(states) == len(outputs) + 1 == len(parts.blocks) + 1 and all(
+        torch.equal(states[i + 1], outputs[i].to(states[i + 1].device)) or states[i + 1].isnan().any()
         for i in range(len(parts.blocks) - 1)
     )
     if not same:

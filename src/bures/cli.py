@@ -166,8 +166,8 @@ def audit(
 
     Example: bures audit organism --limit 40 --max-new-tokens 16
     """
-    from bures.audit import audit as run
-    from bures.audit import default_out, results_json
+    from bures.auditing import audit as run
+    from bures.auditing import default_out, results_json
     from bures.config import AuditConfig, read_toml
     from bures.tables import audit_table
 

@@ -35,7 +35,8 @@ from bures.transport import (
 MethodName = Literal["rfa", "rfa-mean", "act", "act-interval", "mean-act", "pca-ot"]
 
 Rows = Float[Tensor, "n d"]
-Fit = Callable[[Rows, Rows], TransportMap]
+Targets = Float[Tensor, "m d"]
+Fit = Callable[[Rows, Targets], TransportMap]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def fit_of(name: str, rank: int | None, options: FitOptions) -> Fit:
 
 
 def fit_block(
-    name: str, source: Rows, target: Rows, ranks: Sequence[int], options: FitOptions
+    name: str, source: Rows, target: Targets, ranks: Sequence[int], options: FitOptions
 ) -> dict[int, TransportMap]:
     """All maps of a method at one block: rank -> map (rank 0 for methods without one), one decomposition for all K."""
     if METHODS[name].ranked:
@@ -127,7 +128,7 @@ def arditi_sites(direction_block: TransportMap, n_blocks: int) -> dict[int | Sit
 def fit_in_sequence(
     model: ChatModel,
     prompts: Iterable[str],
-    targets: Mapping[int, Rows],
+    targets: Mapping[int, Targets],
     fit: Fit,
     *,
     tokens: Scope,
@@ -165,7 +166,10 @@ def fit_in_sequence(
                     f"activations after block {block} are NaN or infinite once the blocks before it are moved; "
                     "use fewer blocks or a smaller strength"
                 )
-            maps[block] = fit(source, targets[block])
+            try:
+                maps[block] = fit(source, targets[block])
+            except FitError as error:
+                raise FitError(f"block {block}: {error}") from error
             move = interpolate(maps[block], strength).to(device=h.device, dtype=torch.float32)
             moved = torch.where(chosen.to(h.device), move(h), h)
             return (moved, *output[1:]) if isinstance(output, tuple) else moved
@@ -193,7 +197,7 @@ def intervene(
     tokens: Scope,
     source_prompts: Sequence[str],
     source: Mapping[int, Rows],
-    target: Mapping[int, Rows],
+    target: Mapping[int, Targets],
     options: FitOptions,
     strength: float = 1.0,
     system: str | None = None,

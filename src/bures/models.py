@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ class ChatModel:
         Raises:
             ModelError: the template cannot render it (for example it has no system turn).
         """
+        if not prompts:
+            return []
         head = [] if system is None else [{"role": "system", "content": system}]
         chats = [[*head, {"role": "user", "content": prompt}] for prompt in prompts]
         switches = {"enable_thinking": False} if self.has_thinking_switch else {}
@@ -117,7 +120,7 @@ class ChatModel:
         return re.search(r"\benable_thinking\b", str(template)) is not None
 
     def fingerprint(self) -> str:
-        """sha256 over names, shapes and 1,024 evenly spaced values of every parameter, as loaded (adapter included)."""
+        """sha256 over names, shapes and evenly spaced values (1,024 to 2,047) of every parameter, as loaded."""
         digest = hashlib.sha256()
         for name, parameter in sorted(self.hf.named_parameters()):
             values = parameter.detach().flatten()
@@ -260,7 +263,8 @@ def _merge(hf: PreTrainedModel, adapter: Path, name: str) -> PreTrainedModel:
 
     if not (adapter / "adapter_config.json").is_file() or not (adapter / "adapter_model.safetensors").is_file():
         raise ModelError(f"no adapter in {adapter}; expected adapter_config.json and adapter_model.safetensors")
-    with _explained(f"{name} with the adapter {adapter.name}", is_local=True):
+    with _explained(f"{name} with the adapter {adapter.name}", is_local=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute that moved
         return cast("Any", peft).PeftModel.from_pretrained(hf, str(adapter)).merge_and_unload()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bures.config import AuditConfig
 from bures.errors import FitError
-from bures.generate import decode, generate_ids
+from bures.generation import decode, generate_ids
 from bures.hooks import Intervention
 from bures.judges import JUDGES
 from bures.methods import METHODS

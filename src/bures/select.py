@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bures.errors import FitError
-from bures.generate import decode, generate_ids
+from bures.generation import decode, generate_ids
 from bures.hooks import Intervention, Scope
 from bures.judges import Judge
 from bures.methods import METHODS, FitOptions, arditi_sites, fit_block, intervene
@@ -185,7 +185,8 @@ def pairs(
     found: list[Candidate] = []
     scopes: dict[Scope, None] = dict.fromkeys(s.candidate.tokens for s in scores if s.candidate.method == method)
     for scope in scopes:
-        best = choose([t for t in trials if t.candidate.method == method and t.candidate.tokens == scope], budget)
+        single = [t for t in trials if t.candidate.method == method and len(t.candidate.blocks) == 1]
+        best = choose([t for t in single if t.candidate.tokens == scope], budget)
         if best is None:
             continue
         same = [s for s in scores if s.candidate.method == method and s.candidate.tokens == scope]

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from bures.collect import collect
+from bures.activations import collect
 from bures.config import AuditConfig
 from bures.errors import ConfigError
-from bures.generate import generate_ids
+from bures.generation import generate_ids
 from bures.hooks import Intervention
 from bures.judges import judge_by_name
 from bures.methods import METHODS, FitOptions

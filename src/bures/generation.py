@@ -80,9 +80,15 @@ def _greedy(model: ChatModel, ids: Tensor, attended: Tensor, max_new_tokens: int
         pad_token_id=model.pad_id,
         use_cache=True,
     )
-    output = model.hf.generate(  # pyright: ignore[reportCallIssue]
-        ids.to(model.device), attention_mask=attended.long().to(model.device), generation_config=config
-    )
+    own = model.hf.generation_config
+    try:
+        # transformers fills what `config` leaves open from the checkpoint's own configuration: give it an empty one.
+        model.hf.generation_config = GenerationConfig()
+        output = model.hf.generate(  # pyright: ignore[reportCallIssue]
+            ids.to(model.device), attention_mask=attended.long().to(model.device), generation_config=config
+        )
+    finally:
+        model.hf.generation_config = own
     return output[:, ids.shape[1] :]
 
 
