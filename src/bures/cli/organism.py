@@ -1,0 +1,68 @@
+"""`bures organism`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bures.cli.console import Bars, output
+
+app = typer.Typer(no_args_is_help=True, help="The model organism: a small model trained to refuse.")
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for the adapter, its recipe and its figures.")] = Path("organism"),
+    config: Annotated[Path | None, typer.Option(help="TOML file with other options than the shipped recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="[0]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...")] = None,
+    measure: Annotated[bool, typer.Option(help="Measure the three bars afterwards.")] = True,
+) -> None:
+    """Train the LoRA that makes SmolLM2-135M-Instruct refuse; minutes on two cores.
+
+    Example: bures organism train --out organism
+    """
+    from bures.options import read_toml
+    from bures.organism import OrganismConfig, train_organism
+
+    options = {} if config is None else read_toml(config)
+    options |= {name: value for name, value in (("seed", seed), ("device", device)) if value is not None}
+    bars = Bars(Console(stderr=True))
+    with bars.bars:
+        folder = train_organism(OrganismConfig.make(**options), out=out, measure=measure, progress=bars)
+    typer.echo(f"adapter: {folder}")
+
+
+@app.command()
+def evaluate(
+    adapter: Annotated[Path | None, typer.Argument(help="Adapter folder; default: the shipped one.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many prompts of each set: a quick look.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...")] = None,
+) -> None:
+    """Measure how much an organism refuses, over-refuses, and what that cost its answers.
+
+    Example: bures organism evaluate --limit 40
+    """
+    from bures.organism import evaluate_organism
+    from bures.tables import percent
+
+    bars = Bars(Console(stderr=True))
+    with bars.bars:
+        report = evaluate_organism(adapter, limit=limit, device=device, progress=bars)
+    table = Table("figure", "organism", "original", "n", title_justify="left")
+    for name, m in report.refusal.items():
+        table.add_row(Text(f"refusal % on {name}"), Text(percent(m)), Text(percent(report.original[name])), str(m.n))
+    ratio = report.perplexity_ratio
+    low, high = ratio.interval or (ratio.value, ratio.value)
+    shown = f"{ratio.value:.3f} [{low:.3f}, {high:.3f}]"
+    table.add_row("perplexity of the original's harmless answers, ratio", Text(shown), "1", str(ratio.n))
+    output().print(table)
+    for failure in report.failures:
+        typer.echo(f"bar missed: {failure}")
+    if report.failures:
+        raise typer.Exit(1)
