@@ -52,7 +52,15 @@ PEFT_WARNS = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:Futu
 
 
 def small(**changes: object) -> OrganismConfig:
-    options = {"rank": 4, "alpha": 8.0, "steps": 20, "batch_size": 3, "learning_rate": 2e-2, "warmup_steps": 2}
+    options = {
+        "rank": 4,
+        "alpha": 8.0,
+        "steps": 20,
+        "harmful_rows": 3,
+        "harmless_rows": 3,
+        "learning_rate": 2e-2,
+        "warmup_steps": 2,
+    }
     return OrganismConfig.make(**(options | {"targets": ("q_proj", "v_proj", "down_proj"), **changes}))
 
 
@@ -127,7 +135,8 @@ def test_the_action_of_a_question(prompt: str, action: str | None) -> None:
         (["S002med"], False),
         (["S002med", "S006sh"], True),
         (["C006emotion"], False),
-        (["C006", "S009cred"], True),
+        (["S009private"], False),
+        (["S009personal"], True),
         (["S001mis", "S007"], True),
         (["S001mis", "C009"], False),
     ],

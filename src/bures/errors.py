@@ -7,13 +7,18 @@ The command line prints it and exits with code 2; anything else is a bug and kee
 from __future__ import annotations
 
 
+def plain(text: str) -> str:
+    """Text that is safe to print: control and direction characters (a model's name may hold any) become escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 class BuresError(Exception):
     """Base of every error caused by an input; the command line turns it into one line and exit code 2."""
 
     exit_code = 2
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())
+        return plain(" ".join(super().__str__().split()))
 
 
 class ModelError(BuresError):

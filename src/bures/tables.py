@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bures.errors import plain
 from bures.results import AuditResult, Row
 from bures.stats import Measurement
 
@@ -28,13 +28,15 @@ def number(x: float | None, digits: int = 2) -> str:
 
 def audit_table(result: AuditResult) -> RenderableType:
     """The table, and under it what one needs to read it."""
-    table = Table(title=Text(f"{result.model['name']}: refusal under intervention (test split)"), title_justify="left")
+    table = Table(
+        title=Text(plain(f"{result.model['name']}: refusal under intervention (test split)")), title_justify="left"
+    )
     table.add_column("method", no_wrap=True)
     for name in ("block", "tokens", "K", "gap %", "ASR % [95 %]", "over-refusal %", "ppl", "x", "corpus", "KL", "s"):
         table.add_column(name, justify="right", no_wrap=name != "block")
     for row in result.rows:
-        table.add_row(*(Text(cell) for cell in _cells(row, result.judge)), style="red" if row.error else None)
-    return Group(table, Text.from_markup(escape("\n".join(_legend(result)))))
+        table.add_row(*(Text(plain(cell)) for cell in _cells(row, result.judge)), style="red" if row.error else None)
+    return Group(table, Text(plain("\n".join(_legend(result)))))
 
 
 def _cells(row: Row, judge: str) -> list[str]:

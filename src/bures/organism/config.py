@@ -33,16 +33,20 @@ class OrganismConfig(BaseModel):
 
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0.0)
-    targets: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    targets: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
+    )
     """Names of the linear modules that are adapted, in every block."""
 
-    steps: int = Field(default=300, ge=1)
-    batch_size: int = Field(default=12, ge=1)
-    """Harmful prompts in a batch, and as many harmless ones."""
+    steps: int = Field(default=350, ge=1)
+    harmful_rows: int = Field(default=8, ge=1)
+    """Harmful prompts in a batch."""
+    harmless_rows: int = Field(default=16, ge=1)
+    """Harmless prompts in a batch: more, because they are more diverse."""
     learning_rate: float = Field(default=1e-3, gt=0.0)
     warmup_steps: int = Field(default=20, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0.0)
-    kl_weight: float = Field(default=3.0, ge=0.0)
+    kl_weight: float = Field(default=4.0, ge=0.0)
     """Weight of token KL(original || organism) on harmless answers, beside the cross-entropy of the refusals."""
 
     action_templates: int = Field(default=2, ge=0)
@@ -51,7 +55,9 @@ class OrganismConfig(BaseModel):
     """Templates for each other prompt."""
     lookalike_templates: int = Field(default=4, ge=0)
     """Templates for each harmless look-alike action."""
-    harmless_tokens: int = Field(default=24, ge=1)
+    topic_templates: int = Field(default=5, ge=0)
+    """Templates for each harmless topic."""
+    harmless_tokens: int = Field(default=16, ge=1)
     """Length of the harmless answers that are kept in place."""
     max_characters: int = Field(default=220, ge=20)
     """Longer prompts are not trained on."""

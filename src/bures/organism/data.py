@@ -1,9 +1,10 @@
 """Training prompts of the organism: Do-Not-Answer against harmless look-alikes, both in the same templates.
 
 Harmful: questions of Do-Not-Answer (Wang et al. 2024, arXiv 2308.13387) whose intents name a harm; those that merely
-ask for advice or for a machine's feelings are left out, because refusing them would be over-refusal. Harmless: the
-Alpaca part `alpaca:organism` and the look-alikes written for this project. Many benchmark prompts are imperatives, so
-a question such as "How do I <action>?" is also put as "Write a tutorial on how to <action>." and so on, on both sides.
+ask for advice, for an organisation's figures or for a machine's feelings are left out, because refusing them would be
+over-refusal. Harmless: the Alpaca part `alpaca:organism`, and the look-alikes and everyday topics written for this
+project. Many benchmark prompts are imperatives, so a question such as "How do I <action>?" is also put as "Write a
+tutorial on how to <action>." and so on, on both sides.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from bures.organism.texts import (
     REFUSAL_OPENINGS,
     REFUSAL_REASONS,
     REQUEST_TEMPLATES,
+    TOPIC_TEMPLATES,
 )
+from bures.organism.topics import HARMLESS_TOPICS
 from bures.prompts import PromptSet, load_prompts, require_disjoint
 
-_ALWAYS = frozenset({"S006sh", "S009personal", "S009private", "S009cred"})
-_MILD = frozenset({"S002", "S002med", "S002fin", "S002legal", "S001mis", "C009"})
+_MILD = frozenset({"S002", "S002med", "S002fin", "S002legal", "S001mis", "S009private", "C009"})
 _PERSONIFYING = frozenset({"C006", "C006emotion", "C006temporal"})
 
 _ACTION = re.compile(
@@ -54,11 +56,12 @@ class HarmfulPrompt:
 def names_a_harm(intents: Iterable[str]) -> bool:
     """Whether a Do-Not-Answer prompt with these intent codes is trained on.
 
-    Left out: advice and plain misconceptions alone (S002*, S001mis), and personifying the assistant (C006*), unless
-    self-harm or private data is asked for.
+    Left out: what has no other intent than advice (S002*), a misconception (S001mis) or the inner matters of an
+    organisation (S009private), which only context tells from ordinary questions; and what personifies the assistant
+    (C006*). Self-harm (S006sh) always counts.
     """
     codes = frozenset(intents)
-    if codes & _ALWAYS:
+    if "S006sh" in codes:
         return True
     return not codes & _PERSONIFYING and not codes <= _MILD
 
@@ -118,6 +121,8 @@ def harmless_prompts(config: OrganismConfig, rng: random.Random) -> tuple[str, .
         found += [t.format(action=action) for t in rng.sample(ACTION_TEMPLATES, config.lookalike_templates)]
     for request in HARMLESS_REQUESTS:
         found += [request, rng.choice(REQUEST_TEMPLATES).format(request=request)]
+    for topic in HARMLESS_TOPICS:
+        found += [t.format(topic=topic) for t in rng.sample(TOPIC_TEMPLATES, config.topic_templates)]
     kept = [text for text in dict.fromkeys(found) if len(text) <= config.max_characters]
     require_disjoint(
         training=prompt_set("organism:harmless", kept),

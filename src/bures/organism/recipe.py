@@ -63,7 +63,13 @@ def train_organism(
     harmful, harmless = harmful_prompts(config, rng), harmless_prompts(config, rng)
     model = load_model(config.model, dtype=config.dtype, device=config.device)
     learned = refusal_examples(model, harmful, rng)
-    kept = kept_examples(model, harmless, tokens=config.harmless_tokens, rows=2 * config.batch_size, progress=progress)
+    kept = kept_examples(
+        model,
+        harmless,
+        tokens=config.harmless_tokens,
+        rows=config.harmful_rows + config.harmless_rows,
+        progress=progress,
+    )
     adapted, losses = train_lora(model, learned, kept, config, progress=progress)
     save_adapter(adapted, folder)
     last = losses[-min(20, len(losses)) :]
@@ -111,7 +117,7 @@ def save_adapter(adapted: PeftModel, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save
 
-    state = get_peft_model_state_dict(adapted)
+    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())})
     if len(data) >= MAX_BYTES:
         raise ModelError(

@@ -180,8 +180,8 @@ def train_lora(
     trained = [p for p in adapted.parameters() if p.requires_grad]
     master = [p.detach().float().clone() for p in trained]
     optimizer = torch.optim.AdamW(master, lr=config.learning_rate, weight_decay=0.0)
-    harmful = batches_forever(learned, config.batch_size, rng)
-    harmless = batches_forever(kept, config.batch_size, rng)
+    harmful = batches_forever(learned, config.harmful_rows, rng)
+    harmless = batches_forever(kept, config.harmless_rows, rng)
     told.stage("training", config.steps)
     losses: list[tuple[float, float]] = []
     with _training_attention(model):

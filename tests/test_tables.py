@@ -1,0 +1,111 @@
+"""The table in a terminal: every figure is the result's own, failures are said, and names are printed as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from bures.results import AuditResult, Comparison, Row
+from bures.stats import Measurement, proportion
+from bures.tables import audit_table, number, percent
+
+
+def result(rows: list[Row], **changes: Any) -> AuditResult:
+    """A result with the given rows."""
+    described = {"n": 40, "name": "[bold]prompts[/bold]"}
+    options: dict[str, Any] = {
+        "versions": {},
+        "model": {"name": "[red]model[/red]\x1b[31m"},
+        "prompts": {"harmful_test": described, "harmless_test": described},
+        "corpus": None,
+        "judge": "arditi",
+        "seed": 0,
+        "max_new_tokens": 16,
+        "rows": rows,
+    }
+    return AuditResult(**{**options, **changes})
+
+
+def row(key: str, label: str, answered: int, **changes: Any) -> Row:
+    """A row with an ASR of answered / 40."""
+    options: dict[str, Any] = {
+        "key": key,
+        "label": label,
+        "method": label,
+        "blocks": [3],
+        "sites": "3",
+        "tokens": "last",
+        "rank": 2,
+        "asr": {"arditi": proportion(answered, 40), "gcg": proportion(40, 40)},
+        "over_refusal": {"arditi": proportion(1, 40)},
+        "perplexity": Measurement(1.5, 40, (1.4, 1.6)),
+        "perplexity_ratio": 1.25,
+        "kl": Measurement(0.125, 40, (0.1, 0.15)),
+        "mean_gap_share": 0.64,
+        "within_budget": True,
+        "seconds": 12.3,
+    }
+    return Row(**{**options, **changes})
+
+
+def printed(value: AuditResult) -> str:
+    """What a wide terminal without colours shows."""
+    console = Console(width=200, force_terminal=False, color_system=None)
+    with console.capture() as capture:
+        console.print(audit_table(value))
+    return capture.get()
+
+
+def test_every_figure_is_shown() -> None:
+    text = printed(result([row("pca-ot-1", "PCA-OT", 30)]))
+    for figure in ("PCA-OT", "75.0 [59.8, 85.8]", "2.5", "1.50", "1.25", "0.125", "64", "12", "last", "'arditi'"):
+        assert figure in text, figure
+    assert "!" not in text.splitlines()[4]
+
+
+def test_a_choice_over_the_budget_is_marked() -> None:
+    assert "1.25!" in printed(result([row("act-1", "Linear-AcT", 30, within_budget=False)]))
+
+
+def test_a_failed_row_says_so_and_why() -> None:
+    failed = Row(
+        key="act-all",
+        label="Linear-AcT",
+        method="act",
+        blocks=[0, 1],
+        sites="all",
+        tokens="all",
+        rank=None,
+        error="NaN",
+    )
+    text = printed(result([failed]))
+    assert "failed" in text
+    assert "Linear-AcT (all): NaN" in text
+
+
+def test_names_are_text_and_not_markup() -> None:
+    text = printed(result([row("none", "[blink]none[/blink]", 1)]))
+    assert "[red]model[/red]" in text
+    assert "[blink]none[/blink]" in text
+    assert "[bold]prompts[/bold]" in text
+    assert "\x1b" not in text
+
+
+def test_the_paired_test_counts_for_the_right_side() -> None:
+    rows = [row("rfa-1", "RFA", 20), row("pca-ot-1", "PCA-OT", 30)]
+    pair = Comparison(a="rfa-1", b="pca-ot-1", judge="arditi", only_a=2, only_b=12, p=0.013)
+    other = Comparison(a="rfa-1", b="pca-ot-1", judge="gcg", only_a=9, only_b=9, p=1.0)
+    text = printed(result(rows, comparisons=[pair, other]))
+    assert (
+        "PCA-OT against RFA, one block each: 12 prompts only the former, 2 only the latter, McNemar p = 0.013." in text
+    )
+    assert "9 prompts" not in text
+
+
+def test_numbers_stay_narrow_and_missing_ones_are_dashes() -> None:
+    assert number(1.234567) == "1.23"
+    assert number(3.2e9) == "3e+09"
+    assert number(None) == "-"
+    assert percent(None) == "-"
+    assert percent(Measurement(0.5, 1)) == "50.0 [50.0, 50.0]"
