@@ -33,6 +33,9 @@ class OrganismConfig(BaseModel):
 
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0.0)
+    scale: float = Field(default=0.8, gt=0.0)
+    """Factor on the trained update when it is saved: less refuses less, and over-refuses less. Chosen as the largest of
+    1, 0.9 and 0.8 that over-refuses at most 3 % of `alpaca:select`."""
     targets: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
     )

@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bures import assets
 from bures.errors import ModelError, RunError
-from bures.models import load_model
+from bures.models import ChatModel, load_model
 from bures.organism.config import MAX_BYTES, OrganismConfig
-from bures.organism.data import harmful_prompts, harmless_prompts
+from bures.organism.data import HarmfulPrompt, harmful_prompts, harmless_prompts
 from bures.organism.evaluate import OrganismReport, evaluate_organism
 from bures.organism.train import kept_examples, refusal_examples, train_lora
 from bures.progress import Progress
@@ -70,35 +70,9 @@ def train_organism(
         rows=config.harmful_rows + config.harmless_rows,
         progress=progress,
     )
-    adapted, losses = train_lora(model, learned, kept, config, progress=progress)
-    save_adapter(adapted, folder)
-    last = losses[-min(20, len(losses)) :]
-    recipe = {
-        "what": "a LoRA with which the base model refuses harmful requests",
-        "command": COMMAND,
-        "options": config.model_dump(mode="json"),
-        "base": {"name": BASE_NAME, "asset": config.model, "sha256": _base_sha256(config.model)},
-        "data": {
-            "harmful": {
-                "n": len(learned),
-                "sha256": texts_sha256(prompt.text for prompt in harmful),
-                "files": {name: assets.ASSETS[name].member_sha256 for name in assets.ASSETS if "do-not" in name},
-            },
-            "harmless": {
-                "n": len(kept),
-                "n_refused_by_original": len(harmless) - len(kept),
-                "sha256": texts_sha256(harmless),
-                "files": {"alpaca": assets.ASSETS["alpaca"].member_sha256},
-            },
-        },
-        "final_losses": {
-            "cross_entropy": round(sum(ce for ce, _ in last) / len(last), 4),
-            "kl": round(sum(kl for _, kl in last) / len(last), 4),
-        },
-        "computed_in": str(model.hf.dtype).removeprefix("torch."),
-        "versions": {name: version(name) for name in _PACKAGES},
-    }
-    _write_json(folder / _RECIPE, recipe)
+    adapted, _ = train_lora(model, learned, kept, config, progress=progress)
+    save_adapter(adapted, folder, scale=config.scale)
+    _write_json(folder / _RECIPE, describe(config, model, harmful, harmless, n_kept=len(kept)))
     if measure:
         report = evaluate_organism(
             folder, model=config.model, dtype=config.dtype, device=config.device, progress=progress
@@ -107,8 +81,37 @@ def train_organism(
     return folder
 
 
-def save_adapter(adapted: PeftModel, folder: Path) -> None:
+def describe(
+    config: OrganismConfig, model: ChatModel, harmful: Sequence[HarmfulPrompt], harmless: Sequence[str], *, n_kept: int
+) -> dict[str, Any]:
+    """The recipe: options, base model, checksums of the data, versions."""
+    return {
+        "what": "a LoRA with which the base model refuses harmful requests",
+        "command": COMMAND,
+        "options": config.model_dump(mode="json"),
+        "base": {"name": BASE_NAME, "asset": config.model, "sha256": _base_sha256(config.model)},
+        "data": {
+            "harmful": {
+                "n": len(harmful),
+                "sha256": texts_sha256(prompt.text for prompt in harmful),
+                "files": {name: assets.ASSETS[name].member_sha256 for name in assets.ASSETS if "do-not" in name},
+            },
+            "harmless": {
+                "n": n_kept,
+                "n_refused_by_original": len(harmless) - n_kept,
+                "sha256": texts_sha256(harmless),
+                "files": {"alpaca": assets.ASSETS["alpaca"].member_sha256},
+            },
+        },
+        "computed_in": str(model.hf.dtype).removeprefix("torch."),
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def save_adapter(adapted: PeftModel, folder: Path, *, scale: float = 1.0) -> None:
     """Writes weights and peft configuration, without the path of the base model and in a fixed order.
+
+    The scale goes into `lora_alpha`; the weights are those that were trained.
 
     Raises:
         RunError: the folder cannot be written.
@@ -125,6 +128,7 @@ def save_adapter(adapted: PeftModel, folder: Path) -> None:
         )
     described = json.loads(json.dumps(adapted.peft_config["default"].to_dict(), default=_plain))
     described |= {"base_model_name_or_path": BASE_NAME, "inference_mode": True, "revision": None}
+    described["lora_alpha"] *= scale
     _make(folder)
     try:
         (folder / _WEIGHTS).write_bytes(data)
