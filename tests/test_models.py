@@ -399,3 +399,12 @@ def test_fingerprints_are_of_the_weights(model_folder: str) -> None:
             parameter.flatten()[0] = value
         assert model.fingerprint() == before, name
     assert len(seen) == 1 + len(list(model.hf.named_parameters()))
+
+
+def test_loaded_weights_require_gradients_with_and_without_an_adapter(model_folder: str, tmp_path: Path) -> None:
+    """Frozen weights make torch copy the vocabulary matrix once per row of a batch: many times slower."""
+    adapted = get_peft_model(tiny.network("llama"), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    adapted.save_pretrained(tmp_path)
+    for adapter in (None, tmp_path):
+        model = load_model(model_folder, device="cpu", adapter=adapter)
+        assert all(parameter.requires_grad for parameter in model.hf.parameters())

@@ -182,8 +182,11 @@ def load_model(
     )
     if adapter is not None:
         hf = _merge(hf, Path(adapter), name)
-    # Parameters keep requires_grad: without it torch multiplies a strided slice by lm_head as a batched product and
-    # copies the whole vocabulary matrix once per row. Every pass here runs in inference mode, so no graph is built.
+    # Parameters require gradients (merging an adapter switches that off): without it torch multiplies a strided slice
+    # by lm_head as a batched product and copies the whole vocabulary matrix once per row. Every pass here runs in
+    # inference mode, so no graph is built.
+    for parameter in hf.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
     hf.eval()
     return wrap(hf, tokenizer, name)
 
