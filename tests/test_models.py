@@ -401,6 +401,7 @@ def test_fingerprints_are_of_the_weights(model_folder: str) -> None:
     assert len(seen) == 1 + len(list(model.hf.named_parameters()))
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_loaded_weights_require_gradients_with_and_without_an_adapter(model_folder: str, tmp_path: Path) -> None:
     """Frozen weights make torch copy the vocabulary matrix once per row of a batch: many times slower."""
     adapted = get_peft_model(tiny.network("llama"), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
