@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bures.architecture import tensor_of
-from bures.batching import TOKEN_BUDGET, batches
+from bures.batching import TOKEN_BUDGET, batches, positions
 from bures.errors import ConfigError, FitError
 from bures.hooks import kinds_of, token_kinds
 from bures.models import ChatModel
@@ -99,8 +99,7 @@ def _run(model: ChatModel, ids: Tensor, attended: Tensor, hooks: dict[int, Calla
             stack.callback(model.blocks[block].register_forward_hook(hook).remove)
         stack.enter_context(token_kinds(kinds_of(attended, attended.sum(dim=1)).to(device)))
         mask = attended.long().to(device)
-        places = (mask.cumsum(dim=1) - 1).clamp(min=0)
         try:
-            model.decoder(input_ids=ids.to(device), attention_mask=mask, position_ids=places, use_cache=False)
+            model.decoder(input_ids=ids.to(device), attention_mask=mask, position_ids=positions(mask), use_cache=False)
         except _Stop:
             return

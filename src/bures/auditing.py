@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import platform
 import re
 import time
@@ -296,8 +295,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def results_json(result: AuditResult) -> str:
-    """The results as JSON text."""
-    return json.dumps(result.model_dump(mode="json"), indent=1, allow_nan=False)

@@ -43,6 +43,11 @@ def pad(
     return ids, attended
 
 
+def positions(attended: Tensor) -> Int[Tensor, "b s"]:
+    """Place of every real token in its row, from the mask, whatever the side of the pads; 0 on leading pads."""
+    return (attended.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
 def batches(
     sequences: Sequence[Sequence[int]],
     *,

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bures.architecture import tensor_of
-from bures.batching import pad
+from bures.batching import pad, positions
 from bures.errors import ConfigError, FitError
 from bures.hooks import Intervention, Scope, Site, in_scope, kinds_of
 from bures.models import ChatModel
@@ -182,7 +182,7 @@ def fit_in_sequence(
         model.decoder(
             input_ids=ids.to(model.device),
             attention_mask=mask,
-            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
+            position_ids=positions(mask),
             use_cache=False,
         )
     return maps

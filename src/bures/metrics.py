@@ -23,7 +23,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bures.batching import TOKEN_BUDGET, Batch, batches
+from bures.batching import TOKEN_BUDGET, Batch, batches, positions
 from bures.errors import ConfigError
 from bures.hooks import Intervention, kinds_of, token_kinds
 from bures.models import ChatModel
@@ -209,7 +209,7 @@ def _log_probs(
         logits = model.hf(
             input_ids=batch.ids.to(device),
             attention_mask=attended.long(),
-            position_ids=(attended.long().cumsum(dim=1) - 1).clamp(min=0),
+            position_ids=positions(attended),
             use_cache=False,
             logits_to_keep=keep,
         ).logits

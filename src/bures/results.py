@@ -91,6 +91,10 @@ class AuditResult(BaseModel):
     comparisons: list[Comparison] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
+    def to_json(self) -> str:
+        """The results as JSON text."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False)
+
     @property
     def table(self) -> pd.DataFrame:
         """The rows as a DataFrame, one column per figure and one per bound of its interval."""

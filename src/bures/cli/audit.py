@@ -73,7 +73,7 @@ def audit(
     Example: bures audit organism --limit 40 --max-new-tokens 16
     """
     from bures.auditing import audit as run
-    from bures.auditing import default_out, results_json
+    from bures.auditing import default_out
     from bures.config import AuditConfig
     from bures.options import read_toml
     from bures.tables import audit_table
@@ -102,7 +102,7 @@ def audit(
     with bars.bars:
         result = run(settings, target, progress=bars)
     if as_json:
-        typer.echo(results_json(result))
+        typer.echo(result.to_json())
         return
     console = output()
     console.print(audit_table(result))
