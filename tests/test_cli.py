@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bures import cli, results
+from bures import cli, run_folder
 from bures.select import Trial
 
 Run = Callable[..., tuple[int, str, str]]
@@ -98,11 +98,11 @@ def without_seconds(value: Any) -> Any:
 def test_the_main_job_writes_a_run_folder(
     run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bures.auditing.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
+    monkeypatch.setattr("bures.stages.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
     code, out, err = run(*job)
     assert code == 0, err
     folder = tmp_path / "run"
-    result = results.load_result(folder)
+    result = run_folder.load_result(folder)
     assert result.status == "complete"
     assert [row.key for row in result.rows] == [
         "none", "rfa-1", "act-1", "mean-act-1", "pca-ot-1", "pca-ot-2",
@@ -126,6 +126,68 @@ def test_the_main_job_writes_a_run_folder(
     table = result.table
     assert next(iter(table["method"])) == "none"
     assert table["asr_n"].dropna().eq(12).all()
+
+
+def selecting(job: list[object], command: str) -> list[object]:
+    """The same job without its test split: a scan or a search."""
+    kept: list[object] = [command, job[1]]
+    for option, value in zip(job[2::2], job[3::2], strict=True):
+        if str(option) not in {f"--{name}" for name in ("corpus", "corpus-tokens", "max-new-tokens", "select-tokens")}:
+            kept += [] if str(option).endswith("-test") else [option, value]
+    return kept
+
+
+def test_a_scan_prints_every_block_and_a_sentence(
+    run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bures.stages.refusal_tokens", lambda *_, **__: (70, 71))
+    code, out, err = run(*selecting(job, "scan"))
+    assert code == 0, err
+    held = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (held["job"], held["status"]) == ("scan", "complete")
+    assert [e["blocks"] for e in held["localisation"]["effects"]] == [[0], [1], [2]]
+    assert len(held["scan"]) == 3 * (4 + 2)
+    assert all(len(score["each"]) == len(score["induced"]) == 12 for score in held["scan"])
+    assert " ".join(held["localisation"]["sentence"].split()) in " ".join(out.split())
+    assert "where refusal is decided" in out
+    assert run(*selecting(job, "scan"), "--json")[1] == (tmp_path / "run" / "results.json").read_text()
+    code, _, err = run(*job)
+    assert (code, "holds a run with other options" in err) == (2, True)
+
+
+def test_a_scan_of_a_model_that_refuses_nothing_says_so(run: Run, job: list[object]) -> None:
+    code, out, err = run(*selecting(job, "scan"))
+    assert code == 0, err
+    assert "there is no refusal to scan for" in " ".join(out.split())
+
+
+def test_a_search_prints_its_front(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bures.stages.refusal_tokens", lambda *_, **__: (70, 71))
+    code, out, err = run(*selecting(job, "search"), "--trials", 4, "--short-tokens", 2, "--long-tokens", 3)
+    assert code == 0, err
+    assert "4 trials" in out
+    assert "*" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["search", "--worker", "sqlite:////absent/folder/x.db"], "cannot open the storage"),
+        (["search", "--worker", "nonsense"], "cannot open the storage"),
+        (["search", "organism", "--strengths", "0"], "strengths"),
+        (["search", "organism", "--strengths", "one"], "strengths"),
+        (["search"], "no model given"),
+        (["scan"], "no model given"),
+        (["scan", "organism", "--max-kl", "0"], "max_kl"),
+        (["scan", "organism", "--methods", "teapot"], "teapot"),
+    ],
+)
+def test_mistakes_of_a_scan_or_a_search_are_one_line(run: Run, arguments: list[str], words: str) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert words in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_json_is_the_results_and_nothing_else(run: Run, job: list[object], tmp_path: Path) -> None:
@@ -156,7 +218,7 @@ def test_a_killed_run_continues_to_the_same_results(
     code, _, err = run(*short)
     assert code == 130
     assert "continue" in err
-    assert results.load_result(tmp_path / "run").status == "running"
+    assert run_folder.load_result(tmp_path / "run").status == "running"
     monkeypatch.setattr(module, "measure", measure)
     assert run(*short)[0] == 0
     read = [without_seconds(json.loads((p / "results.json").read_text())) for p in (whole, tmp_path / "run")]
@@ -167,7 +229,7 @@ def test_a_killed_run_continues_to_the_same_results(
 def test_a_finished_run_is_not_run_again(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
     assert run(*short)[0] == 0
-    monkeypatch.setattr("bures.auditing.load_model", lambda *_, **__: pytest.fail("loaded again"))
+    monkeypatch.setattr("bures.stages.load_model", lambda *_, **__: pytest.fail("loaded again"))
     code, out, _ = run(*short)
     assert code == 0
     assert "RFA" in out
@@ -178,7 +240,7 @@ def test_options_come_from_toml_and_the_command_line_wins(run: Run, job: list[ob
     toml.write_text('methods = ["rfa"]\nall-blocks = false\nmax-new-tokens = 2\nn-test = 3\n')
     code, _, err = run(*job, "--config", toml, "--n-test", 5)
     assert code == 0, err
-    result = results.load_result(tmp_path / "run")
+    result = run_folder.load_result(tmp_path / "run")
     assert [row.key for row in result.rows] == ["none", "rfa-1"]
     assert result.rows[0].asr["arditi"].n == 5
 
@@ -351,7 +413,7 @@ def test_a_full_disk_keeps_what_was_computed(
     monkeypatch.setattr(Path, "write_text", full)
     refused(run(*short), "no space left", "continue")
     monkeypatch.setattr(Path, "write_text", write)
-    assert results.load_result(tmp_path / "run").status == "running"
+    assert run_folder.load_result(tmp_path / "run").status == "running"
     assert run(*short)[0] == 0
 
 

@@ -16,11 +16,9 @@ from bures.errors import ConfigError
 from bures.generation import generate_ids
 from bures.hooks import Intervention, Scope, count_hooks
 from bures.metrics import (
-    FirstToken,
     answer_costs,
     attack_success_rate,
     corpus_perplexity,
-    first_token,
     over_refusal,
 )
 from bures.models import ChatModel
@@ -171,52 +169,7 @@ def test_a_corpus_shorter_than_a_window_is_refused(llama: ChatModel) -> None:
     assert corpus_perplexity(llama, TEXT[:32], Intervention(), window=32).n == 1
 
 
-# First token ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scope", [None, "all", "last", "generated"])
-def test_first_token_is_brute_force(any_model: ChatModel, scope: Scope | None) -> None:
-    heads = any_model.encode(tiny.PROMPTS)
-    expected = torch.stack([log_probs(any_model, head, scope, len(head))[-1] for head in heads])
-    found = first_token(any_model, tiny.PROMPTS, intervention(any_model, scope), token_budget=200)
-    torch.testing.assert_close(found.log_probs.double(), expected, rtol=1e-5, atol=1e-5)
-
-    chosen = (7, 40, 200)
-    inside = expected.exp()[:, list(chosen)].sum(dim=1)
-    assert found.refusal_log_odds(chosen) == pytest.approx(float(torch.log(inside / (1 - inside)).mean()), rel=1e-4)
-
-    original = torch.stack([log_probs(any_model, head, None, len(head))[-1] for head in heads])
-    kl = float((original.exp() * (original - expected)).sum(dim=1).mean())
-    before = first_token(any_model, tiny.PROMPTS, Intervention())
-    assert before.kl_to(found) == pytest.approx(kl, rel=1e-3, abs=1e-6)
-    if scope in ("all", "last"):
-        assert before.kl_to(found) > 1e-3
-    else:
-        assert before.kl_to(found) < 1e-6
-
-
-def test_log_odds_by_hand() -> None:
-    rows = FirstToken(torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.4, 0.4]]).log())
-    assert rows.refusal_log_odds([0]) == pytest.approx((math.log(1.0) + math.log(0.2 / 0.8)) / 2)
-    assert rows.refusal_log_odds([1, 2]) == pytest.approx((math.log(1.0) + math.log(0.8 / 0.2)) / 2)
-    other = FirstToken(torch.tensor([[0.25, 0.25, 0.5], [0.2, 0.4, 0.4]]).log())
-    assert rows.kl_to(other) == pytest.approx((0.5 * math.log(2) + 0.25 * math.log(0.5)) / 2)
-
-
-def test_log_odds_stay_finite_at_certainty() -> None:
-    rows = FirstToken(torch.tensor([[0.0, -200.0, -200.0]]))
-    assert 20 < rows.refusal_log_odds([0]) < 1000
-    assert -1000 < rows.refusal_log_odds([1]) < -20
-
-
-def test_log_odds_of_no_tokens_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no refusal tokens"):
-        FirstToken(torch.zeros(1, 3)).refusal_log_odds([])
-
-
 def test_no_prompts_are_refused(llama: ChatModel) -> None:
-    with pytest.raises(ConfigError):
-        first_token(llama, [], Intervention())
     with pytest.raises(ConfigError):
         answer_costs(llama, [], [], Intervention())
 

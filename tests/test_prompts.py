@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bures import _prompt_files, prompts
+from bures import _pinned_sets, _prompt_files, prompts
 from bures.errors import PromptError
 from bures.prompts import PARTS, PromptSet, load_corpus, load_prompts, prompt_hash, require_disjoint
 
@@ -293,7 +293,7 @@ def test_a_folder_an_odd_name_and_an_unknown_name(tmp_path: Path) -> None:
     assert "is a folder" in refused(lambda: load_prompts(tmp_path))
     message = refused(lambda: load_prompts("harmbnech"))
     assert "unknown prompts 'harmbnech'" in message
-    assert "harmbench, advbench, do-not-answer, alpaca" in message
+    assert "harmbench, advbench, do-not-answer, pyrit, spikee, alpaca, chat" in message
     assert "unknown prompts" in refused(lambda: load_prompts("x" * 5000))
     assert "unknown prompts" in refused(lambda: load_prompts("a\0b"))
     assert "cannot read" in refused(lambda: load_prompts("./a\0b.csv"))
@@ -384,16 +384,36 @@ def pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name == "advbench":
             seeds = "".join(f"- value: {text}\n  harm_categories: [a, b]\n" for text in texts)
             return write(tmp_path / "adv.prompt", f"dataset_name: adv_bench\nseeds:\n{seeds}")
+        if name.startswith("pyrit-"):
+            lines = "\n".join(f'"{text}, please",x' for text in texts) + '\n" ",x'
+            return write(tmp_path / f"{name}.csv", f"# dataset_version=1.0,\nobjective,assistant_response\n{lines}\n")
+        if name == "chat-dpo":
+            turns = [
+                {"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": ""}]} for text in texts
+            ]
+            return write(tmp_path / "dpo.json", json.dumps(turns))
+        if name == "chat-kto":
+            messages = [[{"role": "user", "content": text}] for text in texts] + [[{"role": "system", "content": "x"}]]
+            return write(tmp_path / "kto.json", json.dumps([{"messages": each} for each in messages]))
         if name == "wikipedia":
             return write(tmp_path / "wiki.txt", "Bread is food. " * 10)
         return write(tmp_path / f"{name}.jsonl", "\n".join(json.dumps(row) for row in rows))
 
+    monkeypatch.setattr(_pinned_sets, "fetch", fetch)
     monkeypatch.setattr(prompts, "fetch", fetch)
 
 
 @pytest.mark.usefixtures("pinned")
 def test_pinned_sets_are_read_and_their_parts_are_hash_buckets() -> None:
-    sizes = {"harmbench": 40, "advbench": 40, "do-not-answer": 200, "alpaca": 39}
+    sizes = {
+        "harmbench": 40,
+        "advbench": 40,
+        "do-not-answer": 200,
+        "pyrit": 640,
+        "spikee": 40,
+        "alpaca": 39,
+        "chat": 80,
+    }
     for name, size in sizes.items():
         whole = load_prompts(name)
         assert (len(whole), whole.name) == (size, name)
@@ -408,6 +428,9 @@ def test_pinned_sets_are_read_and_their_parts_are_hash_buckets() -> None:
     assert set(load_prompts("advbench").categories) == {"a; b"}
     areas = {"discrimination", "human", "information", "malicious", "misinformation"}
     assert set(load_prompts("do-not-answer").categories) == areas
+    assert {"harm-violence", "objective-bias"} <= set(load_prompts("pyrit").categories)
+    assert set(load_prompts("chat").categories) == {"dpo", "kto"}
+    assert load_prompts("pyrit")[0].endswith(", please")
     assert "no part 'fitt': expected fit, organism, select, test" in refused(lambda: load_prompts("alpaca:fitt"))
     assert "no part ''" in refused(lambda: load_prompts("alpaca:"))
 
@@ -463,9 +486,23 @@ def test_the_installed_hub_library_has_what_the_loader_uses() -> None:
 @pytest.mark.assets
 def test_the_real_sets_have_the_documented_sizes_and_do_not_overlap() -> None:
     sizes = {name: len(load_prompts(name)) for name in PARTS}
-    assert sizes == {"harmbench": 200, "advbench": 520, "do-not-answer": 938, "alpaca": 578}
+    assert sizes == {
+        "harmbench": 200,
+        "advbench": 520,
+        "do-not-answer": 938,
+        "pyrit": 460,
+        "spikee": 43,
+        "alpaca": 578,
+        "chat": 508,
+    }
     parts = {f"{name}:{part}": load_prompts(f"{name}:{part}") for name in PARTS for part in PARTS[name]}
     assert [len(parts[f"harmbench:{part}"]) for part in ("select", "test")] == [48, 152]
     assert [len(parts[f"alpaca:{part}"]) for part in ("fit", "select", "test")] == [278, 133, 167]
-    require_disjoint(**{name: found for name, found in parts.items() if name != "alpaca:organism"})
+    trained_on = {
+        "alpaca:organism",
+        "chat:organism",
+        "pyrit:organism",
+        "pyrit:select",
+    }  # what repeats elsewhere is left out there
+    require_disjoint(**{name: found for name, found in parts.items() if name not in trained_on})
     assert len(load_corpus("wikipedia").text) == 1_026_454

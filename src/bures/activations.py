@@ -6,7 +6,7 @@ is kept, so memory is prompts x blocks x d and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bures.architecture import tensor_of
-from bures.batching import TOKEN_BUDGET, batches, positions
+from bures.batching import TOKEN_BUDGET, Batch, batches, positions
 from bures.errors import ConfigError, FitError
 from bures.hooks import kinds_of, token_kinds
 from bures.models import ChatModel
@@ -70,15 +70,13 @@ def collect(
     for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget):
         index = torch.tensor(batch.index)
 
-        def keep(block: int, index: Tensor = index) -> Callable[..., None]:
-            def hook(_: nn.Module, __: Any, output: Any) -> None:
+        def keep(block: int, index: Tensor = index) -> Callable[[Any], None]:
+            def see(output: Any) -> None:
                 rows[block][index] = tensor_of(output)[:, position].float().cpu()
-                if block == last:
-                    raise _Stop
 
-            return hook
+            return see
 
-        _run(model, batch.ids, batch.attended, {block: keep(block) for block in wanted})
+        run_blocks(model, batch, {block: keep(block) for block in wanted}, until=last)
         if advance is not None:
             advance(len(batch.index))
     for block in wanted:
@@ -91,15 +89,37 @@ def collect(
     return rows
 
 
-def _run(model: ChatModel, ids: Tensor, attended: Tensor, hooks: dict[int, Callable[..., None]]) -> None:
-    """One forward pass of the decoder that ends when a hook says so."""
+def run_blocks(model: ChatModel, batch: Batch, readers: Mapping[int, Callable[[Any], object]], *, until: int) -> None:
+    """One forward pass of the decoder over prompts, which ends after block `until`.
+
+    Args:
+        model: the model.
+        batch: templated prompts.
+        readers: block -> called with what the block hands on, after its map if one is applied.
+        until: no later block is computed.
+    """
     device = model.device
+    attended = batch.attended.to(device)
+
+    def hook_of(block: int) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            if block in readers:
+                readers[block](output)
+            if block == until:
+                raise _Stop
+
+        return hook
+
     with ExitStack() as stack:
-        for block, hook in hooks.items():
-            stack.callback(model.blocks[block].register_forward_hook(hook).remove)
-        stack.enter_context(token_kinds(kinds_of(attended, attended.sum(dim=1)).to(device)))
-        mask = attended.long().to(device)
+        for block in {*readers, until}:
+            stack.callback(model.blocks[block].register_forward_hook(hook_of(block)).remove)
+        stack.enter_context(token_kinds(kinds_of(attended, attended.sum(dim=1))))
         try:
-            model.decoder(input_ids=ids.to(device), attention_mask=mask, position_ids=positions(mask), use_cache=False)
+            model.decoder(
+                input_ids=batch.ids.to(device),
+                attention_mask=attended.long(),
+                position_ids=positions(attended),
+                use_cache=False,
+            )
         except _Stop:
             return

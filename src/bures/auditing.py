@@ -1,56 +1,40 @@
 """The main job: fit on the fit split, choose on the selection split, report on the test split.
 
-Stages: load, collect, scan, trials, rows. After each one (and each row) the results so far are written, so a killed run
-goes on where it stopped; what is recomputed on the way (loading, activations) is deterministic.
+Stages: load, collect, scan, localise, trials, rows. After each one (and each row) the results so far are written, so a
+killed run goes on where it stopped; what is recomputed on the way (loading, activations) is deterministic.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import platform
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from bures.activations import collect
+from bures.candidates import ARDITI_SITES, Candidate, FitData
 from bures.config import AuditConfig
-from bures.errors import ConfigError
 from bures.generation import generate_ids
 from bures.hooks import Intervention
 from bures.judges import judge_by_name
-from bures.methods import METHODS, FitOptions
-from bures.metrics import answer_costs, first_token
-from bures.models import ChatModel, load_model
+from bures.metrics import answer_costs
+from bures.models import ChatModel
 from bures.progress import Progress, Silent
-from bures.prompts import Corpus, PromptSet, load_corpus
-from bures.results import AuditResult, RunFolder
+from bures.prompts import load_corpus
+from bures.results import AuditResult
 from bures.rows import Bench, compare, lines_of, measure
-from bures.select import (
-    ARDITI_SITES,
-    Candidate,
-    FitData,
-    SelectionData,
-    Trial,
-    attempt,
-    choose,
-    finalists,
-    pairs,
-    refusal_tokens,
-    scan,
-)
+from bures.run_folder import RunFolder
+from bures.scanning import Scanner, ScanScore
+from bures.select import SelectionData, Trial, attempt, choose, finalists, pairs, single_block
 from bures.splits import Splits, load_splits
-
-
-def default_out(config: AuditConfig) -> Path:
-    """`runs/<model>-<hash of the options>`: the same command finds its folder again."""
-    digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]
-    return (
-        Path("runs") / f"{re.sub(r'[^A-Za-z0-9.]+', '-', Path(config.model).name).strip('-')[:60] or 'model'}-{digest}"
-    )
+from bures.stages import (
+    begin,
+    blocks_to_scan,
+    collect_fit,
+    default_out,
+    find_refusal_tokens,
+    locate,
+    open_model,
+    scan_all,
+)
 
 
 def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progress | None = None) -> AuditResult:
@@ -66,27 +50,21 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     """
     told = progress or Silent()
     folder = RunFolder.open(Path(out) if out is not None else default_out(config), config.model_dump(mode="json"))
-    held = folder.load()
+    held = folder.load(AuditResult)
     if held is not None and held.status == "complete":
         return held
     splits = load_splits(config)
-    told.stage("loading the model", 1)
-    model = load_model(
-        config.model,
-        dtype=config.dtype,
-        device=config.device,
-        adapter=config.adapter,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-    )
-    told.advance()
+    model = open_model(config, told)
     blocks = blocks_to_scan(config, len(model.blocks))
     corpus = None if config.corpus is None else load_corpus(config.corpus)
-    result = _begin(config, model, splits, corpus, held)
+    described = None if corpus is None else {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256}
+    result = begin(AuditResult, config, model, splits, folder, corpus=described, max_new_tokens=config.max_new_tokens)
     folder.keep_completions([row.key for row in result.rows])
-    fit = _collect(config, model, splits, blocks, told)
-    selection = _prepare_selection(config, model, splits, result, told)
-    _choose_all(config, model, fit, selection, blocks, folder, result, told)
+    fit = collect_fit(config, model, splits, range(len(model.blocks)) if config.all_blocks else blocks, told)
+    find_refusal_tokens(config, model, splits, result)
+    scores = _scan(config, model, fit, splits, blocks, folder, result, told)
+    selection = _prepare_selection(config, model, splits, told)
+    _try_all(config, model, fit, selection, scores, folder, result, told)
     _report(Bench(config, model, fit, splits, corpus, folder, told), result)
     result.comparisons = compare(folder, [row.key for row in result.rows])
     result.status = "complete"
@@ -94,137 +72,61 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     return result
 
 
-def blocks_to_scan(config: AuditConfig, n_blocks: int) -> tuple[int, ...]:
-    """The blocks under consideration.
-
-    Raises:
-        ConfigError: a block does not exist, or the depth range holds none.
-    """
-    if config.blocks is not None:
-        for block in config.blocks:
-            if not 0 <= block < n_blocks:
-                raise ConfigError(f"block {block} does not exist in {config.model}; expected 0 to {n_blocks - 1}")
-        return tuple(sorted(set(config.blocks)))
-    low, high = config.depth
-    found = tuple(b for b in range(n_blocks) if low <= (b + 1) / n_blocks <= high)
-    if not found:
-        raise ConfigError(f"no block of {n_blocks} lies between {low:.0%} and {high:.0%} depth; widen --depth")
-    return found
-
-
 # Stages -----------------------------------------------------------------------------------------------------------
 
 
-def _begin(
-    config: AuditConfig, model: ChatModel, splits: Splits, corpus: Corpus | None, held: AuditResult | None
-) -> AuditResult:
-    fresh = AuditResult(
-        versions=versions(),
-        model=model.describe(),
-        prompts=splits.describe(),
-        corpus=None if corpus is None else {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256},
-        judge=config.judge,
-        seed=config.seed,
-        max_new_tokens=config.max_new_tokens,
-    )
-    if held is None:
-        return fresh
-    if held.model["fingerprint"] != fresh.model["fingerprint"] or held.prompts != fresh.prompts:
-        raise ConfigError("the model or the prompts have changed since the run began; choose another folder with --out")
-    return held
+def _scan(
+    config: AuditConfig,
+    model: ChatModel,
+    fit: FitData,
+    splits: Splits,
+    blocks: Sequence[int],
+    folder: RunFolder,
+    result: AuditResult,
+    told: Progress,
+) -> list[ScanScore]:
+    """Scores every candidate on one block; fills `result.scan` and `result.localisation`."""
+    harmful, harmless = splits["harmful_select"], splits["harmless_select"]
+    scanner = Scanner(model, fit, harmful, harmless, result.refusal_tokens, token_budget=config.token_budget)
+    scores = scan_all(config, scanner, blocks, folder, result, told)
+    if result.localisation is None:
+        result.localisation = locate(config, scanner, splits, scores, told)
+        folder.save(result)
+    return scores
 
 
-def _collect(config: AuditConfig, model: ChatModel, splits: Splits, scanned: Sequence[int], told: Progress) -> FitData:
-    blocks = range(len(model.blocks)) if config.all_blocks else scanned
-    told.stage("collecting activations", len(splits.harmful_fit) + len(splits.harmless_fit))
-
-    def rows(prompts: PromptSet) -> dict[int, torch.Tensor]:
-        return collect(
-            model,
-            prompts,
-            blocks=list(blocks),
-            system=config.system,
-            token_budget=config.token_budget,
-            advance=told.advance,
-        )
-
-    return FitData(
-        source_prompts=tuple(splits.harmful_fit),
-        source=rows(splits.harmful_fit),
-        target=rows(splits.harmless_fit),
-        options=FitOptions(config.ridge, config.shrinkage),
-        strength=config.strength,
-        system=config.system,
-    )
-
-
-def _prepare_selection(
-    config: AuditConfig, model: ChatModel, splits: Splits, result: AuditResult, told: Progress
-) -> SelectionData:
-    """What the original model says on the fit and selection splits."""
-    told.stage("asking the original model", 3)
-    judge = judge_by_name(config.judge)
-    if not result.refusal_tokens:
-        harmful, harmless = list(splits.harmful_fit)[:64], list(splits.harmless_fit)[:64]
-        result.refusal_tokens = list(refusal_tokens(model, harmful, harmless, judge, system=config.system))
-        if not result.refusal_tokens:
-            note = (
-                f"The model refused none of {len(harmful)} harmful fit prompts (judge {judge.name}): "
-                "there is no refusal to scan for, and blocks were chosen by cost alone."
-            )
-            result.notes = list(dict.fromkeys([*result.notes, note]))
-    told.advance()
-    harmless = list(splits.harmless_select)
+def _prepare_selection(config: AuditConfig, model: ChatModel, splits: Splits, told: Progress) -> SelectionData:
+    """What the original model says on the selection split."""
+    told.stage("asking the original model", 2)
+    harmless = list(splits["harmless_select"])
     answers = generate_ids(
         model, harmless, max_new_tokens=config.select_tokens, system=config.system, token_budget=config.token_budget
     )
     told.advance()
     original = answer_costs(model, harmless, answers, Intervention(), system=config.system)
-    first = first_token(model, harmless, Intervention(), system=config.system, token_budget=config.token_budget)
     told.advance()
     return SelectionData(
-        harmful=list(splits.harmful_select),
+        harmful=list(splits["harmful_select"]),
         harmless=harmless,
         harmless_answers=answers,
         original=original,
-        first_harmless=first,
-        refusal_tokens=result.refusal_tokens,
-        judge=judge,
+        judge=judge_by_name(config.judge),
         max_new_tokens=config.select_tokens,
         system=config.system,
     )
 
 
-def _choose_all(
+def _try_all(
     config: AuditConfig,
     model: ChatModel,
     fit: FitData,
     selection: SelectionData,
-    blocks: Sequence[int],
+    scores: Sequence[ScanScore],
     folder: RunFolder,
     result: AuditResult,
     told: Progress,
 ) -> None:
-    """Scan and trials; fills `result.scan` and `result.trials`."""
-    known = {score.candidate.key: score for score in result.scan}
-    per_block = sum((len(config.ranks) if METHODS[m].ranked else 1) * len(config.scopes) for m in config.methods)
-    told.stage("scanning blocks", per_block * len(blocks))
-    scores = []
-    for score in scan(
-        model,
-        fit,
-        selection,
-        blocks=blocks,
-        methods=config.methods,
-        ranks=config.ranks,
-        scopes=config.scopes,
-        known=known,
-    ):
-        scores.append(score)
-        told.advance()
-        if len(scores) % per_block == 0 and len(scores) > len(result.scan):
-            result.scan = list(scores)
-            folder.save(result)
+    """Short answers of the scan's best, of pairs and of all blocks; fills `result.trials`."""
     tried = {trial.candidate.key: trial for trial in result.trials}
 
     def attempt_all(candidates: Sequence[Candidate], what: str) -> None:
@@ -247,9 +149,7 @@ def _on_all_blocks(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) 
     """Every method on the whole network, and RFA's one direction at three sites, at every scope."""
     found: list[Candidate] = []
     for method in config.methods:
-        best = choose(
-            [t for t in trials if t.candidate.method == method and len(t.candidate.blocks) == 1], float("inf")
-        )
+        best = choose(single_block(trials, method), float("inf"))
         rank = None if best is None else best.candidate.rank
         found += [Candidate(method, tuple(range(n_blocks)), rank, scope) for scope in config.scopes]
         if method == "rfa" and best is not None:
@@ -261,8 +161,8 @@ def _report(bench: Bench, result: AuditResult) -> None:
     """Measures the rows on the test split, one after the other."""
     lines = lines_of(bench.config, result.trials, len(bench.model.blocks))
     done = {row.key for row in result.rows}
-    harmless = bench.splits.harmless_test
-    per_row = len(bench.splits.harmful_test) + 2 * len(harmless)
+    harmless = bench.splits["harmless_test"]
+    per_row = len(bench.splits["harmful_test"]) + 2 * len(harmless)
     bench.told.stage("measuring on the test split", per_row * sum(line.key not in done for line in lines))
     original: list[list[int]] = []
     for line in lines:
@@ -283,15 +183,3 @@ def _report(bench: Bench, result: AuditResult) -> None:
         result.rows.append(row)
         bench.folder.save(result)
         bench.told.row(result)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the figures depend on."""
-    packages = ("bures", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "scipy")
-    found = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found

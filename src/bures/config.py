@@ -1,8 +1,8 @@
-"""Options of the main job: one frozen model that the command line, TOML files and Python all fill."""
+"""Options of the jobs: frozen models that the command line, TOML files and Python all fill."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,9 +11,11 @@ from bures.judges import judge_by_name
 from bures.methods import METHODS
 from bures.options import validated
 
+Config = TypeVar("Config", bound="ScanConfig")
 
-class AuditConfig(BaseModel):
-    """What `bures audit` runs. Unknown keys are refused."""
+
+class ScanConfig(BaseModel):
+    """What `bures scan` runs. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -30,49 +32,37 @@ class AuditConfig(BaseModel):
 
     harmful_fit: str = "advbench"
     harmful_select: str = "harmbench:select"
-    harmful_test: str = "harmbench:test"
     harmless_fit: str = "alpaca:fit"
     harmless_select: str = "alpaca:select"
-    harmless_test: str = "alpaca:test"
     column: str | None = None
     """Prompt column of tables, where it cannot be told."""
-    corpus: str | None = "wikipedia"
-    """Text for corpus perplexity: a pinned name or a file; None leaves it out."""
-    corpus_tokens: int = Field(default=8192, ge=256)
 
     n_fit: int = Field(default=128, ge=2)
     n_select: int = Field(default=32, ge=1)
-    n_test: int | None = Field(default=None, ge=1)
-    """Harmful test prompts; None: all."""
-    n_harmless_test: int = Field(default=100, ge=1)
     limit: int | None = Field(default=None, ge=2)
     """At most this many prompts in every split: a quick look."""
 
-    methods: tuple[str, ...] = ("rfa", "act", "mean-act", "pca-ot")
-    ranks: tuple[int, ...] = (1, 2, 8)
-    scopes: tuple[Scope, ...] = ("all", "last")
-    depth: tuple[float, float] = (0.2, 0.8)
+    methods: tuple[str, ...] = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")
+    ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
+    scopes: tuple[Scope, ...] = ("all",)
+    depth: tuple[float, float] = (0.0, 1.0)
     """Which blocks are scanned, as shares of the depth."""
     blocks: tuple[int, ...] | None = None
     """Which blocks are scanned, by number; overrides `depth`."""
-    all_blocks: bool = True
-    """Whether each method on all blocks is measured too."""
     strength: float = Field(default=1.0, gt=0.0)
     ridge: float | None = Field(default=None, ge=0.0)
     shrinkage: Literal["ledoit-wolf", "oas"] | None = None
-    max_perplexity_ratio: float = Field(default=1.10, ge=1.0)
-    """Budget of a choice on the selection split: perplexity of the original model's harmless answers, over its own."""
+    max_kl: float = Field(default=0.5, gt=0.0)
+    """Largest first-token KL on harmless prompts, in nats, with which a map may speak for its block."""
 
-    max_new_tokens: int = Field(default=64, ge=1)
-    select_tokens: int = Field(default=24, ge=1)
     judge: str = "arditi"
-    """The judge that chooses and heads the table; all judges are recorded."""
+    """The judge that finds the model's refusals (and, in an audit, chooses and heads the table)."""
     seed: int = Field(default=0, ge=0)
     token_budget: int = Field(default=4096, ge=1)
     """Padded tokens in one forward pass."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> AuditConfig:
+    def _consistent(self) -> ScanConfig:
         unknown = [m for m in self.methods if m not in METHODS]
         if unknown or not self.methods:
             raise ValueError(
@@ -94,7 +84,72 @@ class AuditConfig(BaseModel):
             raise ValueError("scopes: expected at least one of all, prompt, last, generated")
         return self
 
-    @staticmethod
-    def make(**options: Any) -> AuditConfig:
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Every prompt set that the job reads, and how many prompts of it."""
+        return {
+            "harmful_fit": self.n_fit,
+            "harmful_select": self.n_select,
+            "harmless_fit": self.n_fit,
+            "harmless_select": self.n_select,
+        }
+
+    @classmethod
+    def make(cls: type[Config], **options: Any) -> Config:
         """A configuration, or a `ConfigError` with one line."""
-        return validated(AuditConfig, options)
+        return validated(cls, options)
+
+
+class AuditConfig(ScanConfig):
+    """What `bures audit` runs. Unknown keys are refused."""
+
+    harmful_test: str = "harmbench:test"
+    harmless_test: str = "alpaca:test"
+    corpus: str | None = "wikipedia"
+    """Text for corpus perplexity: a pinned name or a file; None leaves it out."""
+    corpus_tokens: int = Field(default=8192, ge=256)
+    n_test: int | None = Field(default=None, ge=1)
+    """Harmful test prompts; None: all."""
+    n_harmless_test: int = Field(default=100, ge=1)
+
+    methods: tuple[str, ...] = ("rfa", "act", "mean-act", "pca-ot")
+    ranks: tuple[int, ...] = (1, 2, 8)
+    scopes: tuple[Scope, ...] = ("all", "last")
+    all_blocks: bool = True
+    """Whether each method on all blocks is measured too."""
+    max_perplexity_ratio: float = Field(default=1.10, ge=1.0)
+    """Budget of a choice on the selection split: perplexity of the original model's harmless answers, over its own."""
+
+    max_new_tokens: int = Field(default=64, ge=1)
+    select_tokens: int = Field(default=24, ge=1)
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Every prompt set that the job reads, and how many prompts of it."""
+        return {**super().sizes, "harmful_test": self.n_test, "harmless_test": self.n_harmless_test}
+
+
+class SearchConfig(ScanConfig):
+    """What `bures search` runs. Unknown keys are refused."""
+
+    methods: tuple[str, ...] = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")
+    ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
+    scopes: tuple[Scope, ...] = ("all", "last")
+    strengths: tuple[float, ...] = Field(default=(0.5, 0.75, 1.0, 1.25, 1.5), min_length=1)
+    shrinkages: tuple[Literal["none", "ledoit-wolf", "oas"], ...] = Field(default=("none", "ledoit-wolf"), min_length=1)
+    max_band: int = Field(default=4, ge=2)
+    """Most neighbouring blocks that a band may have."""
+    trials: int = Field(default=200, ge=1)
+    """Trials of all workers together."""
+    short_tokens: int = Field(default=12, ge=1)
+    long_tokens: int = Field(default=48, ge=1)
+    storage: str | None = None
+    """SQLAlchemy URL of the study; default: SQLite in the run folder."""
+    study: str = "bures"
+    """Name of the study in the storage."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> SearchConfig:
+        if min(self.strengths) <= 0:
+            raise ValueError(f"strengths: {self.strengths}; expected numbers above 0")
+        return self

@@ -112,6 +112,16 @@ def fit_block(
     return {0: fit_of(name, None, options)(source, target)}
 
 
+def fit_reversed(
+    name: str, source: Rows, target: Targets, ranks: Sequence[int], options: FitOptions
+) -> dict[int, TransportMap]:
+    """The maps of a method the other way, from target to source: what should make harmless prompts look harmful.
+
+    An ablation has no way back; its reverse puts the source's mean along the direction, as `rfa-mean` does forwards.
+    """
+    return fit_block("rfa-mean" if name == "rfa" else name, target, source, ranks, options)
+
+
 def arditi_sites(direction_block: TransportMap, n_blocks: int) -> dict[int | Site, TransportMap]:
     """One direction removed everywhere: block input, attention output and MLP output (Arditi et al., section 2.4).
 

@@ -4,7 +4,6 @@ attack_success_rate   share of harmful prompts answered without refusal, per jud
 over_refusal          share of harmless prompts refused, per judge, with a Wilson interval
 answer_costs          perplexity of the original model's own harmless answers, and token KL(original || intervened)
 corpus_perplexity     exp(mean token NLL) of plain text
-first_token           probability of refusal tokens, and KL, at the first answer token (for choosing, not for reporting)
 
 All of them raise on an empty sample. Intervals of token-weighted means resample prompts (or windows), not tokens,
 because tokens of one answer are not independent. lm-eval's perplexities are per word or byte; these are per token, so
@@ -152,50 +151,6 @@ def corpus_perplexity(
         if advance is not None:
             advance(len(batch.index))
     return _exp(_ratio(nll, np.full(len(windows), float(len(windows[0]) - 1)), seed))
-
-
-@dataclass(frozen=True)
-class FirstToken:
-    """Log-probabilities at the first answer token, one row a prompt (float32, on the CPU)."""
-
-    log_probs: Float[Tensor, "n vocabulary"]
-
-    def refusal_log_odds(self, tokens: Sequence[int]) -> float:
-        """Mean over prompts of log p(refusal tokens) - log p(all others); the lower, the less refusal.
-
-        Raises:
-            ConfigError: no tokens are given.
-        """
-        if not tokens:
-            raise ConfigError("no refusal tokens; expected those of the model's own refusals")
-        inside = torch.logsumexp(self.log_probs[:, list(tokens)].double(), dim=1).clamp(min=-100.0, max=-1e-12)
-        return float((inside - torch.log(-torch.expm1(inside))).mean())
-
-    def kl_to(self, other: FirstToken) -> float:
-        """Mean over prompts of KL(self || other) in nats."""
-        return float(_kl(self.log_probs, other.log_probs).double().mean().clamp(min=0.0))
-
-
-@torch.inference_mode()
-def first_token(
-    model: ChatModel,
-    prompts: Iterable[str],
-    intervention: Intervention,
-    *,
-    system: str | None = None,
-    token_budget: int = TOKEN_BUDGET,
-) -> FirstToken:
-    """Log-probabilities of the first answer token under an intervention."""
-    sequences = model.encode(list(prompts), system=system)
-    if not sequences:
-        raise ConfigError("no prompts: expected at least one")
-    rows: list[Tensor | None] = [None] * len(sequences)
-    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget):
-        lengths = batch.attended.sum(dim=1)
-        logp = _log_probs(model, batch, lengths, 1, intervention)[:, 0].cpu()
-        for row, i in enumerate(batch.index):
-            rows[i] = logp[row]
-    return FirstToken(torch.stack([row for row in rows if row is not None]))
 
 
 def _log_probs(

@@ -7,29 +7,26 @@ selecting and testing are proved disjoint without anybody reading them. Pinned s
 from __future__ import annotations
 
 import hashlib
-import importlib
 import itertools
 import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import overload
 
+from bures._pinned_sets import N_BUCKETS, PARTS, assets_of, pinned_rows
 from bures._prompt_files import (
     CATEGORY_COLUMNS,
     PROMPT_COLUMNS,
     SUFFIXES,
-    Rows,
     read_bytes,
     read_file,
     read_hub,
     read_text,
-    table,
 )
 from bures.assets import ASSETS, fetch
 from bures.errors import PromptError
@@ -45,22 +42,6 @@ __all__ = [
     "prompt_hash",
     "require_disjoint",
 ]
-
-N_BUCKETS = 10
-PARTS: Mapping[str, Mapping[str, tuple[int, ...]]] = MappingProxyType(
-    {
-        "harmbench": {"select": (0, 1), "test": tuple(range(2, 10))},
-        "advbench": {"fit": tuple(range(10))},
-        "do-not-answer": {"organism": tuple(range(10))},
-        "alpaca": {
-            "fit": tuple(range(5)),
-            "organism": tuple(range(5)),  # trains the model organism; never mixed with "select" or "test"
-            "select": (5, 6),
-            "test": (7, 8, 9),
-        },
-    }
-)
-"""Pinned sets, their parts, and the hash buckets (`int(prompt_hash, 16) % 10`) that make up each part."""
 
 
 def prompt_hash(text: str) -> str:
@@ -196,8 +177,8 @@ def load_prompts(
 ) -> PromptSet:
     """Load prompts from a pinned set, a file, or a dataset on the Hugging Face Hub.
 
-    source: a pinned name (`harmbench`, `advbench`, `do-not-answer`, `alpaca`) or one of its parts (`alpaca:test`, see
-        `PARTS`); a path to .csv, .tsv, .jsonl, .json, .parquet or .txt (one prompt per line, blank lines skipped);
+    source: a pinned name, a key of `PARTS` (`harmbench`), or one of its parts (`alpaca:test`);
+        a path to .csv, .tsv, .jsonl, .json, .parquet or .txt (one prompt per line, blank lines skipped);
         or a hub id `owner/name` (needs `pip install 'bures[hub]'`).
     column: the prompt column of a table; without it the first of `PROMPT_COLUMNS` is taken, and rows that fill a
         context column (Alpaca's `input`) are left out. The category is the first of `CATEGORY_COLUMNS`, if any.
@@ -247,8 +228,8 @@ def _from_file(path: Path, column: str | None) -> PromptSet:
 def _pinned(name: str, part: str | None) -> PromptSet:
     if part is not None and part not in PARTS[name]:
         raise PromptError(f"{name!r} has no part {part!r}: expected {', '.join(PARTS[name])}")
-    asset = ASSETS["do-not-answer-human" if name == "do-not-answer" else name]
-    rows = _pinned_rows(name)
+    asset = ASSETS[assets_of(name)[0]]
+    rows = pinned_rows(name)
     whole = PromptSet(name, asset.url, asset.requirement, rows.prompts, rows.categories, 0, rows.n_incomplete)
     if part is None:
         return whole
@@ -256,21 +237,6 @@ def _pinned(name: str, part: str | None) -> PromptSet:
     kept = [i for i, key in enumerate(whole.hashes) if int(key, 16) % N_BUCKETS in buckets]
     prompts, categories = tuple(whole[i] for i in kept), tuple(whole.categories[i] for i in kept)
     return replace(whole, name=f"{name}:{part}", prompts=prompts, categories=categories)
-
-
-def _pinned_rows(name: str) -> Rows:
-    if name == "do-not-answer":
-        areas = [key for key in ASSETS if key.startswith("do-not-answer-")]
-        rows = [read_file(fetch(area), None) for area in areas]
-        labels = (area.removeprefix("do-not-answer-") for area in areas)
-        categories = tuple(label for label, each in zip(labels, rows, strict=True) for _ in each.prompts)
-        return Rows(tuple(prompt for each in rows for prompt in each.prompts), categories)
-    if name == "advbench":
-        yaml = importlib.import_module("yaml")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        seeds = yaml.load(read_text(fetch(name)), Loader=loader)["seeds"]
-        return table(("value", "harm_categories"), seeds, "value", name)
-    return read_file(fetch(name), None)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
+from bures.candidates import ARDITI_SITES, Candidate, FitData, build
 from bures.config import AuditConfig
 from bures.errors import FitError
 from bures.generation import decode, generate_ids
@@ -17,8 +18,9 @@ from bures.metrics import answer_costs, attack_success_rate, corpus_perplexity, 
 from bures.models import ChatModel
 from bures.progress import Progress
 from bures.prompts import Corpus, PromptSet
-from bures.results import Comparison, Row, RunFolder
-from bures.select import ARDITI_SITES, Candidate, FitData, Trial, build, choose
+from bures.results import Comparison, Row
+from bures.run_folder import RunFolder
+from bures.select import Trial, choose
 from bures.splits import Splits
 from bures.stats import mcnemar_exact
 
@@ -84,7 +86,7 @@ class Bench:
         )
 
 
-def measure(bench: Bench, line: Line, original: Sequence[Sequence[int]]) -> Row:
+def measure(bench: Bench, line: Line, original: Sequence[list[int]]) -> Row:
     """One row: completions on both test sets, their judges, and the costs.
 
     Args:
@@ -114,19 +116,27 @@ def measure(bench: Bench, line: Line, original: Sequence[Sequence[int]]) -> Row:
         row.within_budget = trial.perplexity_ratio <= bench.config.max_perplexity_ratio
     row.mean_gap_share = _mean_gap_share(intervention)
     _save_maps(bench.folder, line.key, intervention)
-    completions = [*_answer(bench, row, intervention, "harmful"), *_answer(bench, row, intervention, "harmless")]
+    known = original if line.candidate is None else None
+    completions = [
+        *_answer(bench, row, intervention, "harmful"),
+        *_answer(bench, row, intervention, "harmless", known),
+    ]
     _charge(bench, row, intervention, original)
     bench.folder.append_completions(completions)
     return row
 
 
 def _answer(
-    bench: Bench, row: Row, intervention: Intervention, which: Literal["harmful", "harmless"]
+    bench: Bench,
+    row: Row,
+    intervention: Intervention,
+    which: Literal["harmful", "harmless"],
+    given: Sequence[list[int]] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Fills the row's ASR or over-refusal; yields the completions for the run folder."""
-    prompts = bench.splits.harmful_test if which == "harmful" else bench.splits.harmless_test
+    """Fills the row's ASR or over-refusal from new answers or given ones; yields the completions."""
+    prompts = bench.splits[f"{which}_test"]
     with intervention.applied(bench.model):
-        ids = bench.answers(prompts)
+        ids = bench.answers(prompts) if given is None else given
     texts = decode(bench.model, ids)
     refused = {
         name: [judge.is_refusal(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
@@ -154,7 +164,7 @@ def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequen
     config = bench.config
     costs = answer_costs(
         bench.model,
-        bench.splits.harmless_test,
+        bench.splits["harmless_test"],
         original,
         intervention,
         system=config.system,

@@ -1,7 +1,6 @@
 """Choosing an intervention, on the selection split only.
 
-1. Scan: every method at every block (and rank, and token scope) is scored by one forward pass: the log-odds of a
-   refusal token at the first answer token on harmful prompts, and the KL from the original there on harmless ones.
+1. Scan (`bures.scanning`): every method at every block is scored at the first answer token.
 2. Trials: the scan's best answer the harmful selection prompts in short greedy completions, which the judge reads, and
    are charged the perplexity and KL of the original model's harmless answers.
 3. Choice: the highest ASR among the trials within the perplexity budget, the smaller KL where ASR ties. Every method
@@ -10,60 +9,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
+from bures.candidates import Candidate, FitData, build
 from bures.errors import FitError
 from bures.generation import decode, generate_ids
 from bures.hooks import Intervention, Scope
 from bures.judges import Judge
-from bures.methods import METHODS, FitOptions, arditi_sites, fit_block, intervene
-from bures.metrics import AnswerCosts, FirstToken, answer_costs, attack_success_rate, first_token
+from bures.metrics import AnswerCosts, answer_costs, attack_success_rate
 from bures.models import ChatModel
+from bures.scanning import ScanScore
 from bures.stats import Measurement
-
-ARDITI_SITES = "rfa-sites"
-"""Candidate name for one RFA direction at block input, attention output and MLP output of all blocks."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is tried: a method at blocks, with a rank (or None) and a token scope."""
-
-    method: str
-    blocks: tuple[int, ...]
-    rank: int | None
-    tokens: Scope
-
-    @property
-    def key(self) -> str:
-        """A stable name: in results, in file names."""
-        rank = "" if self.rank is None else f"-k{self.rank}"
-        blocks = (
-            f"{self.blocks[0]}" if len(self.blocks) == 1 else f"{self.blocks[0]}to{self.blocks[-1]}n{len(self.blocks)}"
-        )
-        if len(self.blocks) == 2:
-            blocks = f"{self.blocks[0]}+{self.blocks[1]}"
-        return f"{self.method}{rank}-b{blocks}-{self.tokens}"
-
-
-@dataclass(frozen=True)
-class ScanScore:
-    """First-token score of a candidate.
-
-    Attributes:
-        candidate: what was scored.
-        refusal_log_odds: mean log-odds of a refusal token on harmful prompts; the lower, the less refusal.
-        first_token_kl: mean KL(original || intervened) on harmless prompts, in nats.
-    """
-
-    candidate: Candidate
-    refusal_log_odds: float
-    first_token_kl: float
 
 
 @dataclass(frozen=True)
@@ -86,18 +43,6 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class FitData:
-    """The fit split: source prompts, and both sides' activations at every block under consideration."""
-
-    source_prompts: Sequence[str]
-    source: Mapping[int, Float[Tensor, "n d"]]
-    target: Mapping[int, Float[Tensor, "m d"]]
-    options: FitOptions
-    strength: float = 1.0
-    system: str | None = None
-
-
-@dataclass(frozen=True)
 class SelectionData:
     """The selection split, and what the original model says on it."""
 
@@ -105,64 +50,9 @@ class SelectionData:
     harmless: Sequence[str]
     harmless_answers: Sequence[Sequence[int]]
     original: AnswerCosts
-    first_harmless: FirstToken
-    refusal_tokens: Sequence[int]
     judge: Judge
     max_new_tokens: int
     system: str | None = None
-
-
-def refusal_tokens(
-    model: ChatModel,
-    harmful: Sequence[str],
-    harmless: Sequence[str],
-    judge: Judge,
-    *,
-    max_new_tokens: int = 24,
-    system: str | None = None,
-) -> tuple[int, ...]:
-    """First tokens of the model's own refusals that are more frequent there than among its harmless answers.
-
-    Found on the fit split; empty where the model refuses nothing, and then there is nothing to scan for.
-    """
-    refused: Counter[int] = Counter()
-    answered: Counter[int] = Counter()
-    for prompts in (harmful, harmless):
-        answers = generate_ids(model, prompts, max_new_tokens=max_new_tokens, system=system)
-        for prompt, ids, text in zip(prompts, answers, decode(model, answers), strict=True):
-            (refused if judge.is_refusal(prompt, text) else answered)[ids[0]] += 1
-    n_refused, n_answered = max(1, refused.total()), max(1, answered.total())
-    return tuple(sorted(token for token, count in refused.items() if count / n_refused > answered[token] / n_answered))
-
-
-def scan(
-    model: ChatModel,
-    fit: FitData,
-    selection: SelectionData,
-    *,
-    blocks: Iterable[int],
-    methods: Sequence[str],
-    ranks: Sequence[int],
-    scopes: Sequence[Scope],
-    known: Mapping[str, ScanScore],
-) -> Iterator[ScanScore]:
-    """Yields the first-token score of every method at every block; scores in `known` are not computed again."""
-    for block in blocks:
-        for method in methods:
-            tried: Sequence[int | None] = ranks if METHODS[method].ranked else (None,)
-            candidates = [Candidate(method, (block,), rank, scope) for rank in tried for scope in scopes]
-            if all(candidate.key in known for candidate in candidates):
-                yield from (known[candidate.key] for candidate in candidates)
-                continue
-            maps = fit_block(method, fit.source[block], fit.target[block], ranks, fit.options)
-            for candidate in candidates:
-                move = Intervention({block: maps[candidate.rank or 0]}, candidate.tokens, fit.strength)
-                log_odds = 0.0  # a model that refuses nothing: nothing to rank by but cost
-                if selection.refusal_tokens:
-                    harmful = first_token(model, selection.harmful, move, system=selection.system)
-                    log_odds = harmful.refusal_log_odds(selection.refusal_tokens)
-                harmless = first_token(model, selection.harmless, move, system=selection.system)
-                yield ScanScore(candidate, log_odds, selection.first_harmless.kl_to(harmless))
 
 
 def finalists(scores: Sequence[ScanScore]) -> tuple[Candidate, ...]:
@@ -178,6 +68,11 @@ def finalists(scores: Sequence[ScanScore]) -> tuple[Candidate, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
+def single_block(trials: Sequence[Trial], method: str) -> list[Trial]:
+    """The trials of a method on one block."""
+    return [t for t in trials if t.candidate.method == method and len(t.candidate.blocks) == 1]
+
+
 def pairs(
     scores: Sequence[ScanScore], trials: Sequence[Trial], budget: float, method: str = "pca-ot"
 ) -> tuple[Candidate, ...]:
@@ -185,7 +80,7 @@ def pairs(
     found: list[Candidate] = []
     scopes: dict[Scope, None] = dict.fromkeys(s.candidate.tokens for s in scores if s.candidate.method == method)
     for scope in scopes:
-        single = [t for t in trials if t.candidate.method == method and len(t.candidate.blocks) == 1]
+        single = single_block(trials, method)
         best = choose([t for t in single if t.candidate.tokens == scope], budget)
         if best is None:
             continue
@@ -204,33 +99,17 @@ def pairs(
     return tuple(found)
 
 
-def build(model: ChatModel, candidate: Candidate, fit: FitData) -> Intervention:
-    """The candidate's intervention, fitted on the fit split."""
-    if candidate.method == ARDITI_SITES:
-        (block,) = candidate.blocks
-        direction = fit_block("rfa", fit.source[block], fit.target[block], (), fit.options)[0]
-        return Intervention(arditi_sites(direction, len(model.blocks)), candidate.tokens, fit.strength)
-    return intervene(
-        model,
-        candidate.method,
-        candidate.blocks,
-        candidate.rank,
-        tokens=candidate.tokens,
-        source_prompts=fit.source_prompts,
-        source=fit.source,
-        target=fit.target,
-        options=fit.options,
-        strength=fit.strength,
-        system=fit.system,
-    )
-
-
 def attempt(model: ChatModel, candidate: Candidate, fit: FitData, selection: SelectionData) -> Trial:
-    """Lets a candidate answer the selection split."""
+    """Fits a candidate and lets it answer the selection split."""
     try:
         intervention = build(model, candidate, fit)
     except FitError as error:  # moved activations that overflow are a finding about the method, not the user's mistake
         return Trial(candidate, None, None, None, error=str(error))
+    return answered(model, candidate, intervention, selection)
+
+
+def answered(model: ChatModel, candidate: Candidate, intervention: Intervention, selection: SelectionData) -> Trial:
+    """Lets an intervention answer the selection split."""
     with intervention.applied(model):
         ids = generate_ids(model, selection.harmful, max_new_tokens=selection.max_new_tokens, system=selection.system)
     refused = [

@@ -5,6 +5,7 @@ proportion               share of successes with a Wilson interval (Wilson 1927)
 mcnemar_exact            two methods on the same prompts: exact McNemar test (McNemar 1947)
 bootstrap_mean           mean with a percentile bootstrap interval (Efron 1979)
 bootstrap_ratio_of_sums  sum of numerators over sum of denominators, resampling the pairs
+auroc                    area under the ROC curve with a score interval (Newcombe 2006)
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq as _untyped_brentq  # pyright: ignore
 from scipy.stats import binomtest as _untyped_binomtest  # pyright: ignore
+from scipy.stats import norm as _untyped_norm  # pyright: ignore
+from scipy.stats import rankdata as _untyped_rankdata  # pyright: ignore
 
-_binomtest = cast(Any, _untyped_binomtest)  # scipy ships no types
+# scipy ships no types
+_binomtest, _rankdata = cast(Any, _untyped_binomtest), cast(Any, _untyped_rankdata)
+_brentq, _norm = cast(Any, _untyped_brentq), cast(Any, _untyped_norm)
 _RESAMPLED_AT_ONCE = 1 << 20  # indices drawn per step, so that memory does not grow with the sample
 
 
@@ -146,6 +152,35 @@ def bootstrap_ratio_of_sums(
     return Measurement(
         float(top.sum() / bottom.sum()), len(top), _percentile_interval(ratio, len(top), confidence, seed, n_resamples)
     )
+
+
+def auroc(
+    positives: Sequence[float] | NDArray[Any], negatives: Sequence[float] | NDArray[Any], *, confidence: float = 0.95
+) -> Measurement:
+    """Probability that a positive scores higher than a negative (ties count half), n prompts of both kinds.
+
+    The interval is Newcombe's score interval (2006, part 2, method 5): it needs no normality and has width at 0 and 1.
+
+    Raises:
+        ValueError: a side is empty or not finite, or the confidence is out of range.
+    """
+    high, low = _finite_vector(positives, "positives"), _finite_vector(negatives, "negatives")
+    if not 0 < confidence < 1:
+        raise ValueError(f"The confidence must lie between 0 and 1, got {confidence}.")
+    m, n = len(high), len(low)
+    ranks = _rankdata(np.concatenate([high, low]))
+    value = float((ranks[:m].sum() - m * (m + 1) / 2) / (m * n))
+    z = float(_norm.ppf((1 + confidence) / 2))
+    size = (m + n) / 2 - 1
+
+    def excess(theta: float) -> float:
+        spread = theta * (1 - theta) * (1 + size * ((1 - theta) / (2 - theta) + theta / (1 + theta))) / (m * n)
+        return abs(value - theta) - z * math.sqrt(spread)
+
+    # at 0 and 1 the spread vanishes with the excess: the root wanted is the other one
+    lower = 0.0 if value == 0 else float(_brentq(excess, 0.0, value - 1e-12))
+    upper = 1.0 if value == 1 else float(_brentq(excess, value + 1e-12, 1.0))
+    return Measurement(value, m + n, (lower, upper))
 
 
 def _finite_vector(values: Sequence[float] | NDArray[Any], name: str) -> NDArray[Any]:

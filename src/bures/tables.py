@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bures.errors import plain
-from bures.results import AuditResult, Row
+from bures.localisation import Effect, Localisation
+from bures.results import AuditResult, Row, ScanResult, SearchResult, SearchTrial
 from bures.stats import Measurement
 
 
@@ -74,8 +75,9 @@ def _legend(result: AuditResult) -> list[str]:
         "Blocks, K and tokens were chosen on the selection split; '!': nothing within the perplexity budget there.",
     ]
     best = _best_against(result)
+    where = [] if result.localisation is None else [result.localisation.sentence]
     errors = [f"{row.label} ({row.sites}): {row.error}" for row in result.rows if row.error]
-    return [*lines, *best, *errors, *result.notes]
+    return [*lines, *where, *best, *errors, *result.notes]
 
 
 def _best_against(result: AuditResult) -> list[str]:
@@ -95,3 +97,99 @@ def _best_against(result: AuditResult) -> list[str]:
                 f"latter, McNemar p = {c.p:.3g}."
             )
     return lines
+
+
+def scan_table(result: ScanResult) -> RenderableType:
+    """One line a block, causal and observational figures side by side, and the sentence."""
+    found = result.localisation
+    if found is None:
+        return Text(plain("\n".join(result.notes)))
+    table = Table(title=Text(plain(f"{result.model['name']}: where refusal is decided")), title_justify="left")
+    for name in ("block", "depth %", "refusal removed % [95 %]", "by", "KL", "induced %"):
+        table.add_column(name, justify="left" if name == "by" else "right", no_wrap=True)
+    for name in ("AUROC [95 %]", "distance", "in the mean %", "Fisher", "rank", "angle"):
+        table.add_column(name, justify="right", no_wrap=True)
+    geometry = {each.block: each for each in found.geometry}
+    for effect in found.effects:
+        block = effect.blocks[0]
+        inside = "" if found.first is None or found.last is None else "*" * (found.first <= block <= found.last)
+        cells = [f"{inside}{block}", f"{100 * (block + 1) / found.n_blocks:.0f}", *_effect_cells(effect)]
+        here = geometry.get(block)
+        if here is not None:
+            low, high = here.auroc.interval or (here.auroc.value, here.auroc.value)
+            cells += [
+                f"{here.auroc.value:.2f} [{low:.2f}, {high:.2f}]",
+                number(here.distance),
+                f"{100 * here.mean_share:.0f}",
+                number(max(here.fisher), 1),
+                number(here.effective_rank, 0),
+                "-" if here.angle_previous is None else f"{here.angle_previous:.0f}",
+            ]
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    for effect in found.joint:
+        blocks = "+".join(map(str, effect.blocks)) if len(effect.blocks) < 3 else f"{len(effect.blocks)} blocks"
+        table.add_row(*(Text(plain(cell)) for cell in (blocks, "", *_effect_cells(effect))))
+    return Group(table, Text(plain("\n".join(_scan_legend(result, found)))))
+
+
+def _effect_cells(effect: Effect) -> list[str]:
+    induced = "-" if effect.induced is None else f"{100 * effect.induced.value:.0f}"
+    return [percent(effect.removed), effect.candidate or "-", number(effect.kl), induced]
+
+
+def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
+    harmful, harmless = result.prompts["harmful_select"], result.prompts["harmless_select"]
+    lines = [
+        found.sentence,
+        (
+            f"Refusal removed: share of first-token refusal probability ({percent(found.refusal)} % on {harmful['n']} "
+            f"harmful prompts, {percent(found.refusal_harmless)} % on {harmless['n']} harmless ones) that the best map "
+            "at the block removes, chosen on one half of the prompts and measured on the other."
+        ),
+        (
+            "Induced: refusal probability of harmless prompts under the reversed map. AUROC: Gaussian log-likelihood "
+            "ratio, fitted on the fit split. Distance: 2-Wasserstein, in units of the spread. Fisher: the largest of "
+            "the components. Rank: effective. Angle: to the subspace one block before, degrees. *: where it is decided."
+        ),
+    ]
+    if found.shuffled is not None:
+        share, times = found.shuffled
+        lines.append(f"Shuffled labels, strongest block: the best of {times} fits removes {share:.0%}.")
+    return [*lines, *result.notes]
+
+
+def search_table(result: SearchResult) -> RenderableType:
+    """The Pareto front of ASR and KL on the selection split, and the recommended point."""
+    table = Table(title=Text(plain(f"{result.model['name']}: ASR against KL (selection split)")), title_justify="left")
+    for name in ("", "intervention", "strength", "shrinkage", "ASR % [95 %]", "KL", "x"):
+        table.add_column(name, justify="left" if name in ("", "intervention") else "right", no_wrap=True)
+    found = {trial.number: trial for trial in result.trials}
+    for number_ in result.front:
+        cells = _trial_cells(found[number_], chosen=number_ == result.recommended)
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    rungs = [sum(t.rung == rung for t in result.trials) for rung in ("first token", "short", "long")]
+    legend = [
+        (
+            f"{len(result.trials)} trials: {rungs[0]} ended at the first token, {rungs[1]} after short answers, "
+            f"{rungs[2]} were measured on long ones."
+        ),
+        (
+            f"ASR: {result.prompts['harmful_select']['n']} harmful prompts, judge '{result.judge}'; KL and x "
+            "(perplexity over the original's): along the original model's own harmless answers. "
+            "*: recommended, the smallest KL whose ASR is within the interval of the best."
+        ),
+        "Chosen and measured on the same selection split: audit the recommended point before you report it.",
+    ]
+    return Group(table, Text(plain("\n".join([*legend, *result.notes]))))
+
+
+def _trial_cells(trial: SearchTrial, *, chosen: bool) -> list[str]:
+    return [
+        "*" if chosen else "",
+        trial.candidate,
+        str(trial.options.get("strength", "-")),
+        str(trial.options.get("shrinkage", "-")),
+        percent(trial.asr),
+        number(None if trial.kl is None else trial.kl.value, 3),
+        number(trial.perplexity_ratio),
+    ]

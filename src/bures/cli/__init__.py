@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from bures.cli import assets, audit, organism
+from bures.cli import assets, audit, organism, scan, search
 from bures.errors import BuresError
 
 INTERRUPTED = 130
@@ -23,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(audit.audit)
+app.command()(scan.scan)
+app.command()(search.search)
 app.command()(assets.assets)
 app.add_typer(organism.app, name="organism")
 

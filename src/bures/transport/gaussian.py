@@ -129,6 +129,12 @@ def ledoit_wolf_intensity(centered: Float64[Tensor, "n k"]) -> float:
     return min(max(noise, 0.0), spread) / spread
 
 
+def ledoit_wolf_covariance(rows: Float64[Tensor, "n k"]) -> tuple[Float64[Tensor, " k"], Float64[Tensor, "k k"]]:
+    """Mean and Ledoit-Wolf covariance (divided by n) of rows."""
+    mean, covariance, _ = _gaussian(rows, 0.0, "ledoit-wolf")
+    return mean, covariance
+
+
 def oas_intensity(centered: Float64[Tensor, "n k"]) -> float:
     """Chen et al.'s (2010) share of the scaled identity, without their 2/p terms, as in scikit-learn; 0 for k = 1."""
     n, k = centered.shape

@@ -1,0 +1,99 @@
+"""`bures scan`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from bures.cli.console import Bars, output
+from bures.cli.options import (
+    Adapter,
+    AsJson,
+    Blocks,
+    Column,
+    ConfigFile,
+    Depth,
+    Device,
+    Dtype,
+    HarmfulFit,
+    HarmfulSelect,
+    HarmlessFit,
+    HarmlessSelect,
+    Limit,
+    MaxKl,
+    Model,
+    NFit,
+    NSelect,
+    Out,
+    Revision,
+    Ridge,
+    Seed,
+    Shrinkage,
+    Strength,
+    System,
+    TokenBudget,
+    TrustRemoteCode,
+    configuration,
+)
+
+
+def scan(
+    model: Model = None,
+    config: ConfigFile = None,
+    out: Out = None,
+    adapter: Adapter = None,
+    revision: Revision = None,
+    harmful_fit: HarmfulFit = None,
+    harmful_select: HarmfulSelect = None,
+    harmless_fit: HarmlessFit = None,
+    harmless_select: HarmlessSelect = None,
+    column: Column = None,
+    n_fit: NFit = None,
+    n_select: NSelect = None,
+    limit: Limit = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="rfa, rfa-mean, act, act-interval, mean-act, pca-ot [rfa,rfa-mean,act,mean-act,pca-ot]."),
+    ] = None,
+    ranks: Annotated[str | None, typer.Option(help="K of PCA-OT to try [1,2,4,8,16].")] = None,
+    scopes: Annotated[str | None, typer.Option(help="Tokens to move: all, prompt, last [all].")] = None,
+    depth: Depth = None,
+    blocks: Blocks = None,
+    strength: Strength = None,
+    ridge: Ridge = None,
+    shrinkage: Shrinkage = None,
+    max_kl: MaxKl = None,
+    judge: Annotated[str | None, typer.Option(help="Judge that finds the model's refusals [arditi].")] = None,
+    system: System = None,
+    seed: Seed = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    token_budget: TokenBudget = None,
+    trust_remote_code: TrustRemoteCode = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the blocks where refusal is decided: every method at every block, scored at the first answer token.
+
+    Example: bures scan Qwen/Qwen2.5-7B-Instruct
+
+    Example: bures scan organism --limit 24 --depth 0.3,0.7
+    """
+    from bures.config import ScanConfig
+    from bures.locating import scan as run
+    from bures.stages import default_out
+    from bures.tables import scan_table
+
+    settings = configuration(ScanConfig, locals())
+    target = out or default_out(settings)
+    notice = Console(stderr=True)
+    bars = Bars(notice)
+    with bars.bars:
+        result = run(settings, target, progress=bars)
+    if as_json:
+        typer.echo(result.to_json())
+        return
+    output().print(scan_table(result))
+    notice.print(Text(f"run folder: {target}"))

@@ -1,0 +1,292 @@
+"""Where refusal is decided: the scan's scores and the geometry of the blocks, put into words.
+
+The effect of a block is the share of first-token refusal that its map removes from harmful prompts,
+1 - sum p(refusal | intervened) / sum p(refusal | original). The candidate that speaks for a block is chosen on one half
+of the selection prompts and measured on the other, both ways round, so that the best of many does not flatter itself;
+the interval resamples prompts. A candidate whose KL on harmless prompts is over the limit does not speak.
+
+Refusal counts as localised where a block's effect stands clear of zero, harmful and harmless prompts can be told apart
+there (held-out AUROC), and maps fitted on shuffled labels do less: a permutation test at the strongest block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bures.candidates import Candidate
+from bures.geometry import BlockGeometry
+from bures.scanning import ScanScore
+from bures.stats import Measurement, bootstrap_mean, bootstrap_ratio_of_sums
+
+HALF = 0.5
+"""Share of refusal that a map has to remove, by its interval's lower end, to suffice."""
+
+CLEAR = 0.2
+"""Share of refusal that a map has to remove, by its interval's lower end, to count at all."""
+
+ONSET, REACHED = 0.5, 0.95
+"""The decision begins at the first block with this part of the largest effect, and ends at the first with that part."""
+
+Verdict = Literal["one block", "two blocks", "spread out", "nothing"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What maps at some blocks do to refusal at the first answer token.
+
+    Attributes:
+        blocks: where.
+        candidate: name of the map, the best of all selection prompts within the KL limit; None where none is.
+        removed: share of first-token refusal removed, cross-fitted for single blocks.
+        kl: of that map, on harmless prompts, in nats.
+        induced: refusal probability of harmless prompts under its reverse; None where it was not measured.
+    """
+
+    blocks: tuple[int, ...]
+    candidate: str | None
+    removed: Measurement
+    kl: float | None
+    induced: Measurement | None = None
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """Where refusal is decided.
+
+    Attributes:
+        n_blocks: of the model.
+        refusal: first-token refusal probability of harmful selection prompts in the original model.
+        refusal_harmless: the same of harmless ones.
+        effects: of every scanned block.
+        joint: of pairs of blocks and of all blocks, where one does not suffice.
+        shuffled: largest effect of maps fitted on shuffled labels at the strongest block, and how many were fitted.
+        geometry: of every scanned block.
+        verdict: in two words.
+        first, last: the blocks between which refusal is decided; None where nothing is localised.
+        sentence: the verdict in words, with the numbers that made it say so.
+    """
+
+    n_blocks: int
+    refusal: Measurement
+    refusal_harmless: Measurement
+    effects: tuple[Effect, ...]
+    joint: tuple[Effect, ...]
+    shuffled: tuple[float, int] | None
+    geometry: tuple[BlockGeometry, ...]
+    verdict: Verdict
+    first: int | None
+    last: int | None
+    sentence: str
+
+
+def probability(log_odds: Sequence[float]) -> NDArray[np.float64]:
+    """Refusal probabilities from log-odds."""
+    return 1.0 / (1.0 + np.exp(-np.asarray(log_odds, dtype=np.float64)))
+
+
+def removed(original: Sequence[float], moved: NDArray[np.float64]) -> Measurement:
+    """Share of refusal probability that is gone, with a bootstrap interval over prompts."""
+    before = probability(original)
+    return bootstrap_ratio_of_sums(before - moved, before)
+
+
+def block_effects(original: Sequence[float], scores: Sequence[ScanScore], max_kl: float) -> tuple[Effect, ...]:
+    """The cross-fitted effect of every scanned block.
+
+    Args:
+        original: log-odds of the harmful prompts in the original model.
+        scores: of all candidates, each on one block.
+        max_kl: largest first-token KL with which a candidate may speak.
+    """
+    blocks = sorted({score.candidate.blocks[0] for score in scores})
+    found: list[Effect] = []
+    for block in blocks:
+        speaking = [s for s in scores if s.candidate.blocks == (block,) and s.first_token_kl <= max_kl]
+        if not speaking:
+            found.append(Effect((block,), None, removed(original, probability(original)), None))
+            continue
+        best = min(speaking, key=lambda s: (s.refusal_log_odds, s.first_token_kl))
+        induced = bootstrap_mean(probability(best.induced)) if best.induced else None
+        moved = _cross_fitted(np.array([s.each for s in speaking], dtype=np.float64))
+        found.append(Effect((block,), best.candidate.key, removed(original, moved), best.first_token_kl, induced))
+    return tuple(found)
+
+
+def strongest(effects: Sequence[Effect]) -> Effect:
+    """The block that removes most."""
+    return max(effects, key=lambda effect: effect.removed.value)
+
+
+def conclude(
+    n_blocks: int,
+    harmful: Sequence[float],
+    harmless: Sequence[float],
+    effects: Sequence[Effect],
+    joint: Sequence[Effect],
+    shuffled: tuple[float, int] | None,
+    geometry: Sequence[BlockGeometry],
+) -> Localisation:
+    """The verdict and the sentence.
+
+    Args:
+        n_blocks: of the model.
+        harmful: log-odds of refusal of the harmful prompts in the original model.
+        harmless: of the harmless ones.
+        effects: of single blocks.
+        joint: of several blocks together.
+        shuffled: largest effect on shuffled labels, and how many fits.
+        geometry: of the scanned blocks.
+    """
+    refusal, refusal_harmless = bootstrap_mean(probability(harmful)), bootstrap_mean(probability(harmless))
+    peak = strongest(effects)
+    problem = _problem(refusal, refusal_harmless, peak, joint, shuffled, geometry)
+    verdict: Verdict = "nothing" if problem else _extent(peak, joint)
+    first = last = None
+    if verdict != "nothing":
+        first = next(e.blocks[0] for e in effects if e.removed.value >= ONSET * peak.removed.value)
+        last = next(e.blocks[0] for e in effects if e.removed.value >= REACHED * peak.removed.value)
+    sentence = problem or _sentence(n_blocks, verdict, (first or 0, last or 0), peak, joint, refusal, geometry)
+    return Localisation(
+        n_blocks,
+        refusal,
+        refusal_harmless,
+        tuple(effects),
+        tuple(joint),
+        shuffled,
+        tuple(geometry),
+        verdict,
+        first,
+        last,
+        sentence,
+    )
+
+
+def needs_more_blocks(effects: Sequence[Effect]) -> bool:
+    """Whether one block does not suffice, so that several have to be tried together."""
+    return _low(strongest(effects).removed) < HALF
+
+
+def partners(effects: Sequence[Effect], candidate: Candidate, count: int = 3) -> tuple[Candidate, ...]:
+    """The candidate on its block together with each of the next strongest ones."""
+    others = sorted((e for e in effects if e.blocks != candidate.blocks), key=lambda e: -e.removed.value)
+    return tuple(
+        Candidate(candidate.method, tuple(sorted({*candidate.blocks, *e.blocks})), candidate.rank, candidate.tokens)
+        for e in others[:count]
+    )
+
+
+# What follows decides and says ------------------------------------------------------------------------------------
+
+
+def _cross_fitted(each: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Per prompt, the refusal probability under the candidate (row) that is best on the other half of the prompts."""
+    moved = np.empty(each.shape[1])
+    even = np.arange(each.shape[1]) % 2 == 0
+    for here, there in ((even, ~even), (~even, even)):
+        chosen = each[:, there].mean(axis=1).argmin() if there.any() else 0
+        moved[here] = probability(each[chosen, here].tolist())
+    return moved
+
+
+def _low(measured: Measurement) -> float:
+    return measured.value if measured.interval is None else measured.interval[0]
+
+
+def _high(measured: Measurement) -> float:
+    return measured.value if measured.interval is None else measured.interval[1]
+
+
+def _problem(
+    refusal: Measurement,
+    refusal_harmless: Measurement,
+    peak: Effect,
+    joint: Sequence[Effect],
+    shuffled: tuple[float, int] | None,
+    geometry: Sequence[BlockGeometry],
+) -> str | None:
+    """Why nothing is localised, in words; None where something is."""
+    if _low(refusal) <= _high(refusal_harmless):
+        return (
+            f"Nothing is localised: the model begins a refusal with probability {_share(refusal)} on harmful prompts "
+            f"and {_share(refusal_harmless)} on harmless ones, which are not told apart."
+        )
+    best = max([peak, *joint], key=lambda e: e.removed.value)
+    if _low(best.removed) < CLEAR:
+        return (
+            f"Nothing is localised: the strongest map ({_where(best)}) removes {_share(best.removed)} of the "
+            "first-token refusal."
+        )
+    if shuffled is not None and peak.removed.value <= shuffled[0]:
+        return (
+            f"Nothing is localised: the strongest map ({_where(peak)}) removes {_share(peak.removed)} of the "
+            f"first-token refusal, and the best of {shuffled[1]} maps fitted on shuffled labels {shuffled[0]:.0%}."
+        )
+    here = [g for g in geometry if g.block == peak.blocks[0]]
+    if here and _low(here[0].auroc) <= HALF:
+        return (
+            f"Nothing is localised: at block {peak.blocks[0]}, where the strongest map is, harmful and harmless "
+            f"prompts are not told apart (held-out AUROC {here[0].auroc.value:.2f})."
+        )
+    return None
+
+
+def _extent(peak: Effect, joint: Sequence[Effect]) -> Verdict:
+    if _low(peak.removed) >= HALF:
+        return "one block"
+    pairs = [e for e in joint if len(e.blocks) == 2]
+    if pairs and _low(strongest(pairs).removed) >= HALF:
+        return "two blocks"
+    return "spread out"
+
+
+def _sentence(
+    n_blocks: int,
+    verdict: Verdict,
+    band: tuple[int, int],
+    peak: Effect,
+    joint: Sequence[Effect],
+    refusal: Measurement,
+    geometry: Sequence[BlockGeometry],
+) -> str:
+    first, last = band
+    low, high = (first + 1) / n_blocks, (last + 1) / n_blocks
+    if first == last:
+        where = f"at block {first} of {n_blocks} ({low:.0%} depth)"
+    else:
+        where = f"at blocks {first}-{last} of {n_blocks} ({100 * low:.0f}-{high:.0%} depth)"
+    pairs = [effect for effect in joint if len(effect.blocks) == 2]
+    best = strongest(pairs) if pairs else peak
+    extent = {
+        "one block": "one block suffices",
+        "two blocks": f"two blocks are needed ({_where(best)} removes {_share(best.removed)})",
+        "spread out": "it is spread out: no map tried at one or two blocks surely removes half of it",
+        "nothing": "",
+    }[verdict]
+    kl = "" if peak.kl is None else f", at a KL of {peak.kl:.2f} nats on harmless ones"
+    said = (
+        f"Refusal is decided {where}; {extent}. The strongest map at one block ({_where(peak)}) removes "
+        f"{_share(peak.removed)} of the first-token refusal ({refusal.value:.0%} of {refusal.n} harmful prompts){kl}."
+    )
+    apart = next((g for g in geometry if _low(g.auroc) >= 0.9), None)
+    if apart is None:
+        return said
+    return (
+        f"{said} Harmful and harmless prompts are told apart as early as block {apart.block} (held-out AUROC "
+        f"{apart.auroc.value:.2f})."
+    )
+
+
+def _where(effect: Effect) -> str:
+    blocks = "+".join(map(str, effect.blocks)) if len(effect.blocks) <= 2 else f"{len(effect.blocks)} blocks"
+    return effect.candidate or f"block {blocks}"
+
+
+def _share(measured: Measurement) -> str:
+    if measured.interval is None:
+        return f"{measured.value:.0%}"
+    return f"{measured.value:.0%} [{100 * measured.interval[0]:.0f}, {100 * measured.interval[1]:.0f}]"

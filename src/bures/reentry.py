@@ -1,0 +1,171 @@
+"""First-answer-token scores of prompts whose residual stream is held after one block.
+
+A map at block l changes nothing before it, so a scan need not compute those blocks again: `PromptStream` walks through
+the network once, holds what the block it stands at hands on, and scores an intervention there by running only the
+blocks behind. The held-back blocks return the held stream instead of computing; everything else (masks, rotary
+embeddings, sliding windows, sharding) is the model's own forward pass, so no architecture needs code of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bures.activations import run_blocks
+from bures.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.errors import ConfigError
+from bures.hooks import Intervention, Site, kinds_of, token_kinds
+from bures.models import ChatModel
+
+
+@dataclass(frozen=True)
+class FirstToken:
+    """Log-probabilities at the first answer token, one row a prompt (float32, on the CPU)."""
+
+    log_probs: Float[Tensor, "n vocabulary"]
+
+    def log_odds(self, tokens: Sequence[int]) -> Float[Tensor, " n"]:
+        """Per prompt, log p(refusal tokens) - log p(all others) in float64; the lower, the less refusal.
+
+        Raises:
+            ConfigError: no tokens are given.
+        """
+        if not tokens:
+            raise ConfigError("no refusal tokens; expected those of the model's own refusals")
+        inside = torch.logsumexp(self.log_probs[:, list(tokens)].double(), dim=1).clamp(min=-100.0, max=-1e-12)
+        return inside - torch.log(-torch.expm1(inside))
+
+    def kl_to(self, other: FirstToken) -> float:
+        """Mean over prompts of KL(self || other) in nats."""
+        p, q = self.log_probs, other.log_probs
+        return float((p.exp() * (p - q)).sum(dim=-1).double().mean().clamp(min=0.0))
+
+
+@dataclass
+class _Held:
+    """One batch and the residual stream that the current block hands on for it (None: before the first block)."""
+
+    batch: Batch
+    stream: Any = None
+
+
+class PromptStream:
+    """Prompts on their way through a network, one block at a time.
+
+    Attributes:
+        block: the block whose output is held; -1 before the first, and then every pass is a whole one.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        prompts: Iterable[str],
+        *,
+        system: str | None = None,
+        token_budget: int = TOKEN_BUDGET,
+    ) -> None:
+        """Encodes and batches the prompts; memory is prompts x tokens x d, in the model's dtype and on its device.
+
+        Raises:
+            ConfigError: there are no prompts.
+        """
+        sequences = model.encode(list(prompts), system=system)
+        if not sequences:
+            raise ConfigError("no prompts: expected at least one")
+        self.model = model
+        self.block = -1
+        self._n = len(sequences)
+        self._held = [_Held(batch) for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget)]
+
+    def __len__(self) -> int:
+        return self._n
+
+    @torch.inference_mode()
+    def advance(self, block: int) -> None:
+        """Computes the blocks up to this one and holds its output.
+
+        Raises:
+            ConfigError: the block lies behind, or does not exist.
+        """
+        if not self.block <= block < len(self.model.blocks):
+            raise ConfigError(
+                f"block {block} cannot be reached from {self.block}; expected {self.block} to "
+                f"{len(self.model.blocks) - 1}, in ascending order"
+            )
+        for held in self._held if block > self.block else ():
+            reached: list[Any] = []
+            with entered(self.model, self.block, held.stream):
+                run_blocks(self.model, held.batch, {block: reached.append}, until=block)
+            held.stream = reached[0]
+        self.block = block
+
+    @torch.inference_mode()
+    def first_token(self, intervention: Intervention) -> FirstToken:
+        """Log-probabilities of the first answer token under an intervention.
+
+        Raises:
+            ConfigError: it touches what lies before the held stream.
+        """
+        for site in intervention.sites:
+            if site.block < self.block or (site.block == self.block and site.where != "output"):
+                raise ConfigError(f"{Site(*site)} lies before block {self.block}, whose output is held")
+        rows: list[Tensor | None] = [None] * self._n
+        for held in self._held:
+            logits = self._logits(held, intervention)
+            for row, i in enumerate(held.batch.index):
+                rows[i] = logits[row]
+        return FirstToken(torch.stack([row for row in rows if row is not None]))
+
+    def _logits(self, held: _Held, intervention: Intervention) -> Float[Tensor, "b vocabulary"]:
+        model = self.model
+        attended = held.batch.attended.to(model.device)
+        kinds = kinds_of(attended, attended.sum(dim=1))
+        with intervention.applied(model), token_kinds(kinds), entered(model, self.block, held.stream):
+            logits = model.hf(
+                input_ids=held.batch.ids.to(model.device),
+                attention_mask=attended.long(),
+                position_ids=positions(attended),
+                use_cache=False,
+                logits_to_keep=1,
+            ).logits
+        return torch.log_softmax(logits[:, 0].float(), dim=-1).cpu()
+
+
+def first_token(
+    model: ChatModel,
+    prompts: Iterable[str],
+    intervention: Intervention,
+    *,
+    system: str | None = None,
+    token_budget: int = TOKEN_BUDGET,
+) -> FirstToken:
+    """Log-probabilities of the first answer token under an intervention, by one whole forward pass."""
+    return PromptStream(model, prompts, system=system, token_budget=token_budget).first_token(intervention)
+
+
+@contextmanager
+def entered(model: ChatModel, block: int, output: Any) -> Iterator[None]:
+    """Inside, the blocks up to this one return the given output at once; their hooks still see it pass."""
+    with ExitStack() as stack:
+        for module in model.blocks[: block + 1]:
+            stack.enter_context(_returning(module, output))
+        yield
+
+
+@contextmanager
+def _returning(module: nn.Module, output: Any) -> Iterator[None]:
+    own = module.__dict__.get("forward")  # set where a library has wrapped the module's forward
+    module.forward = lambda *_, **__: output
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own

@@ -1,0 +1,176 @@
+"""The run folder, and how it is written so that a killed run can go on.
+
+It holds `config.json`, `results.json`, `maps/*.safetensors` and `completions.jsonl`. Everything is written whole (to a
+temporary file that is then renamed); `completions.jsonl`, which alone holds text that a model wrote, is readable by its
+owner only.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from bures.errors import RunError
+from bures.results import SCHEMA_VERSION, AuditResult, RunResult
+
+Result = TypeVar("Result", bound=RunResult)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that holds one run."""
+
+    path: Path
+
+    @staticmethod
+    def open(path: Path, config: Mapping[str, Any]) -> RunFolder:
+        """Creates the folder, or opens one that holds the same run; one without results yet takes the new options.
+
+        Raises:
+            RunError: it cannot be written, or holds a run with other options.
+        """
+        folder = RunFolder(path)
+        with _writing(path):
+            (path / "maps").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        if folder.results.exists():
+            held = folder._read_json(folder._config)
+            if held != json.loads(json.dumps(config)):
+                different = sorted(k for k in {*held, *config} if held.get(k) != json.loads(json.dumps(config)).get(k))
+                raise RunError(
+                    f"{path} holds a run with other options ({', '.join(different)}); "
+                    "choose another folder with --out, or give the same options to continue it"
+                )
+        else:
+            folder.write_json(folder._config, config)
+        return folder
+
+    @property
+    def _config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def results(self) -> Path:
+        """Where the results are."""
+        return self.path / "results.json"
+
+    @property
+    def completions(self) -> Path:
+        """Where the completions are (mode 0600)."""
+        return self.path / "completions.jsonl"
+
+    def map_path(self, key: str) -> Path:
+        """Where a map is kept."""
+        return self.path / "maps" / f"{key}.safetensors"
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {path}: {error}; remove the folder or choose another with --out") from error
+
+    def load(self, schema: type[Result]) -> Result | None:
+        """What an earlier run of this job left, or None.
+
+        Raises:
+            RunError: it is damaged or of another schema version.
+        """
+        if not self.results.exists():
+            return None
+        return _read(self.path, schema)
+
+    def save(self, result: RunResult) -> None:
+        """Writes the results whole."""
+        self.write_json(self.results, result.model_dump(mode="json"))
+
+    def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
+        """Writes a JSON file whole or not at all.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written.
+        """
+        temporary = path.with_name(f".{path.name}.part")
+        with _writing(self.path):
+            temporary.write_text(
+                json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+            )
+            temporary.replace(path)
+
+    def append_completions(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Adds completions; the file is created readable by its owner only."""
+        with _writing(self.path):
+            handle = os.open(self.completions, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
+
+    def read_completions(self) -> Iterator[dict[str, Any]]:
+        """The completions written so far; a last line cut short by a kill is passed over."""
+        if not self.completions.exists():
+            return
+        with self.completions.open(encoding="utf-8") as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue
+
+    def keep_completions(self, rows: Iterable[str]) -> None:
+        """Drops completions of rows that were not finished."""
+        wanted = set(rows)
+        kept = [line for line in self.read_completions() if line.get("row") in wanted]
+        with _writing(self.path):
+            self.completions.unlink(missing_ok=True)
+        if kept:
+            self.append_completions(kept)
+
+
+def load_result(path: str | Path) -> AuditResult:
+    """Reads the results of an audit's run folder.
+
+    Raises:
+        RunError: no results there, damaged, of another job or schema version.
+    """
+    return _read(Path(path), AuditResult)
+
+
+def _read(path: Path, schema: type[Result]) -> Result:
+    file, job = path / "results.json", schema.model_fields["job"].default
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if data.get("schema_version") != SCHEMA_VERSION:
+            raise RunError(
+                f"{file} has schema version {data.get('schema_version')}; this bures reads {SCHEMA_VERSION}: "
+                f"run the {job} again or use the bures that wrote it"
+            )
+        if data.get("job") != job:
+            raise RunError(f"{file} is of a bures {data.get('job')}; expected the folder of a bures {job} run")
+        return schema.model_validate(data)
+    except FileNotFoundError as error:
+        raise RunError(f"no results.json in {path}; expected the folder of a bures {job} run") from error
+    except (OSError, ValueError, AttributeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"cannot read {file}: {reason}; remove the folder or choose another with --out") from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns what the operating system says into one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"no space left for the run folder {path}; what was finished is kept: "
+                "free some space and give the same command to continue"
+            ) from error
+        raise RunError(f"cannot write the run folder {path} ({error.strerror}); choose another with --out") from error

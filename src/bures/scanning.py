@@ -1,0 +1,212 @@
+"""The layer scan: every method at every block (and rank, and token scope), scored at the first answer token.
+
+bypass   log-odds of a refusal token on harmful prompts, with the map from harmful to harmless
+induce   the same on harmless prompts, with the map reversed (fitted from harmless to harmful)
+cost     KL from the original model on harmless prompts, with the map from harmful to harmless
+
+Refusal tokens are the first tokens of the model's own refusals. Each prompt's residual stream is computed once; a
+candidate at block l costs only the blocks behind it (`bures.reentry`); all ranks at a block share one decomposition.
+The two scores follow Arditi et al. (arXiv 2406.11717, section 2.3), who choose their direction by them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bures.batching import TOKEN_BUDGET
+from bures.candidates import Candidate, FitData, build
+from bures.generation import decode, generate_ids
+from bures.hooks import Intervention, Scope
+from bures.judges import Judge
+from bures.methods import METHODS, fit_block, fit_reversed
+from bures.models import ChatModel
+from bures.reentry import FirstToken, PromptStream
+
+DIGITS = 4
+"""Decimals of the log-odds of single prompts, as results keep them."""
+
+
+@dataclass(frozen=True)
+class ScanScore:
+    """First-token score of a candidate.
+
+    Attributes:
+        candidate: what was scored.
+        refusal_log_odds: mean log-odds of a refusal token on harmful prompts; the lower, the less refusal.
+        first_token_kl: mean KL(original || intervened) on harmless prompts, in nats.
+        each: log-odds of every harmful prompt, in their order; empty where there are no refusal tokens.
+        induced: log-odds of every harmless prompt under the reversed map; empty where it was not asked for.
+    """
+
+    candidate: Candidate
+    refusal_log_odds: float
+    first_token_kl: float
+    each: tuple[float, ...] = ()
+    induced: tuple[float, ...] = ()
+
+
+def refusal_tokens(
+    model: ChatModel,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    judge: Judge,
+    *,
+    max_new_tokens: int = 24,
+    system: str | None = None,
+) -> tuple[int, ...]:
+    """First tokens of the model's own refusals that are more frequent there than among its harmless answers.
+
+    Found on the fit split; empty where the model refuses nothing, and then there is nothing to scan for.
+    """
+    refused: Counter[int] = Counter()
+    answered: Counter[int] = Counter()
+    for prompts in (harmful, harmless):
+        answers = generate_ids(model, prompts, max_new_tokens=max_new_tokens, system=system)
+        for prompt, ids, text in zip(prompts, answers, decode(model, answers), strict=True):
+            (refused if judge.is_refusal(prompt, text) else answered)[ids[0]] += 1
+    n_refused, n_answered = max(1, refused.total()), max(1, answered.total())
+    return tuple(sorted(token for token, count in refused.items() if count / n_refused > answered[token] / n_answered))
+
+
+class Scanner:
+    """Both sides of the selection split on their way through the network.
+
+    Attributes:
+        harmful: log-odds of every harmful prompt in the original model; empty without refusal tokens.
+        harmless: the same of every harmless prompt.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        fit: FitData,
+        harmful: Sequence[str],
+        harmless: Sequence[str],
+        tokens: Sequence[int],
+        *,
+        induce: bool = False,
+        reenter: bool = True,
+        token_budget: int = TOKEN_BUDGET,
+    ) -> None:
+        """Runs the original model once over both sides.
+
+        Args:
+            model: the model.
+            fit: the fit split.
+            harmful: selection prompts.
+            harmless: selection prompts.
+            tokens: refusal tokens; without any, log-odds are 0 and only the cost ranks.
+            induce: score the reversed maps too.
+            reenter: False computes every candidate by whole forward passes (for comparison).
+            token_budget: padded tokens in one forward pass.
+        """
+        self.model, self.fit, self.tokens = model, fit, tuple(tokens)
+        self.induce = induce and bool(self.tokens)
+        self.reenter = reenter
+        self._prompts, self._token_budget = (tuple(harmful), tuple(harmless)), token_budget
+        self._harmful, self._harmless = self._fresh()
+        self._original = self._harmless.first_token(Intervention())
+        self.harmful = self._log_odds(self._harmful.first_token(Intervention()))
+        self.harmless = self._log_odds(self._original)
+
+    def block(
+        self, block: int, *, methods: Sequence[str], ranks: Sequence[int], scopes: Sequence[Scope]
+    ) -> Iterator[ScanScore]:
+        """Scores every candidate at one block; blocks come in ascending order.
+
+        Raises:
+            ConfigError: a block before the last one.
+        """
+        if self.reenter:
+            self._harmful.advance(block)
+            self._harmless.advance(block)
+        source, target = self.fit.source[block], self.fit.target[block]
+        for method in methods:
+            there = fit_block(method, source, target, ranks, self.fit.options)
+            back = fit_reversed(method, source, target, ranks, self.fit.options) if self.induce else {}
+            for candidate in candidates_at(block, [method], ranks, scopes):
+                rank = candidate.rank or 0
+                move = Intervention({block: there[rank]}, candidate.tokens, self.fit.strength)
+                each = self._log_odds(self._harmful.first_token(move)) if self.tokens else ()
+                kl = self._original.kl_to(self._harmless.first_token(move))
+                induced: tuple[float, ...] = ()
+                if self.induce:
+                    reverse = Intervention({block: back[rank]}, candidate.tokens, self.fit.strength)
+                    induced = self._log_odds(self._harmless.first_token(reverse))
+                yield ScanScore(candidate, sum(each) / max(1, len(each)), kl, each, induced)
+
+    def together(self, candidate: Candidate) -> ScanScore:
+        """Scores a candidate on any blocks, by whole forward passes.
+
+        Raises:
+            FitError: the maps cannot be fitted one after the other.
+        """
+        return self.under(candidate, build(self.model, candidate, self.fit))
+
+    def under(self, candidate: Candidate, move: Intervention) -> ScanScore:
+        """Scores a fitted intervention, by whole forward passes."""
+        harmful, harmless = self._fresh()
+        each = self._log_odds(harmful.first_token(move))
+        return ScanScore(
+            candidate, sum(each) / max(1, len(each)), self._original.kl_to(harmless.first_token(move)), each
+        )
+
+    def shuffled(self, candidate: Candidate, *, times: int, seed: int) -> list[tuple[float, ...]]:
+        """Log-odds of the harmful prompts under a candidate on one block, fitted on shuffled labels, so many times."""
+        (block,) = candidate.blocks
+        rows, n = torch.cat([self.fit.source[block], self.fit.target[block]]), len(self.fit.source[block])
+        generator = torch.Generator().manual_seed(seed)
+        stream, _ = self._fresh()
+        stream.advance(block)
+        found: list[tuple[float, ...]] = []
+        for _ in range(times):
+            mixed = rows[torch.randperm(len(rows), generator=generator)]
+            ranks = [] if candidate.rank is None else [candidate.rank]
+            map_ = fit_block(candidate.method, mixed[:n], mixed[n:], ranks, self.fit.options)[candidate.rank or 0]
+            move = Intervention({block: map_}, candidate.tokens, self.fit.strength)
+            found.append(self._log_odds(stream.first_token(move)))
+        return found
+
+    def _fresh(self) -> tuple[PromptStream, PromptStream]:
+        harmful, harmless = (
+            PromptStream(self.model, prompts, system=self.fit.system, token_budget=self._token_budget)
+            for prompts in self._prompts
+        )
+        return harmful, harmless
+
+    def _log_odds(self, found: FirstToken) -> tuple[float, ...]:
+        if not self.tokens:
+            return ()
+        return tuple(round(float(x), DIGITS) for x in found.log_odds(self.tokens))
+
+
+def candidates_at(block: int, methods: Sequence[str], ranks: Sequence[int], scopes: Sequence[Scope]) -> list[Candidate]:
+    """Every candidate at one block: methods without a rank once per scope, the others once per rank and scope."""
+    return [
+        Candidate(method, (block,), rank, scope)
+        for method in methods
+        for rank in (ranks if METHODS[method].ranked else (None,))
+        for scope in scopes
+    ]
+
+
+def scan_blocks(
+    scanner: Scanner,
+    *,
+    blocks: Iterable[int],
+    methods: Sequence[str],
+    ranks: Sequence[int],
+    scopes: Sequence[Scope],
+    known: Mapping[str, ScanScore],
+) -> Iterator[ScanScore]:
+    """Yields the score of every candidate, block after block; blocks whose scores are all `known` are not computed."""
+    for block in sorted(blocks):
+        keys = [candidate.key for candidate in candidates_at(block, methods, ranks, scopes)]
+        if all(key in known for key in keys):
+            yield from (known[key] for key in keys)
+        else:
+            yield from scanner.block(block, methods=methods, ranks=ranks, scopes=scopes)

@@ -1,0 +1,281 @@
+"""The job of `bures search`: a multi-objective search over interventions, ASR against KL, on the selection split.
+
+A trial is a method at one block, two blocks or a band, with rank, shrinkage, strength and token scope. It climbs three
+rungs, each dearer than the last, and stops where it is neither among the best third of what reached the rung nor on
+its Pareto front (asynchronous successive halving, Li et al., arXiv 1810.05934):
+
+1. first answer token: refusal log-odds on harmful prompts, KL on harmless ones;
+2. short answers: ASR, and token KL along the original model's harmless answers;
+3. long answers: the same; only these are reported.
+
+Recommended is the smallest KL among the trials whose ASR is not below the interval of the best.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from bures.candidates import Candidate, FitData, build
+from bures.config import SearchConfig
+from bures.errors import ConfigError, FitError
+from bures.generation import generate_ids
+from bures.hooks import Intervention, Scope
+from bures.judges import judge_by_name
+from bures.methods import METHODS, FitOptions
+from bures.metrics import answer_costs
+from bures.models import ChatModel
+from bures.progress import Progress, Silent
+from bures.results import SearchResult, SearchTrial
+from bures.run_folder import RunFolder
+from bures.scanning import Scanner
+from bures.select import SelectionData, Trial, answered
+from bures.splits import Splits, load_splits
+from bures.stages import begin, blocks_to_scan, collect_fit, default_out, find_refusal_tokens, open_model
+from bures.workers import create_study, finished, join_study, open_storage, optuna_module, work
+
+if TYPE_CHECKING:
+    import optuna
+
+SURVIVORS = 1 / 3
+"""Share of the trials on a rung that climb on, besides its Pareto front."""
+
+RUNGS = ("first token", "short", "long")
+
+
+def search(config: SearchConfig, out: str | Path | None = None, *, progress: Progress | None = None) -> SearchResult:
+    """Runs a search, or goes on with the one in `out`; other workers may join it meanwhile.
+
+    Args:
+        config: the options.
+        out: the run folder; default `runs/<model>-<hash of the options>`.
+        progress: who is told how far it is.
+
+    Raises:
+        BuresError: an input is bad; what was finished stays in the storage.
+    """
+    told = progress or Silent()
+    folder = RunFolder.open(Path(out) if out is not None else default_out(config), config.model_dump(mode="json"))
+    held = folder.load(SearchResult)
+    if held is not None and held.status == "complete":
+        return held
+    url = config.storage or f"sqlite:///{folder.path.resolve() / 'search.db'}"
+    storage = open_storage(url)
+    climb = _Climb.start(config, told, folder)
+    attributes = {"config": config.model_dump_json(), "fingerprint": climb.model.describe()["fingerprint"]}
+    study = create_study(storage, config.study, config.trials, attributes, _sampler(config.seed))
+    told.stage("searching", config.trials)
+    work(storage, study, climb, advance=told.advance)
+    result = climb.result
+    result.trials = [_recorded(trial) for trial in finished(study)]
+    front, recommended = judge_trials(result.trials)
+    result.front, result.recommended = [t.number for t in front], None if recommended is None else recommended.number
+    result.status = "complete"
+    folder.save(result)
+    return result
+
+
+def join(url: str, study_name: str, *, device: str | None = None, progress: Progress | None = None) -> int:
+    """Works on a search that another process began, until nothing is left to do.
+
+    Args:
+        url: its storage.
+        study_name: of the search.
+        device: of this worker's copy of the model; default that of the search.
+        progress: who is told how far it is.
+
+    Returns:
+        How many trials the search has finished.
+
+    Raises:
+        ConfigError: no such search, or this machine's model is another one.
+    """
+    told = progress or Silent()
+    storage = open_storage(url)
+    study = join_study(storage, study_name, _sampler(None))
+    config = SearchConfig.make(**json.loads(study.user_attrs["config"]))
+    climb = _Climb.start(config.model_copy(update={} if device is None else {"device": device}), told, None)
+    if climb.model.describe()["fingerprint"] != study.user_attrs["fingerprint"]:
+        raise ConfigError(f"{config.model} is not the model that the search began with; bring the same weights")
+    told.stage("searching", int(study.user_attrs["trials"]))
+    work(storage, study, climb, advance=told.advance)
+    return len(finished(study))
+
+
+def judge_trials(trials: Sequence[SearchTrial]) -> tuple[list[SearchTrial], SearchTrial | None]:
+    """The Pareto front of the trials with long answers (by ASR), and the recommended one."""
+    ran = [t for t in trials if t.rung == "long" and t.asr is not None and t.kl is not None]
+    if not ran:
+        return [], None
+    points = [(-_value(t.asr), _value(t.kl)) for t in ran]
+    front = [t for t, point in zip(ran, points, strict=True) if not _dominated(point, points)]
+    best = max(front, key=lambda t: _value(t.asr))
+    floor = best.asr.interval[0] if best.asr is not None and best.asr.interval is not None else _value(best.asr)
+    good = [t for t in front if _value(t.asr) >= floor]
+    return sorted(front, key=lambda t: _value(t.asr)), min(good, key=lambda t: _value(t.kl))
+
+
+def climbs(point: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
+    """Whether a trial goes on to the next rung: among the best third by its first value, or on the front (both min)."""
+    rank = sum(other[0] < point[0] for other in others)
+    return rank < max(1, SURVIVORS * (len(others) + 1)) or not _dominated(point, others)
+
+
+class _Climb:
+    """The objective: one trial's way up the rungs, with everything that trials share."""
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        model: ChatModel,
+        blocks: Sequence[int],
+        fit: FitData,
+        scanner: Scanner,
+        selections: dict[str, SelectionData],
+        result: SearchResult,
+    ) -> None:
+        self.config, self.model, self.blocks, self.fit = config, model, tuple(blocks), fit
+        self.scanner, self.selections, self.result = scanner, selections, result
+
+    @staticmethod
+    def start(config: SearchConfig, told: Progress, folder: RunFolder | None) -> _Climb:
+        """Loads the model, fits, and asks the original model."""
+        splits = load_splits(config)
+        model = open_model(config, told)
+        blocks = blocks_to_scan(config, len(model.blocks))
+        result = begin(SearchResult, config, model, splits, folder)
+        fit = collect_fit(config, model, splits, blocks, told)
+        find_refusal_tokens(config, model, splits, result)
+        if not result.refusal_tokens:
+            raise ConfigError(f"{config.model} refuses nothing on the fit split; there is no refusal to search for")
+        harmful, harmless = splits["harmful_select"], splits["harmless_select"]
+        scanner = Scanner(model, fit, harmful, harmless, result.refusal_tokens, token_budget=config.token_budget)
+        told.stage("asking the original model", 2)
+        selections = {
+            rung: _selection(config, model, splits, tokens, told)
+            for rung, tokens in (("short", config.short_tokens), ("long", config.long_tokens))
+        }
+        return _Climb(config, model, blocks, fit, scanner, selections, result)
+
+    def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
+        candidate, fit = self._suggest(trial)
+        trial.set_user_attr("candidate", candidate.key)
+        try:
+            move = build(self.model, candidate, fit)
+        except FitError as error:
+            trial.set_user_attr("error", str(error))
+            raise optuna_module().TrialPruned from error
+        score = self.scanner.under(candidate, move)
+        self._rung(trial, "first token", score.refusal_log_odds, score.first_token_kl)
+        self._answers(trial, candidate, move, "short")
+        return self._answers(trial, candidate, move, "long")
+
+    def _answers(
+        self, trial: optuna.Trial, candidate: Candidate, move: Intervention, rung: Literal["short", "long"]
+    ) -> tuple[float, float]:
+        tried = answered(self.model, candidate, move, self.selections[rung])
+        trial.set_user_attr(f"{rung} answers", _plain(tried))
+        asr, kl = _value(tried.asr), _value(tried.kl)
+        if rung == "short":
+            self._rung(trial, rung, -asr, kl)
+        return asr, kl
+
+    def _rung(self, trial: optuna.Trial, rung: str, first: float, second: float) -> None:
+        """Notes what the trial reached; ends it where others did better.
+
+        Raises:
+            optuna.TrialPruned: it does not climb on.
+        """
+        study = trial.study
+        others = [
+            (t.user_attrs[rung][0], t.user_attrs[rung][1])
+            for t in study.get_trials(deepcopy=False)
+            if rung in t.user_attrs and t.number != trial.number
+        ]
+        trial.set_user_attr(rung, [first, second])
+        if not climbs((first, second), others):
+            raise optuna_module().TrialPruned
+
+    def _suggest(self, trial: optuna.Trial) -> tuple[Candidate, FitData]:
+        config, last = self.config, len(self.blocks) - 1
+        method = trial.suggest_categorical("method", config.methods)
+        layouts = [name for name in ("one", "two", "band") if name == "one" or last > 0]
+        layout = trial.suggest_categorical("layout", layouts)
+        start = trial.suggest_int("block", 0, last)
+        places = {start}
+        if layout == "two":
+            places.add((start + trial.suggest_int("second", 1, last)) % (last + 1))
+        elif layout == "band":
+            places |= set(range(start, min(last, start + trial.suggest_int("width", 2, config.max_band) - 1) + 1))
+        scope = cast("Scope", trial.suggest_categorical("scope", config.scopes))
+        strength = trial.suggest_categorical("strength", config.strengths)
+        rank, options = None, FitOptions(config.ridge, config.shrinkage)
+        if METHODS[method].ranked:
+            rank = trial.suggest_categorical("rank", config.ranks)
+            shrinkage = trial.suggest_categorical("shrinkage", config.shrinkages)
+            options = FitOptions(config.ridge, cast("Any", None if shrinkage == "none" else shrinkage))
+        candidate = Candidate(method, tuple(self.blocks[i] for i in sorted(places)), rank, scope)
+        return candidate, replace(self.fit, options=options, strength=strength)
+
+
+def _selection(config: SearchConfig, model: ChatModel, splits: Splits, tokens: int, told: Progress) -> SelectionData:
+    harmless = list(splits["harmless_select"])
+    answers = generate_ids(
+        model, harmless, max_new_tokens=tokens, system=config.system, token_budget=config.token_budget
+    )
+    told.advance()
+    return SelectionData(
+        harmful=list(splits["harmful_select"]),
+        harmless=harmless,
+        harmless_answers=answers,
+        original=answer_costs(model, harmless, answers, Intervention(), system=config.system),
+        judge=judge_by_name(config.judge),
+        max_new_tokens=tokens,
+        system=config.system,
+    )
+
+
+def _sampler(seed: int | None) -> Any:
+    return optuna_module().samplers.TPESampler(seed=seed, multivariate=False)
+
+
+def _plain(trial: Trial) -> dict[str, Any]:
+    return {
+        "asr": None if trial.asr is None else trial.asr.to_dict(),
+        "perplexity_ratio": trial.perplexity_ratio,
+        "kl": None if trial.kl is None else trial.kl.to_dict(),
+    }
+
+
+def _recorded(trial: optuna.trial.FrozenTrial) -> SearchTrial:
+    """What the storage holds of a finished trial."""
+    held = trial.user_attrs
+    reached = [name for name in RUNGS if name in held or f"{name} answers" in held]
+    answers = held.get("long answers") or held.get("short answers") or {}
+    first = held.get("first token", [None, None])
+    return SearchTrial.model_validate(
+        {
+            "number": trial.number,
+            "candidate": held.get("candidate", "?"),
+            "options": dict(trial.params.items()),
+            "rung": reached[-1] if reached else None,
+            "refusal_log_odds": first[0],
+            "first_token_kl": first[1],
+            "asr": answers.get("asr"),
+            "perplexity_ratio": answers.get("perplexity_ratio"),
+            "kl": answers.get("kl"),
+            "error": held.get("error"),
+        }
+    )
+
+
+def _value(measured: Any) -> float:
+    return 0.0 if measured is None else float(measured.value)
+
+
+def _dominated(point: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
+    """Whether another point is no worse in both and better in one (both to be small)."""
+    return any(o[0] <= point[0] and o[1] <= point[1] and o != point for o in others)
