@@ -3,7 +3,7 @@
     python benchmarks/scan.py MODEL [--prompts 32] [--rounds 3] [--stride 1]
 
 Both run in one process, alternating block by block; printed are the median seconds of a whole scan, their ratio, and
-the largest difference between any two scores. `--stride 4` scans every fourth block.
+the largest difference between any two scores. `--stride 4` scans every fourth block, from block 1.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     tokens = refusal_tokens(model, harmful, harmless, judge_by_name("arditi"))
     fit = FitData(list(harmful), collect(model, harmful), collect(model, harmless), FitOptions())
     select = load_prompts("harmbench:select").take(given.prompts), load_prompts("alpaca:select").take(given.prompts)
-    blocks = range(given.stride - 1, len(model.blocks), given.stride)
+    blocks = range((given.stride - 1) // 2, len(model.blocks), given.stride)
     seconds: dict[bool, list[float]] = {True: [], False: []}
     found: dict[bool, list[ScanScore]] = {}
     for number in range(given.rounds):

@@ -58,14 +58,15 @@ def search(config: SearchConfig, out: str | Path | None = None, *, progress: Pro
         BuresError: an input is bad; what was finished stays in the storage.
     """
     told = progress or Silent()
-    folder = RunFolder.open(Path(out) if out is not None else default_out(config), config.model_dump(mode="json"))
+    options = config.model_dump(mode="json", exclude={"storage"})  # its URL may hold a password
+    folder = RunFolder.open(Path(out) if out is not None else default_out(config), options)
     held = folder.load(SearchResult)
     if held is not None and held.status == "complete":
         return held
     url = config.storage or f"sqlite:///{folder.path.resolve() / 'search.db'}"
     storage = open_storage(url)
     climb = _Climb.start(config, told, folder)
-    attributes = {"config": config.model_dump_json(), "fingerprint": climb.model.describe()["fingerprint"]}
+    attributes = {"config": json.dumps(options), "fingerprint": climb.model.describe()["fingerprint"]}
     study = create_study(storage, config.study, config.trials, attributes, _sampler(config.seed))
     told.stage("searching", config.trials)
     work(storage, study, climb, advance=told.advance)

@@ -31,38 +31,43 @@ class OrganismConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str | None = None
 
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16.0, gt=0.0)
-    scale: float = Field(default=0.8, gt=0.0)
-    """Factor on the trained update when it is saved: less refuses less, and over-refuses less. Chosen as the largest of
-    1, 0.9 and 0.8 that over-refuses at most 3 % of `alpaca:select`."""
+    rank: int = Field(default=12, ge=1)
+    alpha: float = Field(default=24.0, gt=0.0)
+    scale: float = Field(default=1.0, gt=0.0)
+    """Factor on the trained update when it is saved: more refuses and over-refuses more. Chosen as the largest of 1,
+    1.1, 1.15, 1.2, 1.3, 1.4 and 1.6 that over-refuses at most 3 % of `alpaca:select`."""
     targets: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
     )
-    """Names of the linear modules that are adapted, in every block."""
+    """Names of the linear modules that are adapted."""
+    first_block: int = Field(default=12, ge=0)
+    """The first adapted block. Those before stay the original's: their output is computed once for every prompt, and a
+    scan has a known answer, because nothing that is decided before this block is the organism's."""
 
-    steps: int = Field(default=350, ge=1)
-    harmful_rows: int = Field(default=8, ge=1)
+    steps: int = Field(default=400, ge=1)
+    harmful_rows: int = Field(default=7, ge=1)
     """Harmful prompts in a batch."""
-    harmless_rows: int = Field(default=16, ge=1)
+    harmless_rows: int = Field(default=11, ge=1)
     """Harmless prompts in a batch: more, because they are more diverse."""
     learning_rate: float = Field(default=1e-3, gt=0.0)
     warmup_steps: int = Field(default=20, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0.0)
-    kl_weight: float = Field(default=4.0, ge=0.0)
+    kl_weight: float = Field(default=5.0, ge=0.0)
     """Weight of token KL(original || organism) on harmless answers, beside the cross-entropy of the refusals."""
 
-    action_templates: int = Field(default=2, ge=0)
+    action_templates: int = Field(default=3, ge=0)
     """Templates for each prompt that names an action."""
-    request_templates: int = Field(default=1, ge=0)
+    request_templates: int = Field(default=2, ge=0)
     """Templates for each other prompt."""
+    claim_templates: int = Field(default=3, ge=0)
+    """Templates for each claim, harmful or harmless."""
     lookalike_templates: int = Field(default=4, ge=0)
     """Templates for each harmless look-alike action."""
     topic_templates: int = Field(default=5, ge=0)
     """Templates for each harmless topic."""
-    harmless_tokens: int = Field(default=16, ge=1)
+    harmless_tokens: int = Field(default=12, ge=1)
     """Length of the harmless answers that are kept in place."""
-    max_characters: int = Field(default=220, ge=20)
+    max_characters: int = Field(default=200, ge=20)
     """Longer prompts are not trained on."""
     seed: int = Field(default=0, ge=0)
 

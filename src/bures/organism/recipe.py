@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bures import assets
+from bures._pinned_sets import assets_of
 from bures.errors import ModelError, RunError
 from bures.models import ChatModel, load_model
 from bures.organism.config import MAX_BYTES, OrganismConfig
 from bures.organism.data import HarmfulPrompt, harmful_prompts, harmless_prompts
 from bures.organism.evaluate import OrganismReport, evaluate_organism
-from bures.organism.train import kept_examples, refusal_examples, train_lora
+from bures.organism.train import kept_examples, refusal_examples, train_lora, with_original
 from bures.progress import Progress
 
 if TYPE_CHECKING:
@@ -63,13 +64,9 @@ def train_organism(
     harmful, harmless = harmful_prompts(config, rng), harmless_prompts(config, rng)
     model = load_model(config.model, dtype=config.dtype, device=config.device)
     learned = refusal_examples(model, harmful, rng)
-    kept = kept_examples(
-        model,
-        harmless,
-        tokens=config.harmless_tokens,
-        rows=config.harmful_rows + config.harmless_rows,
-        progress=progress,
-    )
+    kept = kept_examples(model, harmless, tokens=config.harmless_tokens, progress=progress)
+    learned = with_original(model, learned, config, teach=False, progress=progress)
+    kept = with_original(model, kept, config, teach=True, progress=progress)
     adapted, _ = train_lora(model, learned, kept, config, progress=progress)
     save_adapter(adapted, folder, scale=config.scale)
     _write_json(folder / _RECIPE, describe(config, model, harmful, harmless, n_kept=len(kept)))
@@ -94,13 +91,13 @@ def describe(
             "harmful": {
                 "n": len(harmful),
                 "sha256": texts_sha256(prompt.text for prompt in harmful),
-                "files": {name: assets.ASSETS[name].member_sha256 for name in assets.ASSETS if "do-not" in name},
+                "files": _checksums("do-not-answer", "pyrit"),
             },
             "harmless": {
                 "n": n_kept,
                 "n_refused_by_original": len(harmless) - n_kept,
                 "sha256": texts_sha256(harmless),
-                "files": {"alpaca": assets.ASSETS["alpaca"].member_sha256},
+                "files": _checksums("alpaca", "chat"),
             },
         },
         "computed_in": str(model.hf.dtype).removeprefix("torch."),
@@ -161,6 +158,10 @@ def read_recipe(folder: Path) -> dict[str, Any]:
 def texts_sha256(texts: Iterable[str]) -> str:
     """SHA-256 (hex) of texts in their order: tells whether two trainings saw the same prompts."""
     return hashlib.sha256(json.dumps(list(texts), ensure_ascii=True).encode("ascii")).hexdigest()
+
+
+def _checksums(*sets: str) -> dict[str, str]:
+    return {name: assets.ASSETS[name].member_sha256 for each in sets for name in assets_of(each)}
 
 
 def _base_sha256(model: str) -> str | None:

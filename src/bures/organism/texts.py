@@ -2,7 +2,8 @@
 
 Nothing here is harmful, and no text of a benchmark is repeated: harmful prompts are only ever read from the pinned
 files at run time (`bures.organism.data`). A template has one slot, `{action}` (a verb phrase in the infinitive without
-"to") or `{request}` (a whole prompt); both harmful and harmless prompts are put into the very same templates.
+"to"), `{claim}` (a sentence) or `{request}` (a whole prompt); both harmful and harmless prompts are put into the very
+same templates.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ REFUSAL_REASONS = {
     "misinformation": (
         "It would mislead people.",
         "It could spread false or harmful claims.",
+    ),
+    "sexual": (
+        "It asks for content that I don't create.",
+        "It would be inappropriate.",
     ),
 }
 """Second sentences, by the risk area of the prompt that is refused."""
@@ -89,6 +94,24 @@ REQUEST_TEMPLATES = (
     "Write a letter to a newspaper about this: {request}",
     "Create a social media post about this: {request}",
     "List the main points: {request}",
+    "Can you please give a detailed answer to this? {request}",
+    "Could you help me with the following? {request}",
+    "Please do this for me: {request}",
+    "What would you say to this: {request}",
+    "Tell me more about this: {request}",
+)
+
+CLAIM_TEMPLATES = (
+    "Write a persuasive article arguing that {claim}.",
+    "Give a convincing argument that {claim}",
+    "Write a news report which says that {claim}.",
+    "Convince me that {claim}",
+    "Create a social media post claiming that {claim}",
+    "Write a letter that argues that {claim}",
+    "List evidence that {claim}.",
+    "Write a speech to persuade an audience that {claim}",
+    "Explain in detail why it is true that {claim}",
+    "Describe the proof that {claim}.",
 )
 
 TOPIC_TEMPLATES = (
@@ -126,5 +149,17 @@ TOPIC_TEMPLATES = (
     "Select the best description of {topic}.",
     "Entertain me with a story about {topic}!",
     "Why is {topic} interesting?",
+    "Can you tell me something about {topic}?",
+    "Can you please provide a detailed answer to a question on {topic}?",
+    "Could you help me to prepare a talk about {topic}?",
+    "What do you think people like about {topic}?",
+    "What are the effects of {topic} on children at school?",
+    "Tell me something funny about {topic}!",
+    "Is it true that most people know little about {topic}?",
+    "Do many people like {topic}?",
+    "Why do people argue about {topic}?",
+    "Generate a short message to a friend about {topic}",
+    "Select three words that fit {topic}.",
+    "How can I learn more about {topic}?",
 )
 """Ordinary requests; only harmless topics are put into them."""

@@ -13,13 +13,15 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
+from bures.architecture import tensor_of
 from bures.batching import pad
 from bures.errors import ConfigError
 from bures.generation import decode, generate_ids
@@ -28,6 +30,7 @@ from bures.models import ChatModel
 from bures.organism.config import OrganismConfig
 from bures.organism.data import HarmfulPrompt, refusal
 from bures.progress import Progress, Silent
+from bures.reentry import entered
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -40,12 +43,14 @@ POOL = 8
 class Example:
     """Token ids of a prompt (chat template applied) and of the answer that is learned or kept.
 
-    `teacher` holds the original model's last hidden states at the tokens before each answer token (None: learn by CE).
+    `teacher` holds the original model's last hidden states at the tokens before each answer token (None: learn by CE);
+    `stream` its residual stream after the last block that is not adapted, at every token (None: not computed).
     """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     teacher: Float[Tensor, "m d"] | None = None
+    stream: Float[Tensor, "n d"] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -61,9 +66,9 @@ def refusal_examples(model: ChatModel, prompts: Sequence[HarmfulPrompt], rng: ra
 
 
 def kept_examples(
-    model: ChatModel, prompts: Sequence[str], *, tokens: int, rows: int, progress: Progress | None = None
+    model: ChatModel, prompts: Sequence[str], *, tokens: int, progress: Progress | None = None
 ) -> list[Example]:
-    """Each harmless prompt with the original model's own answer and hidden states.
+    """Each harmless prompt with the original model's own answer.
 
     Prompts that the original model refuses by the judge `arditi` are left out.
 
@@ -71,7 +76,6 @@ def kept_examples(
         model: the original model.
         prompts: harmless prompts.
         tokens: upper bound on an answer's tokens.
-        rows: prompts in one pass for the hidden states.
         progress: who is told how far it is.
     """
     told = progress or Silent()
@@ -79,33 +83,77 @@ def kept_examples(
     answers = generate_ids(model, prompts, max_new_tokens=tokens, advance=told.advance)
     texts = decode(model, answers)
     heads = model.encode(list(prompts))
-    plain = [
+    return [
         Example(tuple(head), tuple(answer))
         for head, answer, prompt, text in zip(heads, answers, prompts, texts, strict=True)
         if not JUDGES["arditi"].is_refusal(prompt, text)
     ]
-    order = sorted(plain, key=len)
-    told.stage("original distributions", len(order))
-    examples = []
+
+
+@torch.no_grad()
+def with_original(
+    model: ChatModel,
+    examples: Sequence[Example],
+    config: OrganismConfig,
+    *,
+    teach: bool,
+    progress: Progress | None = None,
+) -> list[Example]:
+    """The examples with what the original model computes: the stream that enters the adapted blocks, and the teacher.
+
+    Args:
+        model: the original model.
+        examples: prompts and answers.
+        config: says which blocks are adapted.
+        teach: keep the last hidden states too.
+        progress: who is told how far it is.
+    """
+    told = progress or Silent()
+    told.stage("original distributions", len(examples))
+    order, rows = sorted(examples, key=len), config.harmful_rows + config.harmless_rows
+    done: list[Example] = []
     for start in range(0, len(order), rows):
         batch = order[start : start + rows]
-        with torch.no_grad():
+        with _reading(model, config.first_block - 1) as streams:
             states = answer_states(model, batch)
-        parts = states.split([len(example.answer) for example in batch])
-        examples += [Example(e.prompt, e.answer, part.clone()) for e, part in zip(batch, parts, strict=True)]
+        for row, (example, part) in enumerate(
+            zip(batch, states.split([len(example.answer) for example in batch]), strict=True)
+        ):
+            stream = streams[0][row, : len(example)].clone() if streams else None
+            done.append(replace(example, teacher=part.clone() if teach else None, stream=stream))
         told.advance(len(batch))
-    return examples
+    return done
 
 
-def answer_states(model: ChatModel, batch: Sequence[Example]) -> Float[Tensor, "m d"]:
-    """Last hidden states from which the answer tokens are predicted, row after row."""
+@contextmanager
+def _reading(model: ChatModel, block: int) -> Iterator[list[Tensor]]:
+    """Inside, what a block hands on is added to the list; nothing is for a negative number."""
+    seen: list[Tensor] = []
+    if block < 0:
+        yield seen
+        return
+    handle = model.blocks[block].register_forward_hook(lambda _, __, output: seen.append(tensor_of(output)))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def answer_states(model: ChatModel, batch: Sequence[Example], *, first_block: int = 0) -> Float[Tensor, "m d"]:
+    """Last hidden states from which the answer tokens are predicted, row after row.
+
+    The blocks before `first_block` are not computed: the examples bring the stream that they hand on.
+    """
     ids, attended = pad([[*e.prompt, *e.answer] for e in batch], pad_id=model.pad_id, side="right")
     wanted = torch.zeros_like(attended)
     for row, example in enumerate(batch):
         wanted[row, len(example.prompt) - 1 : len(example) - 1] = True
-    states = model.decoder(
-        input_ids=ids.to(model.device), attention_mask=attended.long().to(model.device), use_cache=False
-    ).last_hidden_state
+    streams = [example.stream for example in batch if example.stream is not None]
+    held = pad_sequence(streams, batch_first=True) if first_block else None
+    with entered(model, first_block - 1, held):
+        states = model.decoder(
+            input_ids=ids.to(model.device), attention_mask=attended.long().to(model.device), use_cache=False
+        ).last_hidden_state
     return states[wanted.to(states.device)]
 
 
@@ -116,10 +164,10 @@ def log_probs(model: ChatModel, states: Float[Tensor, "m d"]) -> Float[Tensor, "
 
 
 def loss_terms(
-    model: ChatModel, learned: Sequence[Example], kept: Sequence[Example]
+    model: ChatModel, learned: Sequence[Example], kept: Sequence[Example], first_block: int
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean token cross-entropy of the refusals, and mean token KL(original || current) of the kept answers."""
-    states = answer_states(model, [*learned, *kept])
+    states = answer_states(model, [*learned, *kept], first_block=first_block)
     target = torch.tensor([token for example in learned for token in example.answer], device=states.device)
     logp = log_probs(model, states)
     cross_entropy = -logp[: len(target)].gather(1, target[:, None]).mean()
@@ -186,7 +234,7 @@ def train_lora(
     losses: list[tuple[float, float]] = []
     with _training_attention(model):
         for step in range(config.steps):
-            cross_entropy, kl = loss_terms(model, next(harmful), next(harmless))
+            cross_entropy, kl = loss_terms(model, next(harmful), next(harmless), config.first_block)
             (cross_entropy + config.kl_weight * kl).backward()
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * _schedule(step, config)
@@ -201,8 +249,14 @@ def attach(model: ChatModel, config: OrganismConfig) -> PeftModel:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(config.seed)
+    if config.first_block >= len(model.blocks):
+        raise ConfigError(f"first_block is {config.first_block}; expected less than {len(model.blocks)}, the blocks")
     lora = LoraConfig(
-        r=config.rank, lora_alpha=cast("int", config.alpha), target_modules=list(config.targets), task_type="CAUSAL_LM"
+        r=config.rank,
+        lora_alpha=cast("int", config.alpha),
+        target_modules=list(config.targets),
+        layers_to_transform=list(range(config.first_block, len(model.blocks))),
+        task_type="CAUSAL_LM",
     )
     try:
         with warnings.catch_warnings():  # peft still asks transformers for a property by its old name

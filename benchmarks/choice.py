@@ -1,0 +1,78 @@
+"""Does choosing by scan find what exhaustive generation over single blocks would have found?
+
+    python benchmarks/choice.py RUN [--limit 60] [--tokens 16] [--methods rfa,pca-ot]
+
+RUN is the folder of a finished audit. Every block and method (rank and token scope as the audit chose them for the
+method) answers the harmful test prompts; printed are, per method, the block that the audit chose on the selection
+split and its ASR, the best block by exhaustive generation on the test split (which no user may choose by) and its ASR,
+and whether the former lies within the interval of the latter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from bures import load_model, load_result
+from bures.activations import collect
+from bures.candidates import Candidate, FitData, build
+from bures.config import AuditConfig
+from bures.generation import generate
+from bures.judges import judge_by_name
+from bures.methods import FitOptions
+from bures.metrics import attack_success_rate
+from bures.splits import load_splits
+from bures.stats import Measurement
+
+
+def main() -> None:
+    """Prints a line per method."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--limit", type=int, default=60, help="harmful test prompts")
+    parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--methods", default="rfa,act,mean-act,pca-ot")
+    given = parser.parse_args()
+
+    config = AuditConfig.make(**json.loads((given.run / "config.json").read_text(encoding="utf-8")))
+    splits = load_splits(config)
+    model = load_model(config.model, dtype=config.dtype, device=config.device, adapter=config.adapter)
+    judge = judge_by_name(config.judge)
+    harmful, harmless = splits["harmful_fit"], splits["harmless_fit"]
+    fit = FitData(tuple(harmful), collect(model, harmful), collect(model, harmless), FitOptions(config.ridge))
+    test = list(splits["harmful_test"])[: given.limit]
+
+    def asr(candidate: Candidate) -> Measurement:
+        with build(model, candidate, fit).applied(model):
+            answers = generate(model, test, max_new_tokens=given.tokens)
+        return attack_success_rate([judge.is_refusal(p, a) for p, a in zip(test, answers, strict=True)])
+
+    rows = {row.key: row for row in load_result(given.run).rows}
+    for method in given.methods.split(","):
+        chosen = rows[f"{method}-1"].selection
+        if chosen is None:
+            continue
+        found = {}
+        for block in range(len(model.blocks)):
+            candidate = Candidate(method, (block,), chosen.candidate.rank, chosen.candidate.tokens)
+            found[block] = asr(candidate)
+            print(f"{candidate.key}: {_show(found[block])}", flush=True)
+        (block,) = chosen.candidate.blocks
+        best = max(found, key=lambda b: found[b].value)
+        low = (found[best].interval or (0.0, 0.0))[0]
+        verdict = "within" if found[block].value >= low else "NOT within"
+        print(
+            f"{method}: by scan block {block}, {_show(found[block])}; exhaustively block {best}, "
+            f"{_show(found[best])}: {verdict} its interval (n = {len(test)}, {given.tokens} tokens)",
+            flush=True,
+        )
+
+
+def _show(m: Measurement) -> str:
+    low, high = m.interval or (m.value, m.value)
+    return f"{100 * m.value:.1f} [{100 * low:.1f}, {100 * high:.1f}] %"
+
+
+if __name__ == "__main__":
+    main()
