@@ -270,7 +270,8 @@ def _sentence(
     kl = "" if peak.kl is None else f", at a KL of {peak.kl:.2f} nats on harmless ones"
     said = (
         f"Refusal is decided {where}; {extent}. The strongest map at one block ({_where(peak)}) removes "
-        f"{_share(peak.removed)} of the first-token refusal (probability {refusal.value:.2f}, {refusal.n} harmful prompts){kl}."
+        f"{_share(peak.removed)} of the first-token refusal (probability {refusal.value:.2f}, {refusal.n} harmful "
+        f"prompts){kl}."
     )
     apart = next((g for g in geometry if _low(g.auroc) >= 0.9), None)
     if apart is None:
