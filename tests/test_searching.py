@@ -31,7 +31,8 @@ def trial(number: int, answered: int, kl: float, rung: str = "long") -> SearchTr
 
 def test_the_front_and_the_smallest_kl_within_the_interval_of_the_best() -> None:
     trials = [trial(0, 40, 0.9), trial(1, 38, 0.2), trial(2, 38, 0.3), trial(3, 20, 0.01), trial(4, 39, 0.5)]
-    front, recommended = judge_trials([*trials, trial(5, 40, 0.0, rung="short")])
+    again = trials[0].model_copy(update={"number": 9})
+    front, recommended = judge_trials([again, *trials, trial(5, 40, 0.0, rung="short")])
     assert [t.number for t in front] == [3, 1, 4, 0]
     assert recommended is trials[1]  # 38 of 40 lies within the interval of 40 of 40, 20 of 40 does not
     assert judge_trials([trial(5, 40, 0.0, rung="short")]) == ([], None)

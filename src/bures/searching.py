@@ -112,7 +112,8 @@ def judge_trials(trials: Sequence[SearchTrial]) -> tuple[list[SearchTrial], Sear
     if not ran:
         return [], None
     points = [(-_value(t.asr), _value(t.kl)) for t in ran]
-    front = [t for t, point in zip(ran, points, strict=True) if not _dominated(point, points)]
+    best_of = {(t.candidate, point): t for t, point in zip(ran, points, strict=True) if not _dominated(point, points)}
+    front = list(best_of.values())  # a sampler may try the same intervention twice
     best = max(front, key=lambda t: _value(t.asr))
     floor = best.asr.interval[0] if best.asr is not None and best.asr.interval is not None else _value(best.asr)
     good = [t for t in front if _value(t.asr) >= floor]
