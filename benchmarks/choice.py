@@ -4,8 +4,8 @@
 
 RUN is the folder of a finished audit. Every block and method (rank and token scope as the audit chose them for the
 method) answers the harmful test prompts; printed are, per method, the block that the audit chose on the selection
-split and its ASR, the best block by exhaustive generation on the test split (which no user may choose by) and its ASR,
-and whether the former lies within the interval of the latter.
+split and its ASR, the best block by exhaustive generation on the test split (which no user may choose by; blocks that
+the audit did not scan too) and its ASR, and whether the former lies within the interval of the latter.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def main() -> None:
         return attack_success_rate([judge.is_refusal(p, a) for p, a in zip(test, answers, strict=True)])
 
     rows = {row.key: row for row in load_result(given.run).rows}
+    chosen_by_scan: list[Measurement] = []
+    exhaustive: list[Measurement] = []
     for method in given.methods.split(","):
         chosen = rows[f"{method}-1"].selection
         if chosen is None:
@@ -61,12 +63,18 @@ def main() -> None:
         (block,) = chosen.candidate.blocks
         best = max(found, key=lambda b: found[b].value)
         low = (found[best].interval or (0.0, 0.0))[0]
+        chosen_by_scan.append(found[block])
+        exhaustive.append(found[best])
         verdict = "within" if found[block].value >= low else "NOT within"
         print(
             f"{method}: by scan block {block}, {_show(found[block])}; exhaustively block {best}, "
             f"{_show(found[best])}: {verdict} its interval (n = {len(test)}, {given.tokens} tokens)",
             flush=True,
         )
+    if exhaustive:
+        first, second = (max(each, key=lambda m: m.value) for each in (chosen_by_scan, exhaustive))
+        verdict = "within" if first.value >= (second.interval or (0.0, 0.0))[0] else "NOT within"
+        print(f"best of all methods: by scan {_show(first)}, exhaustively {_show(second)}: {verdict} its interval")
 
 
 def _show(m: Measurement) -> str:
