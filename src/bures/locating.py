@@ -7,19 +7,8 @@ from pathlib import Path
 from bures.config import ScanConfig
 from bures.progress import Progress, Silent
 from bures.results import ScanResult
-from bures.run_folder import RunFolder
-from bures.scanning import Scanner
 from bures.splits import load_splits
-from bures.stages import (
-    begin,
-    blocks_to_scan,
-    collect_fit,
-    default_out,
-    find_refusal_tokens,
-    locate,
-    open_model,
-    scan_all,
-)
+from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run, scan_and_locate
 
 
 def scan(config: ScanConfig, out: str | Path | None = None, *, progress: Progress | None = None) -> ScanResult:
@@ -34,22 +23,16 @@ def scan(config: ScanConfig, out: str | Path | None = None, *, progress: Progres
         BuresError: an input is bad; what was finished stays in the run folder.
     """
     told = progress or Silent()
-    folder = RunFolder.open(Path(out) if out is not None else default_out(config), config.model_dump(mode="json"))
-    held = folder.load(ScanResult)
-    if held is not None and held.status == "complete":
-        return held
+    folder, done = open_run(config, ScanResult, out)
+    if done is not None:
+        return done
     splits = load_splits(config)
     model = open_model(config, told)
     blocks = blocks_to_scan(config, len(model.blocks))
     result = begin(ScanResult, config, model, splits, folder)
     fit = collect_fit(config, model, splits, blocks, told)
     find_refusal_tokens(config, model, splits, result)
-    harmful, harmless = splits["harmful_select"], splits["harmless_select"]
-    scanner = Scanner(
-        model, fit, harmful, harmless, result.refusal_tokens, induce=True, token_budget=config.token_budget
-    )
-    scores = scan_all(config, scanner, blocks, folder, result, told)
-    result.localisation = locate(config, scanner, splits, scores, told)
+    scan_and_locate(config, model, fit, splits, blocks, folder, result, told, induce=True)
     result.status = "complete"
     folder.save(result)
     return result

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -108,7 +108,8 @@ class Scanner:
         self.induce = induce and bool(self.tokens)
         self.reenter = reenter
         self._prompts, self._token_budget = (tuple(harmful), tuple(harmless)), token_budget
-        self._harmful, self._harmless = self._fresh()
+        self._harmful, self._harmless = map(self._stream, self._prompts)  # these walk from block to block
+        self._whole = tuple(map(self._stream, self._prompts))  # these stay before the first
         self._original = self._harmless.first_token(Intervention())
         self.harmful = self._log_odds(self._harmful.first_token(Intervention()))
         self.harmless = self._log_odds(self._original)
@@ -131,13 +132,11 @@ class Scanner:
             for candidate in candidates_at(block, [method], ranks, scopes):
                 rank = candidate.rank or 0
                 move = Intervention({block: there[rank]}, candidate.tokens, self.fit.strength)
-                each = self._log_odds(self._harmful.first_token(move)) if self.tokens else ()
-                kl = self._original.kl_to(self._harmless.first_token(move))
-                induced: tuple[float, ...] = ()
+                score = self._score(candidate, move, self._harmful, self._harmless)
                 if self.induce:
                     reverse = Intervention({block: back[rank]}, candidate.tokens, self.fit.strength)
-                    induced = self._log_odds(self._harmless.first_token(reverse))
-                yield ScanScore(candidate, sum(each) / max(1, len(each)), kl, each, induced)
+                    score = replace(score, induced=self._log_odds(self._harmless.first_token(reverse)))
+                yield score
 
     def together(self, candidate: Candidate) -> ScanScore:
         """Scores a candidate on any blocks, by whole forward passes.
@@ -149,18 +148,21 @@ class Scanner:
 
     def under(self, candidate: Candidate, move: Intervention) -> ScanScore:
         """Scores a fitted intervention, by whole forward passes."""
-        harmful, harmless = self._fresh()
-        each = self._log_odds(harmful.first_token(move))
-        return ScanScore(
-            candidate, sum(each) / max(1, len(each)), self._original.kl_to(harmless.first_token(move)), each
-        )
+        return self._score(candidate, move, *self._whole)
+
+    def _score(
+        self, candidate: Candidate, move: Intervention, harmful: PromptStream, harmless: PromptStream
+    ) -> ScanScore:
+        each = self._log_odds(harmful.first_token(move)) if self.tokens else ()
+        kl = self._original.kl_to(harmless.first_token(move))
+        return ScanScore(candidate, sum(each) / max(1, len(each)), kl, each)
 
     def shuffled(self, candidate: Candidate, *, times: int, seed: int) -> list[tuple[float, ...]]:
         """Log-odds of the harmful prompts under a candidate on one block, fitted on shuffled labels, so many times."""
         (block,) = candidate.blocks
         rows, n = torch.cat([self.fit.source[block], self.fit.target[block]]), len(self.fit.source[block])
         generator = torch.Generator().manual_seed(seed)
-        stream, _ = self._fresh()
+        stream = self._stream(self._prompts[0])
         stream.advance(block)
         found: list[tuple[float, ...]] = []
         for _ in range(times):
@@ -171,12 +173,8 @@ class Scanner:
             found.append(self._log_odds(stream.first_token(move)))
         return found
 
-    def _fresh(self) -> tuple[PromptStream, PromptStream]:
-        harmful, harmless = (
-            PromptStream(self.model, prompts, system=self.fit.system, token_budget=self._token_budget)
-            for prompts in self._prompts
-        )
-        return harmful, harmless
+    def _stream(self, prompts: Sequence[str]) -> PromptStream:
+        return PromptStream(self.model, prompts, system=self.fit.system, token_budget=self._token_budget)
 
     def _log_odds(self, found: FirstToken) -> tuple[float, ...]:
         if not self.tokens:

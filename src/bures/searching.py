@@ -34,7 +34,7 @@ from bures.run_folder import RunFolder
 from bures.scanning import Scanner
 from bures.select import SelectionData, Trial, answered
 from bures.splits import Splits, load_splits
-from bures.stages import begin, blocks_to_scan, collect_fit, default_out, find_refusal_tokens, open_model
+from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run
 from bures.workers import create_study, finished, join_study, open_storage, optuna_module, work
 
 if TYPE_CHECKING:
@@ -58,15 +58,16 @@ def search(config: SearchConfig, out: str | Path | None = None, *, progress: Pro
         BuresError: an input is bad; what was finished stays in the storage.
     """
     told = progress or Silent()
-    options = config.model_dump(mode="json", exclude={"storage"})  # its URL may hold a password
-    folder = RunFolder.open(Path(out) if out is not None else default_out(config), options)
-    held = folder.load(SearchResult)
-    if held is not None and held.status == "complete":
-        return held
+    folder, done = open_run(config, SearchResult, out)
+    if done is not None:
+        return done
     url = config.storage or f"sqlite:///{folder.path.resolve() / 'search.db'}"
     storage = open_storage(url)
     climb = _Climb.start(config, told, folder)
-    attributes = {"config": json.dumps(options), "fingerprint": climb.model.describe()["fingerprint"]}
+    attributes = {
+        "config": config.model_dump_json(exclude={"storage"}),
+        "fingerprint": climb.model.describe()["fingerprint"],
+    }
     study = create_study(storage, config.study, config.trials, attributes, _sampler(config.seed))
     told.stage("searching", config.trials)
     work(storage, study, climb, advance=told.advance)

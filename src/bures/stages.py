@@ -29,13 +29,13 @@ from bures.localisation import (
     removed,
     strongest,
 )
-from bures.methods import METHODS, FitOptions
+from bures.methods import FitOptions
 from bures.models import ChatModel, load_model
 from bures.progress import Progress
 from bures.prompts import PromptSet
 from bures.results import RunResult
 from bures.run_folder import RunFolder
-from bures.scanning import Scanner, ScanScore, refusal_tokens, scan_blocks
+from bures.scanning import Scanner, ScanScore, candidates_at, refusal_tokens, scan_blocks
 from bures.splits import Splits, described
 
 Result = TypeVar("Result", bound=RunResult)
@@ -53,6 +53,14 @@ def default_out(config: ScanConfig) -> Path:
     return (
         Path("runs") / f"{re.sub(r'[^A-Za-z0-9.]+', '-', Path(config.model).name).strip('-')[:60] or 'model'}-{digest}"
     )
+
+
+def open_run(config: ScanConfig, schema: type[Result], out: str | Path | None) -> tuple[RunFolder, Result | None]:
+    """The run folder of a job, and the result that it holds where the job has been finished."""
+    options = config.model_dump(mode="json", exclude={"storage"})  # a search's storage URL may hold a password
+    folder = RunFolder.open(Path(out) if out is not None else default_out(config), options)
+    held = folder.load(schema)
+    return folder, held if held is not None and held.status == "complete" else None
 
 
 def open_model(config: ScanConfig, told: Progress) -> ChatModel:
@@ -141,6 +149,28 @@ def find_refusal_tokens(config: ScanConfig, model: ChatModel, splits: Splits, re
         result.notes = list(dict.fromkeys([*result.notes, note]))
 
 
+def scan_and_locate(
+    config: ScanConfig,
+    model: ChatModel,
+    fit: FitData,
+    splits: Splits,
+    blocks: Sequence[int],
+    folder: RunFolder,
+    result: RunResult,
+    told: Progress,
+    *,
+    induce: bool = False,
+) -> list[ScanScore]:
+    """Scores every candidate on one block; fills `result.scan` and `result.localisation`."""
+    harmful, harmless, budget = splits["harmful_select"], splits["harmless_select"], config.token_budget
+    scanner = Scanner(model, fit, harmful, harmless, result.refusal_tokens, induce=induce, token_budget=budget)
+    scores = scan_all(config, scanner, blocks, folder, result, told)
+    if result.localisation is None:
+        result.localisation = locate(config, scanner, splits, scores, told)
+        folder.save(result)
+    return scores
+
+
 def scan_all(
     config: ScanConfig,
     scanner: Scanner,
@@ -151,7 +181,7 @@ def scan_all(
 ) -> list[ScanScore]:
     """Scores every candidate; fills `result.scan`, saved after each block."""
     known = {score.candidate.key: score for score in result.scan}
-    per_block = sum((len(config.ranks) if METHODS[m].ranked else 1) * len(config.scopes) for m in config.methods)
+    per_block = len(candidates_at(0, config.methods, config.ranks, config.scopes))
     told.stage("scanning blocks", per_block * len(blocks))
     scores: list[ScanScore] = []
     for score in scan_blocks(
@@ -176,9 +206,9 @@ def locate(
     held_out = splits["harmful_select"], splits["harmless_select"]
     told.stage("localising", sum(map(len, held_out)) + 2)
     figures = ()
-    held = [_rows(config, model, prompts, blocks, told) for prompts in held_out]
     if min(len(splits["harmful_fit"]), len(splits["harmless_fit"])) >= MIN_FOR_GEOMETRY:
         source, target = ({block: side[block] for block in blocks} for side in (fit.source, fit.target))
+        held = [_rows(config, model, prompts, blocks, told) for prompts in held_out]
         figures = tuple(geometry(source, target, *held))
     told.advance()
     effects = block_effects(scanner.harmful, scores, config.max_kl)

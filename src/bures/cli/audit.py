@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bures.cli.console import Bars, output
+from bures.cli.console import output
 from bures.cli.options import (
     Adapter,
     AsJson,
@@ -37,6 +37,7 @@ from bures.cli.options import (
     System,
     TokenBudget,
     TrustRemoteCode,
+    carry_out,
     configuration,
 )
 
@@ -100,23 +101,12 @@ def audit(
     """
     from bures.auditing import audit as run
     from bures.config import AuditConfig
-    from bures.stages import default_out
     from bures.tables import audit_table
 
     settings = configuration(AuditConfig, locals())
-    target = out or default_out(settings)
-    notice = Console(stderr=True)
-    bars = Bars(notice)
-    with bars.bars:
-        result = run(settings, target, progress=bars)
-    if as_json:
-        typer.echo(result.to_json())
-        return
-    console = output()
-    console.print(audit_table(result))
-    if show_completions:
-        _show(console, target, show_completions)
-    notice.print(Text(f"run folder: {target}"))
+    target = carry_out(run, settings, out, as_json=as_json, table=audit_table)
+    if show_completions and not as_json:
+        _show(output(), target, show_completions)
 
 
 def _show(console: Console, target: Path, count: int) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
-from bures.cli.console import block_numbers, list_of
+from bures.cli.console import Bars, block_numbers, list_of, output
 from bures.errors import ConfigError
 
 Config = TypeVar("Config")
@@ -74,3 +76,19 @@ def configuration(schema: type[Config], given: Mapping[str, Any]) -> Config:
     if options.get("corpus") == "none":
         options["corpus"] = None
     return cast("Any", schema).make(**options)
+
+
+def carry_out(run: Callable[..., Any], settings: Any, out: Path | None, *, as_json: bool, table: Any) -> Path:
+    """Runs a job under progress bars and prints its table, or its results as JSON; returns the run folder."""
+    from bures.stages import default_out
+
+    target, notice = out or default_out(settings), Console(stderr=True)
+    bars = Bars(notice)
+    with bars.bars:
+        result = run(settings, target, progress=bars)
+    if as_json:
+        typer.echo(result.to_json())
+        return target
+    output().print(table(result))
+    notice.print(Text(f"run folder: {target}"))
+    return target

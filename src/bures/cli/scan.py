@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from bures.cli.console import Bars, output
 from bures.cli.options import (
     Adapter,
     AsJson,
@@ -36,6 +33,7 @@ from bures.cli.options import (
     System,
     TokenBudget,
     TrustRemoteCode,
+    carry_out,
     configuration,
 )
 
@@ -83,17 +81,7 @@ def scan(
     """
     from bures.config import ScanConfig
     from bures.locating import scan as run
-    from bures.stages import default_out
     from bures.tables import scan_table
 
     settings = configuration(ScanConfig, locals())
-    target = out or default_out(settings)
-    notice = Console(stderr=True)
-    bars = Bars(notice)
-    with bars.bars:
-        result = run(settings, target, progress=bars)
-    if as_json:
-        typer.echo(result.to_json())
-        return
-    output().print(scan_table(result))
-    notice.print(Text(f"run folder: {target}"))
+    carry_out(run, settings, out, as_json=as_json, table=scan_table)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bures.cli.console import Bars, output
+from bures.cli.console import Bars
 from bures.cli.options import (
     Adapter,
     AsJson,
@@ -33,6 +33,7 @@ from bures.cli.options import (
     System,
     TokenBudget,
     TrustRemoteCode,
+    carry_out,
     configuration,
 )
 
@@ -94,22 +95,14 @@ def search(
     from bures.config import SearchConfig
     from bures.searching import join
     from bures.searching import search as run
-    from bures.stages import default_out
     from bures.tables import search_table
 
-    notice = Console(stderr=True)
-    bars = Bars(notice)
     if worker is not None:
+        notice = Console(stderr=True)
+        bars = Bars(notice)
         with bars.bars:
             done = join(worker, study or "bures", device=device, progress=bars)
         notice.print(Text(f"the search has {done} finished trials; its results are where it was begun"))
         return
     settings = configuration(SearchConfig, locals())
-    target = out or default_out(settings)
-    with bars.bars:
-        result = run(settings, target, progress=bars)
-    if as_json:
-        typer.echo(result.to_json())
-        return
-    output().print(search_table(result))
-    notice.print(Text(f"run folder: {target}"))
+    carry_out(run, settings, out, as_json=as_json, table=search_table)
