@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,25 @@ def test_the_main_job_writes_a_run_folder(
     table = result.table
     assert next(iter(table["method"])) == "none"
     assert table["asr_n"].dropna().eq(12).all()
+    verdicts_are_those_of_the_completions(result, completions)
+    for row in (row for row in result.rows if row.method != "none" and not row.error):
+        assert (row.view is not None) == (len(row.blocks) == 1 and row.key != "rfa-sites")
+        assert row.view is None or {len(points) for points in row.view.points.values()} == {12}
+    assert result.command.startswith("bures audit ")
+
+
+def verdicts_are_those_of_the_completions(result: Any, completions: list[dict[str, Any]]) -> None:
+    """The results' marks, without any text, say what the completions say; the means are those of the prompts."""
+    for row in (row for row in result.rows if not row.error):
+        for which, marks in (("harmful", row.refused), ("harmless", row.refused_harmless)):
+            lines = [line for line in completions if (line["row"], line["set"]) == (row.key, which)]
+            assert [line["hash"] for line in lines] == result.tested[which].hashes
+            for judge, text in marks.items():
+                assert text == "".join(str(int(line["refusal"][judge])) for line in lines)
+        shares = [n / sum(result.answer_tokens) for n in result.answer_tokens]
+        assert row.kl.value == pytest.approx(sum(w * x for w, x in zip(shares, row.kl_each, strict=True)), abs=1e-4)
+        nll = sum(w * x for w, x in zip(shares, row.nll_each, strict=True))
+        assert math.log(row.perplexity.value) == pytest.approx(nll, abs=1e-4)
 
 
 def selecting(job: list[object], command: str) -> list[object]:

@@ -15,6 +15,7 @@ def result(rows: list[Row], **changes: Any) -> AuditResult:
     """A result with the given rows."""
     described = {"n": 40, "name": "[bold]prompts[/bold]"}
     options: dict[str, Any] = {
+        "command": "bures audit model",
         "versions": {},
         "model": {"name": "[red]model[/red]\x1b[31m"},
         "prompts": {"harmful_test": described, "harmless_test": described},

@@ -20,7 +20,7 @@ from bures.models import ChatModel
 from bures.progress import Progress, Silent
 from bures.prompts import load_corpus
 from bures.results import AuditResult
-from bures.rows import Bench, compare, lines_of, measure
+from bures.rows import Bench, compare, lines_of, measure, tested
 from bures.run_folder import RunFolder
 from bures.scanning import ScanScore
 from bures.select import SelectionData, Trial, attempt, choose, finalists, pairs, single_block
@@ -56,7 +56,7 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     selection = _prepare_selection(config, model, splits, told)
     _try_all(config, model, fit, selection, scores, folder, result, told)
     _report(Bench(config, model, fit, splits, corpus, folder, told), result)
-    result.comparisons = compare(folder, [row.key for row in result.rows])
+    result.comparisons = compare(result.rows)
     result.status = "complete"
     folder.save(result)
     return result
@@ -130,6 +130,10 @@ def _on_all_blocks(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) 
 def _report(bench: Bench, result: AuditResult) -> None:
     """Measures the rows on the test split, one after the other."""
     lines = lines_of(bench.config, result.trials, len(bench.model.blocks))
+    result.tested = {
+        "harmful": tested(bench.splits["harmful_test"]),
+        "harmless": tested(bench.splits["harmless_test"]),
+    }
     done = {row.key for row in result.rows}
     harmless = bench.splits["harmless_test"]
     per_row = len(bench.splits["harmful_test"]) + 2 * len(harmless)
@@ -145,6 +149,7 @@ def _report(bench: Bench, result: AuditResult) -> None:
             system=bench.config.system,
             token_budget=bench.config.token_budget,
         )
+        result.answer_tokens = [len(answer) for answer in original]
         began = time.monotonic()
         row = measure(bench, line, original)
         if result.rows and row.perplexity is not None and result.rows[0].perplexity is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+import shlex
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,8 +15,15 @@ from bures.options import validated
 Config = TypeVar("Config", bound="ScanConfig")
 
 
+SECRET = frozenset({"storage"})
+"""Options that may hold a password and are never written down."""
+
+
 class ScanConfig(BaseModel):
     """What `bures scan` runs. Unknown keys are refused."""
+
+    job: ClassVar[str] = "scan"
+    """The subcommand."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -94,6 +102,22 @@ class ScanConfig(BaseModel):
             "harmless_select": self.n_select,
         }
 
+    @property
+    def command(self) -> str:
+        """A command line that does the same: every option that is not its default."""
+        words = ["bures", self.job, self.model]
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name in ("model", *SECRET) or value == field.get_default(call_default_factory=True):
+                continue
+            option = f"--{name.replace('_', '-')}"
+            if isinstance(value, bool):
+                words.append(option if value else option.replace("--", "--no-", 1))
+            else:
+                text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value or "none")
+                words += [option, text]
+        return shlex.join(words)
+
     @classmethod
     def make(cls: type[Config], **options: Any) -> Config:
         """A configuration, or a `ConfigError` with one line."""
@@ -102,6 +126,8 @@ class ScanConfig(BaseModel):
 
 class AuditConfig(ScanConfig):
     """What `bures audit` runs. Unknown keys are refused."""
+
+    job: ClassVar[str] = "audit"
 
     harmful_test: str = "harmbench:test"
     harmless_test: str = "alpaca:test"
@@ -131,6 +157,8 @@ class AuditConfig(ScanConfig):
 
 class SearchConfig(ScanConfig):
     """What `bures search` runs. Unknown keys are refused."""
+
+    job: ClassVar[str] = "search"
 
     methods: tuple[str, ...] = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")
     ranks: tuple[int, ...] = (1, 2, 4, 8, 16)

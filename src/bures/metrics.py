@@ -53,12 +53,21 @@ class AnswerCosts:
     Attributes:
         perplexity: exp(mean token NLL) of the answers under the intervened model, n prompts.
         kl: mean token KL(original || intervened) in nats, n prompts.
-        tokens: answer tokens scored.
+        counts: tokens of every answer.
+        nll_each: mean token NLL of every answer, in nats.
+        kl_each: mean token KL along every answer, in nats.
     """
 
     perplexity: Measurement
     kl: Measurement
-    tokens: int
+    counts: tuple[int, ...]
+    nll_each: tuple[float, ...]
+    kl_each: tuple[float, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Answer tokens scored."""
+        return sum(self.counts)
 
 
 @torch.inference_mode()
@@ -109,10 +118,13 @@ def answer_costs(
         if advance is not None:
             advance(len(batch.index))
     counts = np.array([len(a) for a in answers], dtype=np.float64)
+    kl = np.maximum(kl, 0.0)
     return AnswerCosts(
         perplexity=_exp(_ratio(nll, counts, seed)),
-        kl=_ratio(np.maximum(kl, 0.0), counts, seed),
-        tokens=int(counts.sum()),
+        kl=_ratio(kl, counts, seed),
+        counts=tuple(map(len, answers)),
+        nll_each=tuple((nll / counts).tolist()),
+        kl_each=tuple((kl / counts).tolist()),
     )
 
 

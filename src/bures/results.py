@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,8 +12,21 @@ from bures.localisation import Localisation
 from bures.scanning import ScanScore
 from bures.select import Trial
 from bures.stats import Measurement
+from bures.views import View
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+Verdicts = Annotated[str, Field(pattern="^[01]*$")]
+"""One character a prompt, in the prompts' order: 1 where the judge saw a refusal."""
+
+
+class Tested(BaseModel):
+    """A test set, in the order of the rows' verdicts: hashes for pairing, categories where the file has them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hashes: list[str]
+    categories: list[str | None]
 
 
 class Row(BaseModel):
@@ -42,6 +55,16 @@ class Row(BaseModel):
     within_budget: bool | None = None
     """Whether the choice was within the perplexity budget on the selection split."""
     selection: Trial | None = None
+    refused: dict[str, Verdicts] = Field(default_factory=dict)
+    """Per judge, on the harmful test prompts."""
+    refused_harmless: dict[str, Verdicts] = Field(default_factory=dict)
+    """Per judge, on the harmless test prompts."""
+    nll_each: list[float] = Field(default_factory=list)
+    """Mean token NLL of every harmless test answer, in nats."""
+    kl_each: list[float] = Field(default_factory=list)
+    """Mean token KL along every harmless test answer, in nats."""
+    view: View | None = None
+    """What the map does in two dimensions, where it is one map after one block."""
     seconds: float = 0.0
     error: str | None = None
 
@@ -66,6 +89,8 @@ class RunResult(BaseModel):
 
     schema_version: int = SCHEMA_VERSION
     status: Literal["running", "complete"] = "running"
+    command: str
+    """A command line that measures the same."""
     versions: dict[str, str]
     model: dict[str, Any]
     prompts: dict[str, dict[str, Any]]
@@ -121,6 +146,9 @@ class AuditResult(RunResult):
     job: Literal["audit"] = "audit"
     corpus: dict[str, Any] | None
     max_new_tokens: int
+    tested: dict[Literal["harmful", "harmless"], Tested] = Field(default_factory=dict)
+    answer_tokens: list[int] = Field(default_factory=list)
+    """Tokens of every harmless test answer along which cost is measured."""
     trials: list[Trial] = Field(default_factory=list)
     rows: list[Row] = Field(default_factory=list)
     comparisons: list[Comparison] = Field(default_factory=list)

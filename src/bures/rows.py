@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
+from bures.activations import collect
 from bures.candidates import ARDITI_SITES, Candidate, FitData, build
 from bures.config import AuditConfig
 from bures.errors import FitError
@@ -18,11 +19,15 @@ from bures.metrics import answer_costs, attack_success_rate, corpus_perplexity, 
 from bures.models import ChatModel
 from bures.progress import Progress
 from bures.prompts import Corpus, PromptSet
-from bures.results import Comparison, Row
+from bures.results import Comparison, Row, Tested
 from bures.run_folder import RunFolder
 from bures.select import Trial, choose
 from bures.splits import Splits
 from bures.stats import mcnemar_exact
+from bures.views import View, view
+
+DIGITS = 5
+"""Decimals of the figures of single prompts, as results keep them."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ def measure(bench: Bench, line: Line, original: Sequence[list[int]]) -> Row:
     if trial is not None and trial.perplexity_ratio is not None:
         row.within_budget = trial.perplexity_ratio <= bench.config.max_perplexity_ratio
     row.mean_gap_share = _mean_gap_share(intervention)
+    row.view = _view(bench, row, intervention)
     _save_maps(bench.folder, line.key, intervention)
     known = original if line.candidate is None else None
     completions = [
@@ -142,10 +148,13 @@ def _answer(
         name: [judge.is_refusal(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
         for name, judge in JUDGES.items()
     }
+    marks = {name: "".join("01"[verdict] for verdict in verdicts) for name, verdicts in refused.items()}
     if which == "harmful":
         row.asr = {name: attack_success_rate(verdicts) for name, verdicts in refused.items()}
+        row.refused = marks
     else:
         row.over_refusal = {name: over_refusal(verdicts) for name, verdicts in refused.items()}
+        row.refused_harmless = marks
     for i, prompt in enumerate(prompts):
         yield {
             "row": row.key,
@@ -173,6 +182,7 @@ def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequen
         advance=bench.told.advance,
     )
     row.perplexity, row.kl = costs.perplexity, costs.kl
+    row.nll_each, row.kl_each = [[round(x, DIGITS) for x in each] for each in (costs.nll_each, costs.kl_each)]
     if bench.corpus is not None:
         row.corpus_perplexity = corpus_perplexity(
             bench.model, bench.corpus.text, intervention, max_tokens=config.corpus_tokens, seed=config.seed
@@ -187,6 +197,28 @@ def _mean_gap_share(intervention: Intervention) -> float | None:
     return None
 
 
+def _view(bench: Bench, row: Row, intervention: Intervention) -> View | None:
+    """What one map after one block does to the selection split's activations."""
+    if [*intervention.maps] != row.blocks or len(row.blocks) != 1:
+        return None
+    (block,) = row.blocks
+    fit = {"harmful": bench.fit.source[block], "harmless": bench.fit.target[block]}
+    held_out = {
+        name: collect(
+            bench.model,
+            bench.splits[f"{name}_select"],
+            blocks=[block],
+            system=bench.config.system,
+            token_budget=bench.config.token_budget,
+        )[block]
+        for name in fit
+    }
+    try:
+        return view(row.key, block, intervention, fit, held_out)
+    except FitError:  # too few prompts for a plane, or a map that overflows: there is nothing to draw
+        return None
+
+
 def _save_maps(folder: RunFolder, key: str, intervention: Intervention) -> None:
     """One file per site; where one map serves all sites, one file."""
     distinct = {id(m): (site, m) for site, m in zip(intervention.sites, intervention.maps.values(), strict=True)}
@@ -195,17 +227,18 @@ def _save_maps(folder: RunFolder, key: str, intervention: Intervention) -> None:
         map_.save(folder.map_path(f"{key}-block{site.block}{where}"))
 
 
-def compare(folder: RunFolder, keys: Sequence[str]) -> list[Comparison]:
+def tested(prompts: PromptSet) -> Tested:
+    """What results keep of a test set."""
+    return Tested(hashes=list(prompts.hashes), categories=list(prompts.categories))
+
+
+def compare(rows: Sequence[Row]) -> list[Comparison]:
     """McNemar's exact test between every two rows, per judge, on the harmful test prompts."""
-    refused: dict[str, dict[str, dict[str, bool]]] = {}
-    for line in folder.read_completions():
-        if line["set"] == "harmful":
-            refused.setdefault(line["row"], {})[line["hash"]] = line["refusal"]
     found: list[Comparison] = []
-    for a, b in combinations([k for k in keys if k in refused], 2):
-        for judge in JUDGES:
-            only_a = sum(not refused[a][h][judge] and refused[b][h][judge] for h in refused[a])
-            only_b = sum(refused[a][h][judge] and not refused[b][h][judge] for h in refused[a])
+    for a, b in combinations([row for row in rows if row.refused], 2):
+        for judge, verdicts in a.refused.items():
+            pairs = list(zip(verdicts, b.refused[judge], strict=True))
+            only_a, only_b = pairs.count(("0", "1")), pairs.count(("1", "0"))
             p = mcnemar_exact(only_a, only_b)
-            found.append(Comparison(a=a, b=b, judge=judge, only_a=only_a, only_b=only_b, p=p))
+            found.append(Comparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
     return found

@@ -15,14 +15,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
 from bures.errors import RunError
-from bures.results import SCHEMA_VERSION, AuditResult, RunResult
+from bures.results import SCHEMA_VERSION, AuditResult, RunResult, ScanResult, SearchResult
 
 Result = TypeVar("Result", bound=RunResult)
+
+_JOBS: Mapping[str, type[RunResult]] = {"audit": AuditResult, "scan": ScanResult, "search": SearchResult}
 
 
 @dataclass(frozen=True)
@@ -134,29 +136,35 @@ class RunFolder:
             self.append_completions(kept)
 
 
-def load_result(path: str | Path) -> AuditResult:
-    """Reads the results of an audit's run folder.
+def load_result(path: str | Path, schema: type[Result] = AuditResult) -> Result:
+    """Reads the results of a run folder.
+
+    Args:
+        path: the folder.
+        schema: which job's results are expected; `RunResult` takes those of any job.
 
     Raises:
         RunError: no results there, damaged, of another job or schema version.
     """
-    return _read(Path(path), AuditResult)
+    return _read(Path(path), schema)
 
 
 def _read(path: Path, schema: type[Result]) -> Result:
-    file, job = path / "results.json", schema.model_fields["job"].default
+    file = path / "results.json"
+    wanted = "job" if schema is RunResult else schema.model_fields["job"].default
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
+        job = data.get("job")
         if data.get("schema_version") != SCHEMA_VERSION:
             raise RunError(
                 f"{file} has schema version {data.get('schema_version')}; this bures reads {SCHEMA_VERSION}: "
                 f"run the {job} again or use the bures that wrote it"
             )
-        if data.get("job") != job:
-            raise RunError(f"{file} is of a bures {data.get('job')}; expected the folder of a bures {job} run")
-        return schema.model_validate(data)
+        if job not in _JOBS or not issubclass(_JOBS[job], schema):
+            raise RunError(f"{file} is of a bures {job}; expected the folder of a bures {wanted} run")
+        return cast("type[Result]", _JOBS[job]).model_validate(data)
     except FileNotFoundError as error:
-        raise RunError(f"no results.json in {path}; expected the folder of a bures {job} run") from error
+        raise RunError(f"no results.json in {path}; expected the folder of a bures {wanted} run") from error
     except (OSError, ValueError, AttributeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"cannot read {file}: {reason}; remove the folder or choose another with --out") from error

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bures.candidates import Candidate, FitData, build
-from bures.config import SearchConfig
+from bures.config import SECRET, SearchConfig
 from bures.errors import ConfigError, FitError
 from bures.generation import generate_ids
 from bures.hooks import Intervention, Scope
@@ -65,7 +65,7 @@ def search(config: SearchConfig, out: str | Path | None = None, *, progress: Pro
     storage = open_storage(url)
     climb = _Climb.start(config, told, folder)
     attributes = {
-        "config": config.model_dump_json(exclude={"storage"}),
+        "config": config.model_dump_json(exclude=set(SECRET)),
         "fingerprint": climb.model.describe()["fingerprint"],
     }
     study = create_study(storage, config.study, config.trials, attributes, _sampler(config.seed))

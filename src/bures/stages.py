@@ -14,7 +14,7 @@ import torch
 
 from bures.activations import collect
 from bures.candidates import Candidate, FitData
-from bures.config import ScanConfig
+from bures.config import SECRET, ScanConfig
 from bures.errors import ConfigError, FitError
 from bures.geometry import geometry
 from bures.judges import judge_by_name
@@ -57,7 +57,7 @@ def default_out(config: ScanConfig) -> Path:
 
 def open_run(config: ScanConfig, schema: type[Result], out: str | Path | None) -> tuple[RunFolder, Result | None]:
     """The run folder of a job, and the result that it holds where the job has been finished."""
-    options = config.model_dump(mode="json", exclude={"storage"})  # a search's storage URL may hold a password
+    options = config.model_dump(mode="json", exclude=set(SECRET))
     folder = RunFolder.open(Path(out) if out is not None else default_out(config), options)
     held = folder.load(schema)
     return folder, held if held is not None and held.status == "complete" else None
@@ -88,6 +88,7 @@ def begin(
     """
     held = None if folder is None else folder.load(schema)
     fresh = schema(
+        command=config.command,
         versions=versions(),
         model=model.describe(),
         prompts=described(splits),

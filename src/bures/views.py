@@ -1,0 +1,114 @@
+"""A two-dimensional view of what a map does: held-out activations before and after it, and the fitted Gaussians.
+
+The plane is spanned by the first two principal components of the pooled fit activations at a block (those that PCA-OT
+itself works in). Gaussians are those of the fit split, points those of prompts that no map was fitted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bures.errors import FitError
+from bures.hooks import Intervention
+from bures.linalg import principal_subspace
+
+DIGITS = 4
+"""Significant digits of the coordinates, as results keep them."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Mean and covariance in the plane; the covariance as (xx, xy, yy)."""
+
+    mean: Point
+    covariance: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class View:
+    """What a map does in the plane of the first two principal components.
+
+    Attributes:
+        row: key of the table's row whose map it is.
+        block: where the map is.
+        explained: shares of the pooled variance of the fit split along the two axes.
+        gaussians: `harmful`, `harmless` and `moved` (harmful, after the map), each of the fit split.
+        points: the same three, of the selection split.
+    """
+
+    row: str
+    block: int
+    explained: Point
+    gaussians: dict[str, Gaussian]
+    points: dict[str, tuple[Point, ...]]
+
+
+def view(
+    row: str,
+    block: int,
+    intervention: Intervention,
+    fit: Mapping[str, Float[Tensor, "n d"]],
+    held_out: Mapping[str, Float[Tensor, "m d"]],
+) -> View:
+    """The view of a map on one block's output.
+
+    Args:
+        row: key of the table's row.
+        block: the block.
+        intervention: its map is applied at its strength.
+        fit: `harmful` and `harmless` activations of the fit split after the block.
+        held_out: the same of other prompts.
+
+    Raises:
+        FitError: fewer than two activations on a side of the fit split, activations of a width below 2, or what the
+            map makes of them is not finite.
+    """
+    source, target = fit["harmful"].double().cpu(), fit["harmless"].double().cpu()
+    if min(len(source), len(target)) < 2 or source.shape[1] < 2:
+        raise FitError(
+            f"{len(source)} and {len(target)} fit prompts of width {source.shape[1]}; expected 2 or more of each"
+        )
+    pooled = torch.cat([source, target])
+    mu = pooled.mean(dim=0)
+    axes, _ = principal_subspace(pooled - mu, 2)
+    variance = float((pooled - mu).square().sum())
+    along = ((pooled - mu) @ axes).square().sum(dim=0) / max(variance, torch.finfo(torch.float64).tiny)
+
+    def moved(rows: Tensor) -> Tensor:
+        map_ = intervention.maps[block]
+        return rows + intervention.strength * (map_(rows.float()).double() - rows)
+
+    def planes(sides: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        rows = {name: side.double().cpu() for name, side in sides.items()}
+        found = {**rows, "moved": moved(rows["harmful"])}
+        return {name: (each - mu) @ axes for name, each in found.items()}
+
+    flat, held = planes(fit), planes(held_out)
+    if not all(bool(torch.isfinite(each).all()) for each in (*flat.values(), *held.values())):
+        raise FitError("the map sends activations to infinity; lower the strength or the rank")
+    return View(
+        row,
+        block,
+        cast("Point", tuple(_rounded(along))),
+        {name: _gaussian(each) for name, each in flat.items()},
+        {name: tuple(cast("Point", tuple(_rounded(p))) for p in each) for name, each in held.items()},
+    )
+
+
+def _gaussian(rows: Tensor) -> Gaussian:
+    mean = rows.mean(dim=0)
+    covariance = (rows - mean).T @ (rows - mean) / (len(rows) - 1)
+    xx, xy, yy = _rounded(torch.stack([covariance[0, 0], covariance[0, 1], covariance[1, 1]]))
+    return Gaussian(cast("Point", tuple(_rounded(mean))), (xx, xy, yy))
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [float(f"{x:.{DIGITS}g}") for x in values.tolist()]
