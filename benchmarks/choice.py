@@ -16,12 +16,13 @@ from pathlib import Path
 
 from bures import load_model, load_result
 from bures.activations import collect
-from bures.candidates import Candidate, FitData, build
+from bures.candidates import FitData, build
 from bures.config import AuditConfig
 from bures.generation import generate
 from bures.judges import judge_by_name
 from bures.methods import FitOptions
 from bures.metrics import attack_success_rate
+from bures.records import Candidate
 from bures.splits import load_splits
 from bures.stats import Measurement
 

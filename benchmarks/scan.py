@@ -20,7 +20,8 @@ from bures.judges import judge_by_name
 from bures.methods import FitOptions
 from bures.models import load_model
 from bures.prompts import load_prompts
-from bures.scanning import Scanner, ScanScore, refusal_tokens, scan_blocks
+from bures.records import ScanScore
+from bures.scanning import Scanner, refusal_tokens, scan_blocks
 
 METHODS = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")
 RANKS = (1, 2, 4, 8, 16)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bures import cli, run_folder
-from bures.select import Trial
+from bures.records import Trial
 
 Run = Callable[..., tuple[int, str, str]]
 

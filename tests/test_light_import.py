@@ -27,6 +27,10 @@ def test_the_check_can_fail() -> None:
     assert "torch" in imported_by("import bures; bures.load_model")
 
 
+def test_reading_results_imports_neither_torch_nor_pandas() -> None:
+    assert not imported_by("import bures.run_folder, bures.tables") & {"torch", "transformers", "pandas", "datasets"}
+
+
 def test_every_public_name_is_there_and_an_unknown_one_is_not() -> None:
     for name in bures.__all__:
         assert getattr(bures, name) is not None

@@ -10,23 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bures.candidates import Candidate
 from bures.config import ScanConfig
-from bures.geometry import BlockGeometry
-from bures.localisation import (
-    Effect,
-    Localisation,
-    block_effects,
-    conclude,
-    needs_more_blocks,
-    partners,
-    probability,
-    removed,
-    strongest,
-)
+from bures.localisation import block_effects, conclude, needs_more_blocks, partners, probability, removed, strongest
 from bures.locating import scan
 from bures.prompts import load_prompts
-from bures.scanning import ScanScore
+from bures.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore
 from bures.stats import Measurement
 
 N = 24

@@ -14,7 +14,7 @@ import reference
 import tiny
 from bures.errors import ConfigError
 from bures.generation import generate_ids
-from bures.hooks import Intervention, Scope, count_hooks
+from bures.hooks import Intervention, count_hooks
 from bures.metrics import (
     answer_costs,
     attack_success_rate,
@@ -22,6 +22,7 @@ from bures.metrics import (
     over_refusal,
 )
 from bures.models import ChatModel
+from bures.records import Scope
 
 BLOCK = 1
 SCOPES: tuple[Scope | None, ...] = (None, "all", "prompt", "last", "generated")

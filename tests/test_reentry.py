@@ -10,8 +10,9 @@ import torch
 
 import tiny
 from bures.errors import ConfigError
-from bures.hooks import Intervention, Scope, Site
+from bures.hooks import Intervention, Site
 from bures.models import ChatModel
+from bures.records import Scope
 from bures.reentry import FirstToken, PromptStream, first_token
 from test_metrics import intervention, log_probs, the_map
 

@@ -16,8 +16,9 @@ from bures.hooks import Intervention, count_hooks
 from bures.judges import ARDITI
 from bures.methods import METHODS, FitOptions, fit_of
 from bures.models import ChatModel
+from bures.records import ScanScore
 from bures.reentry import first_token
-from bures.scanning import Scanner, ScanScore, refusal_tokens, scan_blocks
+from bures.scanning import Scanner, refusal_tokens, scan_blocks
 
 HARMFUL, HARMLESS = tiny.PROMPTS[:5], tiny.PROMPTS[3:]
 TOKENS = (7, 40, 200)

@@ -12,16 +12,16 @@ import torch
 import bures.select
 import tiny
 from bures.activations import collect
-from bures.candidates import ARDITI_SITES, Candidate, FitData, build
+from bures.candidates import ARDITI_SITES, FitData, build
 from bures.errors import FitError
 from bures.generation import decode, generate_ids
-from bures.hooks import Intervention, Scope, Site, count_hooks
+from bures.hooks import Intervention, Site, count_hooks
 from bures.judges import SubstringJudge
 from bures.methods import FitOptions, fit_of
 from bures.metrics import answer_costs
 from bures.models import ChatModel
-from bures.scanning import ScanScore
-from bures.select import SelectionData, Trial, attempt, choose, finalists, pairs
+from bures.records import Candidate, ScanScore, Scope, Trial
+from bures.select import SelectionData, attempt, choose, finalists, pairs
 from bures.stats import Measurement
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bures.candidates import ARDITI_SITES, Candidate, FitData
+from bures.candidates import ARDITI_SITES, FitData
 from bures.config import AuditConfig
 from bures.generation import generate_ids
 from bures.hooks import Intervention
@@ -19,11 +19,11 @@ from bures.metrics import answer_costs
 from bures.models import ChatModel
 from bures.progress import Progress, Silent
 from bures.prompts import load_corpus
+from bures.records import Candidate, ScanScore, Trial
 from bures.results import AuditResult
 from bures.rows import Bench, compare, lines_of, measure, tested
 from bures.run_folder import RunFolder
-from bures.scanning import ScanScore
-from bures.select import SelectionData, Trial, attempt, choose, finalists, pairs, single_block
+from bures.select import SelectionData, attempt, choose, finalists, pairs, single_block
 from bures.splits import Splits, load_splits
 from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run, scan_and_locate
 

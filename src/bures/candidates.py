@@ -8,33 +8,13 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from bures.hooks import Intervention, Scope
+from bures.hooks import Intervention
 from bures.methods import FitOptions, arditi_sites, fit_block, intervene
 from bures.models import ChatModel
+from bures.records import Candidate
 
 ARDITI_SITES = "rfa-sites"
 """Candidate name for one RFA direction at block input, attention output and MLP output of all blocks."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is tried: a method at blocks, with a rank (or None) and a token scope."""
-
-    method: str
-    blocks: tuple[int, ...]
-    rank: int | None
-    tokens: Scope
-
-    @property
-    def key(self) -> str:
-        """A stable name: in results, in file names."""
-        rank = "" if self.rank is None else f"-k{self.rank}"
-        blocks = (
-            f"{self.blocks[0]}" if len(self.blocks) == 1 else f"{self.blocks[0]}to{self.blocks[-1]}n{len(self.blocks)}"
-        )
-        if len(self.blocks) == 2:
-            blocks = f"{self.blocks[0]}+{self.blocks[1]}"
-        return f"{self.method}{rank}-b{blocks}-{self.tokens}"
 
 
 @dataclass(frozen=True)

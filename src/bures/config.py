@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bures.hooks import Scope
 from bures.judges import judge_by_name
 from bures.methods import METHODS
 from bures.options import validated
+from bures.records import Scope
 
 Config = TypeVar("Config", bound="ScanConfig")
 

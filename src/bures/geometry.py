@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -33,33 +32,14 @@ from torch import Tensor
 
 from bures.errors import FitError
 from bures.linalg import bures_wasserstein_distance, principal_subspace, psd_power, vector_norm
-from bures.stats import Measurement, auroc
+from bures.records import BlockGeometry
+from bures.stats import auroc
 from bures.transport import fit_act, ledoit_wolf_covariance
 
 COMPONENTS = 8
 """How many principal components the figures along the subspace use, where the prompts allow as many."""
 
 _NOT_REJECTED = 0.01
-
-
-@dataclass(frozen=True)
-class BlockGeometry:
-    """The figures above at one block; angles in degrees, None where there is nothing to compare."""
-
-    block: int
-    components: int
-    distance: float
-    mean_share: float
-    distance_whitened: float
-    mean_share_whitened: float
-    fisher: tuple[float, ...]
-    effective_rank: float
-    auroc: Measurement
-    gaussian_share: float
-    angle_previous: float | None
-    angle_rfa: float
-    angle_act: float | None
-    angle_rfa_act: float | None
 
 
 def geometry(

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from bures.errors import ConfigError
 from bures.models import ChatModel
+from bures.records import Scope
 from bures.transport import TransportMap, interpolate
 
-Scope = Literal["all", "prompt", "last", "generated"]
 Where = Literal["output", "input", "attention", "mlp"]
 
 

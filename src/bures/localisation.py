@@ -12,15 +12,11 @@ there (held-out AUROC), and maps fitted on shuffled labels do less: a permutatio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bures.candidates import Candidate
-from bures.geometry import BlockGeometry
-from bures.scanning import ScanScore
+from bures.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Verdict
 from bures.stats import Measurement, bootstrap_mean, bootstrap_ratio_of_sums
 
 HALF = 0.5
@@ -31,57 +27,6 @@ CLEAR = 0.2
 
 ONSET, REACHED = 0.5, 0.95
 """The decision begins at the first block with this part of the largest effect, and ends at the first with that part."""
-
-Verdict = Literal["one block", "two blocks", "spread out", "nothing"]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What maps at some blocks do to refusal at the first answer token.
-
-    Attributes:
-        blocks: where.
-        candidate: name of the map, the best of all selection prompts within the KL limit; None where none is.
-        removed: share of first-token refusal removed, cross-fitted for single blocks.
-        kl: of that map, on harmless prompts, in nats.
-        induced: refusal probability of harmless prompts under its reverse; None where it was not measured.
-    """
-
-    blocks: tuple[int, ...]
-    candidate: str | None
-    removed: Measurement
-    kl: float | None
-    induced: Measurement | None = None
-
-
-@dataclass(frozen=True)
-class Localisation:
-    """Where refusal is decided.
-
-    Attributes:
-        n_blocks: of the model.
-        refusal: first-token refusal probability of harmful selection prompts in the original model.
-        refusal_harmless: the same of harmless ones.
-        effects: of every scanned block.
-        joint: of pairs of blocks and of all blocks, where one does not suffice.
-        shuffled: largest effect of maps fitted on shuffled labels at the strongest block, and how many were fitted.
-        geometry: of every scanned block.
-        verdict: in two words.
-        first, last: the blocks between which refusal is decided; None where nothing is localised.
-        sentence: the verdict in words, with the numbers that made it say so.
-    """
-
-    n_blocks: int
-    refusal: Measurement
-    refusal_harmless: Measurement
-    effects: tuple[Effect, ...]
-    joint: tuple[Effect, ...]
-    shuffled: tuple[float, int] | None
-    geometry: tuple[BlockGeometry, ...]
-    verdict: Verdict
-    first: int | None
-    last: int | None
-    sentence: str
 
 
 def probability(log_odds: Sequence[float]) -> NDArray[np.float64]:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from bures.architecture import tensor_of
 from bures.batching import pad, positions
 from bures.errors import ConfigError, FitError
-from bures.hooks import Intervention, Scope, Site, in_scope, kinds_of
+from bures.hooks import Intervention, Site, in_scope, kinds_of
 from bures.models import ChatModel
+from bures.records import Scope
 from bures.transport import (
     TransportMap,
     ablate_direction,

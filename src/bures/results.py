@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from bures.localisation import Localisation
-from bures.scanning import ScanScore
-from bures.select import Trial
+from bures.records import Localisation, ScanScore, Trial, View
 from bures.stats import Measurement
-from bures.views import View
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = 3
 
@@ -156,6 +155,8 @@ class AuditResult(RunResult):
     @property
     def table(self) -> pd.DataFrame:
         """The rows as a DataFrame, one column per figure and one per bound of its interval."""
+        import pandas as pd
+
         return pd.DataFrame([_flat(row, self.judge) for row in self.rows])
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 from bures.activations import collect
-from bures.candidates import ARDITI_SITES, Candidate, FitData, build
+from bures.candidates import ARDITI_SITES, FitData, build
 from bures.config import AuditConfig
 from bures.errors import FitError
 from bures.generation import decode, generate_ids
@@ -19,12 +19,13 @@ from bures.metrics import answer_costs, attack_success_rate, corpus_perplexity, 
 from bures.models import ChatModel
 from bures.progress import Progress
 from bures.prompts import Corpus, PromptSet
+from bures.records import Candidate, Trial, View
 from bures.results import Comparison, Row, Tested
 from bures.run_folder import RunFolder
-from bures.select import Trial, choose
+from bures.select import choose
 from bures.splits import Splits
 from bures.stats import mcnemar_exact
-from bures.views import View, view
+from bures.views import view
 
 DIGITS = 5
 """Decimals of the figures of single prompts, as results keep them."""

@@ -13,40 +13,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from bures.batching import TOKEN_BUDGET
-from bures.candidates import Candidate, FitData, build
+from bures.candidates import FitData, build
 from bures.generation import decode, generate_ids
-from bures.hooks import Intervention, Scope
+from bures.hooks import Intervention
 from bures.judges import Judge
 from bures.methods import METHODS, fit_block, fit_reversed
 from bures.models import ChatModel
+from bures.records import Candidate, ScanScore, Scope
 from bures.reentry import FirstToken, PromptStream
 
 DIGITS = 4
 """Decimals of the log-odds of single prompts, as results keep them."""
-
-
-@dataclass(frozen=True)
-class ScanScore:
-    """First-token score of a candidate.
-
-    Attributes:
-        candidate: what was scored.
-        refusal_log_odds: mean log-odds of a refusal token on harmful prompts; the lower, the less refusal.
-        first_token_kl: mean KL(original || intervened) on harmless prompts, in nats.
-        each: log-odds of every harmful prompt, in their order; empty where there are no refusal tokens.
-        induced: log-odds of every harmless prompt under the reversed map; empty where it was not asked for.
-    """
-
-    candidate: Candidate
-    refusal_log_odds: float
-    first_token_kl: float
-    each: tuple[float, ...] = ()
-    induced: tuple[float, ...] = ()
 
 
 def refusal_tokens(

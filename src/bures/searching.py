@@ -19,20 +19,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from bures.candidates import Candidate, FitData, build
+from bures.candidates import FitData, build
 from bures.config import SECRET, SearchConfig
 from bures.errors import ConfigError, FitError
 from bures.generation import generate_ids
-from bures.hooks import Intervention, Scope
+from bures.hooks import Intervention
 from bures.judges import judge_by_name
 from bures.methods import METHODS, FitOptions
 from bures.metrics import answer_costs
 from bures.models import ChatModel
 from bures.progress import Progress, Silent
+from bures.records import Candidate, Scope, Trial
 from bures.results import SearchResult, SearchTrial
 from bures.run_folder import RunFolder
 from bures.scanning import Scanner
-from bures.select import SelectionData, Trial, answered
+from bures.select import SelectionData, answered
 from bures.splits import Splits, load_splits
 from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run
 from bures.workers import create_study, finished, join_study, open_storage, optuna_module, work

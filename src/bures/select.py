@@ -12,34 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bures.candidates import Candidate, FitData, build
+from bures.candidates import FitData, build
 from bures.errors import FitError
 from bures.generation import decode, generate_ids
-from bures.hooks import Intervention, Scope
+from bures.hooks import Intervention
 from bures.judges import Judge
 from bures.metrics import AnswerCosts, answer_costs, attack_success_rate
 from bures.models import ChatModel
-from bures.scanning import ScanScore
-from bures.stats import Measurement
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A candidate's answers on the selection split.
-
-    Attributes:
-        candidate: what was tried.
-        asr: share of harmful selection prompts answered.
-        perplexity_ratio: perplexity of the original model's harmless answers, over the original's own.
-        kl: token KL(original || intervened) along them.
-        error: why it could not be tried (then it is never chosen).
-    """
-
-    candidate: Candidate
-    asr: Measurement | None
-    perplexity_ratio: float | None
-    kl: Measurement | None
-    error: str | None = None
+from bures.records import Candidate, ScanScore, Scope, Trial
 
 
 @dataclass(frozen=True)

@@ -13,29 +13,20 @@ from typing import Any, TypeVar
 import torch
 
 from bures.activations import collect
-from bures.candidates import Candidate, FitData
+from bures.candidates import FitData
 from bures.config import SECRET, ScanConfig
 from bures.errors import ConfigError, FitError
 from bures.geometry import geometry
 from bures.judges import judge_by_name
-from bures.localisation import (
-    Effect,
-    Localisation,
-    block_effects,
-    conclude,
-    needs_more_blocks,
-    partners,
-    probability,
-    removed,
-    strongest,
-)
+from bures.localisation import block_effects, conclude, needs_more_blocks, partners, probability, removed, strongest
 from bures.methods import FitOptions
 from bures.models import ChatModel, load_model
 from bures.progress import Progress
 from bures.prompts import PromptSet
+from bures.records import Candidate, Effect, Localisation, ScanScore
 from bures.results import RunResult
 from bures.run_folder import RunFolder
-from bures.scanning import Scanner, ScanScore, candidates_at, refusal_tokens, scan_blocks
+from bures.scanning import Scanner, candidates_at, refusal_tokens, scan_blocks
 from bures.splits import Splits, described
 
 Result = TypeVar("Result", bound=RunResult)

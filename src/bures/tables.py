@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bures.errors import plain
-from bures.localisation import Effect, Localisation
+from bures.records import Effect, Localisation
 from bures.results import AuditResult, Row, ScanResult, SearchResult, SearchTrial
 from bures.stats import Measurement
 

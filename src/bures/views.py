@@ -7,7 +7,6 @@ itself works in). Gaussians are those of the fit split, points those of prompts 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -17,38 +16,10 @@ from torch import Tensor
 from bures.errors import FitError
 from bures.hooks import Intervention
 from bures.linalg import principal_subspace
+from bures.records import Gaussian, Point, View
 
 DIGITS = 4
 """Significant digits of the coordinates, as results keep them."""
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """Mean and covariance in the plane; the covariance as (xx, xy, yy)."""
-
-    mean: Point
-    covariance: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class View:
-    """What a map does in the plane of the first two principal components.
-
-    Attributes:
-        row: key of the table's row whose map it is.
-        block: where the map is.
-        explained: shares of the pooled variance of the fit split along the two axes.
-        gaussians: `harmful`, `harmless` and `moved` (harmful, after the map), each of the fit split.
-        points: the same three, of the selection split.
-    """
-
-    row: str
-    block: int
-    explained: Point
-    gaussians: dict[str, Gaussian]
-    points: dict[str, tuple[Point, ...]]
 
 
 def view(

@@ -1,0 +1,168 @@
+"""What the jobs hand on and results keep: plain records, without torch, so that reading results costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bures.stats import Measurement
+
+Scope = Literal["all", "prompt", "last", "generated"]
+Verdict = Literal["one block", "two blocks", "spread out", "nothing"]
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is tried: a method at blocks, with a rank (or None) and a token scope."""
+
+    method: str
+    blocks: tuple[int, ...]
+    rank: int | None
+    tokens: Scope
+
+    @property
+    def key(self) -> str:
+        """A stable name: in results, in file names."""
+        rank = "" if self.rank is None else f"-k{self.rank}"
+        blocks = (
+            f"{self.blocks[0]}" if len(self.blocks) == 1 else f"{self.blocks[0]}to{self.blocks[-1]}n{len(self.blocks)}"
+        )
+        if len(self.blocks) == 2:
+            blocks = f"{self.blocks[0]}+{self.blocks[1]}"
+        return f"{self.method}{rank}-b{blocks}-{self.tokens}"
+
+
+@dataclass(frozen=True)
+class ScanScore:
+    """First-token score of a candidate.
+
+    Attributes:
+        candidate: what was scored.
+        refusal_log_odds: mean log-odds of a refusal token on harmful prompts; the lower, the less refusal.
+        first_token_kl: mean KL(original || intervened) on harmless prompts, in nats.
+        each: log-odds of every harmful prompt, in their order; empty where there are no refusal tokens.
+        induced: log-odds of every harmless prompt under the reversed map; empty where it was not asked for.
+    """
+
+    candidate: Candidate
+    refusal_log_odds: float
+    first_token_kl: float
+    each: tuple[float, ...] = ()
+    induced: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate's answers on the selection split.
+
+    Attributes:
+        candidate: what was tried.
+        asr: share of harmful selection prompts answered.
+        perplexity_ratio: perplexity of the original model's harmless answers, over the original's own.
+        kl: token KL(original || intervened) along them.
+        error: why it could not be tried (then it is never chosen).
+    """
+
+    candidate: Candidate
+    asr: Measurement | None
+    perplexity_ratio: float | None
+    kl: Measurement | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class BlockGeometry:
+    """How two classes lie at one block (`bures.geometry` defines the figures); angles in degrees, None where there is
+    nothing to compare."""
+
+    block: int
+    components: int
+    distance: float
+    mean_share: float
+    distance_whitened: float
+    mean_share_whitened: float
+    fisher: tuple[float, ...]
+    effective_rank: float
+    auroc: Measurement
+    gaussian_share: float
+    angle_previous: float | None
+    angle_rfa: float
+    angle_act: float | None
+    angle_rfa_act: float | None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What maps at some blocks do to refusal at the first answer token.
+
+    Attributes:
+        blocks: where.
+        candidate: name of the map, the best of all selection prompts within the KL limit; None where none is.
+        removed: share of first-token refusal removed, cross-fitted for single blocks.
+        kl: of that map, on harmless prompts, in nats.
+        induced: refusal probability of harmless prompts under its reverse; None where it was not measured.
+    """
+
+    blocks: tuple[int, ...]
+    candidate: str | None
+    removed: Measurement
+    kl: float | None
+    induced: Measurement | None = None
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """Where refusal is decided.
+
+    Attributes:
+        n_blocks: of the model.
+        refusal: first-token refusal probability of harmful selection prompts in the original model.
+        refusal_harmless: the same of harmless ones.
+        effects: of every scanned block.
+        joint: of pairs of blocks and of all blocks, where one does not suffice.
+        shuffled: largest effect of maps fitted on shuffled labels at the strongest block, and how many were fitted.
+        geometry: of every scanned block.
+        verdict: in two words.
+        first, last: the blocks between which refusal is decided; None where nothing is localised.
+        sentence: the verdict in words, with the numbers that made it say so.
+    """
+
+    n_blocks: int
+    refusal: Measurement
+    refusal_harmless: Measurement
+    effects: tuple[Effect, ...]
+    joint: tuple[Effect, ...]
+    shuffled: tuple[float, int] | None
+    geometry: tuple[BlockGeometry, ...]
+    verdict: Verdict
+    first: int | None
+    last: int | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Mean and covariance in the plane; the covariance as (xx, xy, yy)."""
+
+    mean: Point
+    covariance: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class View:
+    """What a map does in the plane of the first two principal components.
+
+    Attributes:
+        row: key of the table's row whose map it is.
+        block: where the map is.
+        explained: shares of the pooled variance of the fit split along the two axes.
+        gaussians: `harmful`, `harmless` and `moved` (harmful, after the map), each of the fit split.
+        points: the same three, of the selection split.
+    """
+
+    row: str
+    block: int
+    explained: Point
+    gaussians: dict[str, Gaussian]
+    points: dict[str, tuple[Point, ...]]
