@@ -35,7 +35,8 @@ class OrganismConfig(BaseModel):
     alpha: float = Field(default=24.0, gt=0.0)
     scale: float = Field(default=1.0, gt=0.0)
     """Factor on the trained update when it is saved: more refuses and over-refuses more. Chosen as the largest of 1,
-    1.1, 1.15, 1.2, 1.3, 1.4 and 1.6 that over-refuses at most 3 % of `alpaca:select`."""
+    1.05, 1.1, 1.15, 1.2, 1.3 and 1.4 that over-refuses at most 3 % of `alpaca:select` and of Alpaca's prompts
+    with an input outside the training buckets."""
     targets: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
     )
@@ -44,7 +45,7 @@ class OrganismConfig(BaseModel):
     """The first adapted block. Those before stay the original's: their output is computed once for every prompt, and a
     scan has a known answer, because nothing that is decided before this block is the organism's."""
 
-    steps: int = Field(default=400, ge=1)
+    steps: int = Field(default=700, ge=1)
     harmful_rows: int = Field(default=7, ge=1)
     """Harmful prompts in a batch."""
     harmless_rows: int = Field(default=11, ge=1)
