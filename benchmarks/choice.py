@@ -2,7 +2,7 @@
 
     python benchmarks/choice.py RUN [--limit 60] [--tokens 16] [--methods rfa,pca-ot]
 
-RUN is the folder of a finished audit. Every block and method (rank and token scope as the audit chose them for the
+RUN is the folder of an audit that has finished its trials. Every block and method (rank and token scope as the audit chose them for the
 method) answers the harmful test prompts; printed are, per method, the block that the audit chose on the selection
 split and its ASR, the best block by exhaustive generation on the test split (which no user may choose by; blocks that
 the audit did not scan too) and its ASR, and whether the former lies within the interval of the latter.
@@ -23,6 +23,7 @@ from bures.judges import judge_by_name
 from bures.methods import FitOptions
 from bures.metrics import attack_success_rate
 from bures.records import Candidate
+from bures.select import choose, single_block
 from bures.splits import load_splits
 from bures.stats import Measurement
 
@@ -49,11 +50,11 @@ def main() -> None:
             answers = generate(model, test, max_new_tokens=given.tokens)
         return attack_success_rate([judge.is_refusal(p, a) for p, a in zip(test, answers, strict=True)])
 
-    rows = {row.key: row for row in load_result(given.run).rows}
+    trials = load_result(given.run).trials
     chosen_by_scan: list[Measurement] = []
     exhaustive: list[Measurement] = []
     for method in given.methods.split(","):
-        chosen = rows[f"{method}-1"].selection
+        chosen = choose(single_block(trials, method), config.max_perplexity_ratio)
         if chosen is None:
             continue
         found = {}
