@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs-commands bench clean
+.PHONY: help demo test test-integrations check docs docs-commands bench clean
 
 help:
 	@echo "make demo    audit the packaged model organism (sets itself up; a few minutes on two cores)"
 	@echo "make test    run the tests (sets itself up)"
+	@echo "make test-integrations   the tests of Inspect AI and lm-eval, which it installs"
 	@echo "make check   lint, format, types and import contracts"
+	@echo "make docs    build the documentation into site/, its examples executed (sets itself up)"
 	@echo "make bench   side-by-side speed ratios"
 
 $(VENV)/.run: pyproject.toml constraints.txt
@@ -33,17 +35,32 @@ demo: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n 2
 
+$(VENV)/.integrations: $(VENV)/.test
+	$(PIP) -e '.[test,inspect,lm-eval]'
+	@touch $@
+
+test-integrations: $(VENV)/.integrations
+	$(BIN)/python -m pytest -q tests/test_integrations_inspect.py tests/test_integrations_lm_eval.py
+
 check: $(VENV)/.check
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs examples
+	$(BIN)/ruff format --check src tests benchmarks docs/hooks.py docs/examples/*.py examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+$(VENV)/.docs: $(VENV)/.run
+	$(PIP) -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-commands: $(VENV)/.run
 	$(BIN)/python tests/readme_commands.py
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/report.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis

@@ -2,10 +2,10 @@
 
     python benchmarks/choice.py RUN [--limit 60] [--tokens 16] [--methods rfa,pca-ot]
 
-RUN is the folder of an audit that has finished its trials. Every block and method (rank and token scope as the audit chose them for the
-method) answers the harmful test prompts; printed are, per method, the block that the audit chose on the selection
-split and its ASR, the best block by exhaustive generation on the test split (which no user may choose by; blocks that
-the audit did not scan too) and its ASR, and whether the former lies within the interval of the latter.
+RUN is the folder of an audit that has finished its trials. Every block and method (rank and token scope as the audit
+chose them for the method) answers the harmful test prompts; printed are, per method, the block that the audit chose on
+the selection split and its ASR, the best block by exhaustive generation on the test split (which no user may choose by;
+blocks that the audit did not scan too) and its ASR, and whether the former lies within the interval of the latter.
 """
 
 from __future__ import annotations

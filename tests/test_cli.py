@@ -90,9 +90,9 @@ def replaced(job: list[object], option: str, value: object) -> list[object]:
 
 
 def without_seconds(value: Any) -> Any:
-    """Results but for the time they took."""
+    """Results but for the time they took and when they ended."""
     if isinstance(value, dict):
-        return {k: without_seconds(v) for k, v in value.items() if k != "seconds"}
+        return {k: without_seconds(v) for k, v in value.items() if k not in ("seconds", "finished")}
     return [without_seconds(v) for v in value] if isinstance(value, list) else value
 
 

@@ -15,7 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from bures.stats import Measurement, auroc, bootstrap_mean, bootstrap_ratio_of_sums, mcnemar_exact, proportion
+from bures.stats import (
+    Measurement,
+    auroc,
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_ratio_of_sums,
+    fewest_for_bound,
+    holm,
+    mcnemar_exact,
+    paired_difference,
+    proportion,
+)
 
 
 def wilson_by_hand(successes: int, n: int, confidence: float) -> tuple[float, float]:
@@ -211,3 +222,130 @@ def test_statistics_need_no_torch() -> None:
         "s = u.spec_from_file_location('stats', p.Path(bures.errors.__file__).with_name('stats.py')); "
         "m = u.module_from_spec(s); sys.modules['stats'] = m; s.loader.exec_module(m)"
     )
+
+
+# Two models on the same prompts --------------------------------------------------------------------------------------
+
+
+def tango_by_search(only_a: int, only_b: int, n: int) -> tuple[float, float]:
+    """The differences that the score test does not reject, the constrained likelihood maximised by brute force."""
+
+    def rejected(difference: float) -> bool:
+        # cells: only b = share + difference, only a = share; the rest agrees
+        lowest, highest = max(0.0, -difference), (1 - difference) / 2
+        shares = np.linspace(lowest, highest, 4001)[1:-1]
+        cells = (shares + difference, shares, 1 - 2 * shares - difference)
+        counts = (only_b, only_a, n - only_a - only_b)
+        likelihood = sum(k * np.log(np.maximum(p, 1e-300)) for k, p in zip(counts, cells, strict=True))
+        share = shares[np.argmax(likelihood)]
+        variance = n * (2 * share + difference - difference**2)
+        return abs(only_b - only_a - n * difference) > 1.959964 * math.sqrt(max(variance, 1e-12))
+
+    grid = np.linspace(-0.999, 0.999, 1999)
+    kept = [x for x in grid if not rejected(x)]
+    return min(kept), max(kept)
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "n", "published"),
+    [
+        (7, 1, 21, (-0.517, -0.026)),  # Fagerland, Lydersen and Laake (2014): airway reactivity
+        (8, 16, 86, (-0.020, 0.207)),  # Agresti and Min (2005)
+    ],
+)
+def test_a_paired_difference_has_the_published_tango_intervals(
+    only_a: int, only_b: int, n: int, published: tuple[float, float]
+) -> None:
+    measured = paired_difference(only_a, only_b, n)
+    assert measured.value == (only_b - only_a) / n
+    assert measured.interval == pytest.approx(published, abs=5e-4)
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "n"), [(0, 0, 40), (3, 9, 40), (0, 5, 12), (12, 0, 40), (20, 20, 40)])
+def test_a_paired_difference_holds_what_the_score_test_does_not_reject(only_a: int, only_b: int, n: int) -> None:
+    assert paired_difference(only_a, only_b, n).interval == pytest.approx(
+        tango_by_search(only_a, only_b, n), abs=2.5e-3
+    )
+
+
+@given(n=st.integers(1, 300), data=st.data())
+@settings(deadline=None, max_examples=80)
+def test_a_paired_difference_mirrors_and_agrees_with_mcnemars_chi_squared(n: int, data: st.DataObject) -> None:
+    only_a = data.draw(st.integers(0, n))
+    only_b = data.draw(st.integers(0, n - only_a))
+    low, high = paired_difference(only_a, only_b, n).interval or (0, 0)
+    mirrored = paired_difference(only_b, only_a, n).interval
+    assert mirrored == pytest.approx((-high, -low), abs=1e-9)
+    assert -1 <= low <= (only_b - only_a) / n <= high <= 1
+    discordant = only_a + only_b
+    rejects = discordant > 0 and (only_a - only_b) ** 2 / discordant > 1.9599639845**2
+    assert (low > 0 or high < 0) == rejects
+
+
+def test_the_upper_end_of_a_paired_difference_errs_as_rarely_as_it_says() -> None:
+    """Exactly, over all outcomes of 60 prompts: a gate reads this end alone."""
+    n = 60
+    upper = {(a, b): (paired_difference(a, b, n).interval or (0, 0))[1] for a in range(n + 1) for b in range(n + 1 - a)}
+    for only_b, only_a in [(0.05, 0.0), (0.08, 0.02), (0.05, 0.05), (0.2, 0.05), (0.3, 0.1), (0.1, 0.05)]:
+        missed = 0.0
+        for (a, b), end in upper.items():
+            if end < only_b - only_a:
+                ways = math.comb(n, a) * math.comb(n - a, b)
+                missed += ways * only_a**a * only_b**b * (1 - only_a - only_b) ** (n - a - b)
+        assert missed <= 0.03, (only_b, only_a)
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.05, 0.1, 0.25, 0.5, 1.0])
+def test_the_fewest_prompts_for_a_bound_are_found_by_counting(limit: float) -> None:
+    def ends(n: int) -> list[float]:
+        return [(m.interval or (0, 0))[1] for m in (proportion(0, n), paired_difference(0, 0, n))]
+
+    n = fewest_for_bound(limit)
+    assert all(end <= limit for end in ends(n))
+    assert n == 1 or all(end > limit for end in ends(n - 1))
+
+
+def test_counts_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="no samples is an error"):
+        paired_difference(0, 0, 0)
+    with pytest.raises(ValueError, match="sum to at most n = 3"):
+        paired_difference(2, 2, 3)
+    with pytest.raises(ValueError, match="at least 0"):
+        paired_difference(-1, 2, 3)
+    with pytest.raises(ValueError, match="confidence"):
+        paired_difference(1, 1, 3, confidence=1.0)
+    with pytest.raises(ValueError, match="limit"):
+        fewest_for_bound(0.0)
+
+
+def test_holm_adjusts_step_down_and_keeps_the_order() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.6]) == [1.0, 1.0]
+    assert holm([0.04]) == [0.04]
+    assert holm([]) == []
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([1.1])
+
+
+def test_holm_rejects_a_true_hypothesis_as_rarely_as_it_says() -> None:
+    rng = np.random.default_rng(4)
+    rejected = sum(min(holm(list(rng.uniform(size=8)))) < 0.05 for _ in range(2000))
+    assert rejected / 2000 == pytest.approx(0.05, abs=0.012)
+
+
+def test_a_difference_of_ratios_pairs_the_prompts() -> None:
+    rng = np.random.default_rng(5)
+    tokens = rng.integers(4, 40, size=120)
+    hard = rng.normal(size=120)  # what makes a prompt hard is common to both
+    a, b = (hard + 1.0) * tokens, (hard + 1.1 + 0.01 * rng.normal(size=120)) * tokens
+    measured = bootstrap_difference((a, tokens), (b, tokens))
+    assert measured.value == pytest.approx(b.sum() / tokens.sum() - a.sum() / tokens.sum())
+    assert measured.interval is not None
+    assert 0.09 < measured.interval[0] < 0.1 < measured.interval[1] < 0.11  # unpaired: about +-0.25
+    each = b / tokens
+    ones = np.ones(120)
+    assert bootstrap_difference((np.zeros(120), ones), (each, ones)).interval == pytest.approx(
+        bootstrap_mean(each).interval
+    )
+    with pytest.raises(ValueError, match="differ in length"):
+        bootstrap_difference(([1.0], [1.0]), ([1.0, 2.0], [1.0, 1.0]))

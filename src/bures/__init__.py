@@ -18,6 +18,7 @@ _HOME = {
     "Intervention": "hooks",
     "Measurement": "stats",
     "PromptSet": "prompts",
+    "Report": "report.build",
     "ScanConfig": "config",
     "ScanResult": "results",
     "SearchConfig": "config",
@@ -31,6 +32,7 @@ _HOME = {
     "fit_pca_ot": "transport",
     "fit_rfa": "transport",
     "generate": "generation",
+    "load_intervention": "saved",
     "load_map": "transport",
     "load_model": "models",
     "load_prompts": "prompts",
@@ -47,6 +49,7 @@ __all__ = [
     "Intervention",
     "Measurement",
     "PromptSet",
+    "Report",
     "ScanConfig",
     "ScanResult",
     "SearchConfig",
@@ -60,6 +63,7 @@ __all__ = [
     "fit_pca_ot",
     "fit_rfa",
     "generate",
+    "load_intervention",
     "load_map",
     "load_model",
     "load_prompts",
@@ -78,8 +82,10 @@ if TYPE_CHECKING:
     from bures.locating import scan
     from bures.models import ChatModel, load_model
     from bures.prompts import PromptSet, load_prompts
+    from bures.report.build import Report
     from bures.results import AuditResult, ScanResult, SearchResult
     from bures.run_folder import load_result
+    from bures.saved import load_intervention
     from bures.searching import search
     from bures.stats import Measurement
     from bures.transport import TransportMap, fit_act, fit_mean_shift, fit_pca_ot, fit_rfa, load_map

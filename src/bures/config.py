@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bures.judges import judge_by_name
 from bures.methods import METHODS
+from bures.metrics import METRICS
 from bures.options import validated
 from bures.records import Scope
 
@@ -148,6 +149,21 @@ class AuditConfig(ScanConfig):
 
     max_new_tokens: int = Field(default=64, ge=1)
     select_tokens: int = Field(default=24, ge=1)
+
+    tasks: tuple[str, ...] = ()
+    """Capability tasks that lm-eval scores under every row's intervention."""
+    n_task: int | None = Field(default=None, ge=1)
+    """Questions of every task (of every MMLU subject), the first ones; None: all."""
+    metrics: tuple[str, ...] = ()
+    """Metrics that installed packages add."""
+
+    @model_validator(mode="after")
+    def _known_metrics(self) -> AuditConfig:
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown:
+            known = ", ".join(METRICS) or "(none is installed)"
+            raise ValueError(f"metrics: unknown {', '.join(unknown)}; expected some of {known}")
+        return self
 
     @property
     def sizes(self) -> dict[str, int | None]:

@@ -33,6 +33,6 @@ def scan(config: ScanConfig, out: str | Path | None = None, *, progress: Progres
     fit = collect_fit(config, model, splits, blocks, told)
     find_refusal_tokens(config, model, splits, result)
     scan_and_locate(config, model, fit, splits, blocks, folder, result, told, induce=True)
-    result.status = "complete"
+    result.finish()
     folder.save(result)
     return result

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bures.architecture import tensor_of
 from bures.batching import pad, positions
 from bures.errors import ConfigError, FitError
+from bures.extensions import Registry
 from bures.hooks import Intervention, Site, in_scope, kinds_of
 from bures.models import ChatModel
 from bures.records import Scope
@@ -33,41 +34,9 @@ from bures.transport import (
     interpolate,
 )
 
-MethodName = Literal["rfa", "rfa-mean", "act", "act-interval", "mean-act", "pca-ot"]
-
 Rows = Float[Tensor, "n d"]
 Targets = Float[Tensor, "m d"]
 Fit = Callable[[Rows, Targets], TransportMap]
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way to turn source and target activations into a map.
-
-    Attributes:
-        name: on the command line.
-        label: in tables.
-        sequential: whether several blocks are fitted one after the other on moved activations.
-        ranked: whether it has a rank K.
-    """
-
-    name: MethodName
-    label: str
-    sequential: bool
-    ranked: bool = False
-
-
-METHODS: Mapping[str, Method] = {
-    m.name: m
-    for m in (
-        Method("rfa", "RFA", sequential=False),
-        Method("rfa-mean", "RFA + harmless mean", sequential=False),
-        Method("act", "Linear-AcT", sequential=True),
-        Method("act-interval", "Linear-AcT, source interval", sequential=True),
-        Method("mean-act", "Mean-AcT", sequential=True),
-        Method("pca-ot", "PCA-OT", sequential=True, ranked=True),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -83,6 +52,50 @@ class FitOptions:
         return given if self.ridge is None else {**given, "ridge": self.ridge}
 
 
+@dataclass(frozen=True)
+class Method:
+    """One way to turn source and target activations into a map.
+
+    Attributes:
+        name: on the command line.
+        label: in tables.
+        sequential: whether several blocks are fitted one after the other on moved activations.
+        fit: (source, target, rank, options) -> map; the rank is 0 for a method without one. Raises `FitError` where
+            the activations do not allow it.
+        ranked: whether it has a rank K.
+    """
+
+    name: str
+    label: str
+    sequential: bool
+    fit: Callable[[Rows, Targets, int, FitOptions], TransportMap]
+    ranked: bool = False
+
+
+def _pca_ot(source: Rows, target: Targets, rank: int, options: FitOptions) -> TransportMap:
+    return fit_pca_ot(source, target, rank, **options.keywords())
+
+
+METHODS: Mapping[str, Method] = Registry(
+    "bures.methods",
+    Method,
+    {
+        m.name: m
+        for m in (
+            Method("rfa", "RFA", False, lambda x, y, _, __: fit_rfa(x, y)),
+            Method("rfa-mean", "RFA + harmless mean", False, lambda x, y, _, __: fit_rfa(x, y, add_target_mean=True)),
+            Method("act", "Linear-AcT", True, lambda x, y, _, __: fit_act(x, y)),
+            Method(
+                "act-interval", "Linear-AcT, source interval", True, lambda x, y, _, __: fit_act(x, y, interval=True)
+            ),
+            Method("mean-act", "Mean-AcT", True, lambda x, y, _, __: fit_mean_shift(x, y)),
+            Method("pca-ot", "PCA-OT", True, _pca_ot, ranked=True),
+        )
+    },
+)
+"""Ours, and those of installed packages (entry point group `bures.methods`)."""
+
+
 def fit_of(name: str, rank: int | None, options: FitOptions) -> Fit:
     """The fit function of a method: (source, target) -> map.
 
@@ -91,25 +104,20 @@ def fit_of(name: str, rank: int | None, options: FitOptions) -> Fit:
     """
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}")
-    if METHODS[name].ranked and rank is None:
+    method = METHODS[name]
+    if method.ranked and rank is None:
         raise ConfigError(f"method {name} needs a rank K; give --ranks")
-    fits: dict[str, Fit] = {
-        "rfa": fit_rfa,
-        "rfa-mean": lambda x, y: fit_rfa(x, y, add_target_mean=True),
-        "act": fit_act,
-        "act-interval": lambda x, y: fit_act(x, y, interval=True),
-        "mean-act": fit_mean_shift,
-        "pca-ot": lambda x, y: fit_pca_ot(x, y, rank or 1, **options.keywords()),
-    }
-    return fits[name]
+    return lambda source, target: method.fit(source, target, rank or 0, options)
 
 
 def fit_block(
     name: str, source: Rows, target: Targets, ranks: Sequence[int], options: FitOptions
 ) -> dict[int, TransportMap]:
-    """All maps of a method at one block: rank -> map (rank 0 for methods without one), one decomposition for all K."""
-    if METHODS[name].ranked:
+    """All maps of a method at one block: rank -> map (rank 0 for methods without one); PCA-OT's decomposes once."""
+    if name == "pca-ot":
         return dict(fit_pca_ot_path(source, target, list(ranks), **options.keywords()))
+    if METHODS[name].ranked:
+        return {rank: fit_of(name, rank, options)(source, target) for rank in ranks}
     return {0: fit_of(name, None, options)(source, target)}
 
 

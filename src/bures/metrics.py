@@ -4,6 +4,7 @@ attack_success_rate   share of harmful prompts answered without refusal, per jud
 over_refusal          share of harmless prompts refused, per judge, with a Wilson interval
 answer_costs          perplexity of the original model's own harmless answers, and token KL(original || intervened)
 corpus_perplexity     exp(mean token NLL) of plain text
+METRICS               further ones, that installed packages add
 
 All of them raise on an empty sample. Intervals of token-weighted means resample prompts (or windows), not tokens,
 because tokens of one answer are not independent. lm-eval's perplexities are per word or byte; these are per token, so
@@ -13,8 +14,9 @@ they compare interventions on one model, not models with different tokenizers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,12 +26,39 @@ from torch import Tensor
 
 from bures.batching import TOKEN_BUDGET, Batch, batches, positions
 from bures.errors import ConfigError
+from bures.extensions import Registry
 from bures.hooks import Intervention, kinds_of, token_kinds
 from bures.models import ChatModel
 from bures.stats import Measurement, bootstrap_ratio_of_sums, proportion
 
 LOGIT_BUDGET = 1 << 27
 """Logits held at once (float32: 512 MB); rows of a batch are limited by it where the vocabulary is large."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Test prompts and the greedy answers to them, in the same order. Both are untrusted text."""
+
+    prompts: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """One further figure of every row of an audit, asked for by name."""
+
+    @property
+    def name(self) -> str:
+        """What stands beside the figure."""
+        ...
+
+    def measure(self, model: ChatModel, harmful: Answers, harmless: Answers) -> Measurement:
+        """The figure, from the row's answers or from `model`, to which the row's intervention is applied meanwhile."""
+        ...
+
+
+METRICS: Mapping[str, Metric] = Registry("bures.metrics", Metric, {})
+"""Those of installed packages (entry point group `bures.metrics`)."""
 
 
 def attack_success_rate(refused: Sequence[bool]) -> Measurement:

@@ -141,6 +141,10 @@ class PromptSet(Sequence[str]):
         prompts, categories = tuple(self.prompts[i] for i in kept), tuple(self.categories[i] for i in kept)
         return replace(self, prompts=prompts, categories=categories)
 
+    def __repr__(self) -> str:
+        """Without the prompts: a notebook shows whatever stands last in a cell."""
+        return f"PromptSet({self.name!r}, n={len(self)}, sha256={self.sha256[:12]!r})"
+
     def describe(self) -> dict[str, str | int | None]:
         """What the results record about the set: everything but the prompts."""
         return {
@@ -177,14 +181,19 @@ def load_prompts(
 ) -> PromptSet:
     """Load prompts from a pinned set, a file, or a dataset on the Hugging Face Hub.
 
-    source: a pinned name, a key of `PARTS` (`harmbench`), or one of its parts (`alpaca:test`);
-        a path to .csv, .tsv, .jsonl, .json, .parquet or .txt (one prompt per line, blank lines skipped);
-        or a hub id `owner/name` (needs `pip install 'bures[hub]'`).
-    column: the prompt column of a table; without it the first of `PROMPT_COLUMNS` is taken, and rows that fill a
-        context column (Alpaca's `input`) are left out. The category is the first of `CATEGORY_COLUMNS`, if any.
-    split, revision: of a hub dataset only.
-    limit: keep the first `limit` prompts.
-    Raises `PromptError` (or `AssetError` while fetching a pinned set), never with the text of a prompt.
+    Args:
+        source: a pinned name, a key of `PARTS` (`harmbench`), or one of its parts (`alpaca:test`);
+            a path to .csv, .tsv, .jsonl, .json, .parquet or .txt (one prompt per line, blank lines skipped);
+            or a hub id `owner/name` (needs `pip install 'bures[hub]'`).
+        column: the prompt column of a table; without it the first of `PROMPT_COLUMNS` is taken, and rows that fill a
+            context column (Alpaca's `input`) are left out. The category is the first of `CATEGORY_COLUMNS`, if any.
+        split: of a hub dataset only.
+        revision: of a hub dataset only.
+        limit: keep the first `limit` prompts.
+
+    Raises:
+        PromptError: nothing there, not readable, or no prompts; never with the text of a prompt.
+        AssetError: a pinned set cannot be fetched.
     """
     text = os.fspath(source)
     base, _, part = text.partition(":")

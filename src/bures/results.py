@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,6 +65,10 @@ class Row(BaseModel):
     """Mean token KL along every harmless test answer, in nats."""
     view: View | None = None
     """What the map does in two dimensions, where it is one map after one block."""
+    capability: dict[str, Measurement] = Field(default_factory=dict)
+    """lm-eval's accuracies per task, `TASK` and `TASK:acc_norm`; the interval is 1.96 standard errors to each side."""
+    metrics: dict[str, Measurement] = Field(default_factory=dict)
+    """Figures of metrics that installed packages add, per metric."""
     seconds: float = 0.0
     error: str | None = None
 
@@ -88,6 +93,8 @@ class RunResult(BaseModel):
 
     schema_version: int = SCHEMA_VERSION
     status: Literal["running", "complete"] = "running"
+    finished: str | None = None
+    """When the run became complete: UTC, ISO 8601."""
     command: str
     """A command line that measures the same."""
     versions: dict[str, str]
@@ -99,6 +106,11 @@ class RunResult(BaseModel):
     scan: list[ScanScore] = Field(default_factory=list)
     localisation: Localisation | None = None
     notes: list[str] = Field(default_factory=list)
+
+    def finish(self) -> None:
+        """Marks the run complete, now."""
+        self.status = "complete"
+        self.finished = datetime.now(UTC).isoformat(timespec="seconds")
 
     def to_json(self) -> str:
         """The results as JSON text."""
@@ -159,6 +171,10 @@ class AuditResult(RunResult):
 
         return pd.DataFrame([_flat(row, self.judge) for row in self.rows])
 
+    def _repr_html_(self) -> str:
+        """The table, in a notebook; pandas escapes it."""
+        return self.table.to_html(index=False, na_rep="-")
+
 
 def _flat(row: Row, judge: str) -> dict[str, Any]:
     """One row of the table, figures under the headline judge."""
@@ -169,6 +185,8 @@ def _flat(row: Row, judge: str) -> dict[str, Any]:
         "perplexity": row.perplexity,
         "kl": row.kl,
         "corpus_perplexity": row.corpus_perplexity,
+        **row.capability,
+        **row.metrics,
     }
     for name, figure in figures.items():
         bounds = (None, None) if figure is None or figure.interval is None else figure.interval

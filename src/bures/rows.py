@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
@@ -13,15 +13,17 @@ from bures.config import AuditConfig
 from bures.errors import FitError
 from bures.generation import decode, generate_ids
 from bures.hooks import Intervention
+from bures.integrations.lm_eval import evaluate
 from bures.judges import JUDGES
 from bures.methods import METHODS
-from bures.metrics import answer_costs, attack_success_rate, corpus_perplexity, over_refusal
+from bures.metrics import METRICS, Answers, answer_costs, attack_success_rate, corpus_perplexity, over_refusal
 from bures.models import ChatModel
 from bures.progress import Progress
 from bures.prompts import Corpus, PromptSet
 from bures.records import Candidate, Trial, View
 from bures.results import Comparison, Row, Tested
 from bures.run_folder import RunFolder
+from bures.saved import save_intervention
 from bures.select import choose
 from bures.splits import Splits
 from bures.stats import mcnemar_exact
@@ -122,13 +124,14 @@ def measure(bench: Bench, line: Line, original: Sequence[list[int]]) -> Row:
         row.within_budget = trial.perplexity_ratio <= bench.config.max_perplexity_ratio
     row.mean_gap_share = _mean_gap_share(intervention)
     row.view = _view(bench, row, intervention)
-    _save_maps(bench.folder, line.key, intervention)
+    save_intervention(bench.folder, line.key, intervention)
     known = original if line.candidate is None else None
     completions = [
         *_answer(bench, row, intervention, "harmful"),
         *_answer(bench, row, intervention, "harmless", known),
     ]
     _charge(bench, row, intervention, original)
+    _ask_further(bench, row, intervention, completions)
     bench.folder.append_completions(completions)
     return row
 
@@ -190,6 +193,21 @@ def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequen
         )
 
 
+def _ask_further(bench: Bench, row: Row, intervention: Intervention, completions: Sequence[Mapping[str, Any]]) -> None:
+    """Fills what was asked for by name: capability tasks, and metrics of installed packages."""
+    config = bench.config
+    if config.tasks:
+        limit = min((n for n in (config.n_task, config.limit) if n is not None), default=None)
+        row.capability = evaluate(bench.model, config.tasks, intervention, limit=limit)
+    for name in config.metrics:
+        harmful, harmless = (
+            Answers(tuple(c["prompt"] for c in chosen), tuple(c["completion"] for c in chosen))
+            for chosen in ([c for c in completions if c["set"] == which] for which in ("harmful", "harmless"))
+        )
+        with intervention.applied(bench.model):
+            row.metrics[name] = METRICS[name].measure(bench.model, harmful, harmless)
+
+
 def _mean_gap_share(intervention: Intervention) -> float | None:
     """Share of the squared mean gap in the first map's subspace, where its fit recorded one."""
     for map_ in intervention.maps.values():
@@ -218,14 +236,6 @@ def _view(bench: Bench, row: Row, intervention: Intervention) -> View | None:
         return view(row.key, block, intervention, fit, held_out)
     except FitError:  # too few prompts for a plane, or a map that overflows: there is nothing to draw
         return None
-
-
-def _save_maps(folder: RunFolder, key: str, intervention: Intervention) -> None:
-    """One file per site; where one map serves all sites, one file."""
-    distinct = {id(m): (site, m) for site, m in zip(intervention.sites, intervention.maps.values(), strict=True)}
-    for site, map_ in distinct.values():
-        where = "" if site.where == "output" else f"-{site.where}"
-        map_.save(folder.map_path(f"{key}-block{site.block}{where}"))
 
 
 def tested(prompts: PromptSet) -> Tested:

@@ -103,9 +103,7 @@ class RunFolder:
         """
         temporary = path.with_name(f".{path.name}.part")
         with _writing(self.path):
-            temporary.write_text(
-                json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-            )
+            temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
             temporary.replace(path)
 
     def append_completions(self, lines: Iterable[Mapping[str, Any]]) -> None:

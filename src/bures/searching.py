@@ -76,7 +76,7 @@ def search(config: SearchConfig, out: str | Path | None = None, *, progress: Pro
     result.trials = [_recorded(trial) for trial in finished(study)]
     front, recommended = judge_trials(result.trials)
     result.front, result.recommended = [t.number for t in front], None if recommended is None else recommended.number
-    result.status = "complete"
+    result.finish()
     folder.save(result)
     return result
 

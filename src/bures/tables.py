@@ -7,24 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bures.errors import plain
+from bures.formatting import number, percent
 from bures.records import Effect, Localisation
 from bures.results import AuditResult, Row, ScanResult, SearchResult, SearchTrial
 from bures.stats import Measurement
-
-
-def percent(m: Measurement | None) -> str:
-    """`79.2 [71.5, 85.3]`."""
-    if m is None:
-        return "-"
-    low, high = m.interval or (m.value, m.value)
-    return f"{100 * m.value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def number(x: float | None, digits: int = 2) -> str:
-    """A figure that stays narrow when it explodes."""
-    if x is None:
-        return "-"
-    return f"{x:.{digits}f}" if abs(x) < 1e5 else f"{x:.0e}"
 
 
 def audit_table(result: AuditResult) -> RenderableType:
@@ -37,7 +23,33 @@ def audit_table(result: AuditResult) -> RenderableType:
         table.add_column(name, justify="right", no_wrap=name != "block")
     for row in result.rows:
         table.add_row(*(Text(plain(cell)) for cell in _cells(row, result.judge)), style="red" if row.error else None)
-    return Group(table, Text(plain("\n".join(_legend(result)))))
+    return Group(table, *_further(result), Text(plain("\n".join(_legend(result)))))
+
+
+def _further(result: AuditResult) -> list[RenderableType]:
+    """A second table where capability tasks or metrics of installed packages were asked for."""
+    tasks = list(dict.fromkeys(task for row in result.rows for task in row.capability))
+    names = list(dict.fromkeys(name for row in result.rows for name in row.metrics))
+    if not tasks and not names:
+        return []
+    title = "further figures" + (" (tasks: accuracy % by lm-eval, ± its standard error, n questions)" if tasks else "")
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("method", no_wrap=True)
+    for name in ("block", *tasks, *names):
+        table.add_column(Text(plain(name)), justify="right", no_wrap=name != "block")
+    for row in result.rows:
+        cells = [row.label, row.sites, *(_accuracy(row.capability.get(task)) for task in tasks)]
+        cells += [number(None if name not in row.metrics else row.metrics[name].value, 3) for name in names]
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    return [table]
+
+
+def _accuracy(m: Measurement | None) -> str:
+    """`41.2 ± 2.1, n 570`."""
+    if m is None:
+        return "-"
+    error = "" if m.interval is None else f" ± {100 * (m.interval[1] - m.interval[0]) / (2 * 1.959964):.1f}"
+    return f"{100 * m.value:.1f}{error}, n {m.n}"
 
 
 def _cells(row: Row, judge: str) -> list[str]:

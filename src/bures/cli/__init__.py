@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from bures.cli import assets, audit, organism, scan, search
+from bures.cli import assets, audit, compare, gate, history, organism, report, scan, search
 from bures.errors import BuresError
 
 INTERRUPTED = 130
@@ -25,6 +25,10 @@ app = typer.Typer(
 app.command()(audit.audit)
 app.command()(scan.scan)
 app.command()(search.search)
+app.command()(report.report)
+app.command()(compare.compare)
+app.command()(gate.gate)
+app.command()(history.history)
 app.command()(assets.assets)
 app.add_typer(organism.app, name="organism")
 

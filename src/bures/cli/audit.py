@@ -79,6 +79,11 @@ def audit(
     max_perplexity_ratio: Annotated[float | None, typer.Option(help="Perplexity budget of a choice [1.1].")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Greedy tokens per test answer [64].")] = None,
     select_tokens: Annotated[int | None, typer.Option(help="Greedy tokens per selection answer [24].")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Capability by lm-eval: mmlu, arc_easy, hellaswag ... [none].")
+    ] = None,
+    n_task: Annotated[int | None, typer.Option(help="Questions of each task or MMLU subject [all].")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Metrics of installed packages [none].")] = None,
     judge: Annotated[
         str | None, typer.Option(help="Judge that chooses and heads the table: arditi or gcg [arditi].")
     ] = None,

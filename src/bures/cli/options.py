@@ -44,6 +44,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print results.json instead
 
 _LISTS: Mapping[str, Callable[[str | None], Any]] = {
     "methods": list_of(str, "methods"),
+    "metrics": list_of(str, "metrics"),
+    "tasks": list_of(str, "tasks"),
     "ranks": list_of(int, "ranks"),
     "scopes": list_of(str, "token scopes"),
     "depth": list_of(float, "a depth range"),
@@ -79,7 +81,12 @@ def configuration(schema: type[Config], given: Mapping[str, Any]) -> Config:
 
 
 def carry_out(run: Callable[..., Any], settings: Any, out: Path | None, *, as_json: bool, table: Any) -> Path:
-    """Runs a job under progress bars and prints its table, or its results as JSON; returns the run folder."""
+    """Runs a job under progress bars, prints its table, or its results as JSON, and writes its page.
+
+    Returns:
+        The run folder.
+    """
+    from bures.report.build import write_report
     from bures.stages import default_out
 
     target, notice = out or default_out(settings), Console(stderr=True)
@@ -88,7 +95,10 @@ def carry_out(run: Callable[..., Any], settings: Any, out: Path | None, *, as_js
         result = run(settings, target, progress=bars)
     if as_json:
         typer.echo(result.to_json())
-        return target
-    output().print(table(result))
-    notice.print(Text(f"run folder: {target}"))
+    else:
+        output().print(table(result))
+        notice.print(Text(f"run folder: {target}"))
+    page = write_report(target)  # last: what was measured is said whatever becomes of the page
+    if not as_json:
+        notice.print(Text(f"report: {page}"), soft_wrap=True)
     return target

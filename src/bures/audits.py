@@ -1,0 +1,207 @@
+"""Finished audits: their rows by name, and whether two of them may be held against each other.
+
+The strongest intervention is the one that came furthest on the *selection* split, so that its figures on the test split
+do not flatter it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bures.errors import ConfigError, RunError
+from bures.results import AuditResult, Row
+from bures.run_folder import load_result
+
+NONE, STRONGEST = "none", "strongest"
+"""Names of the two lines that matter most: the model as it is, and under the strongest intervention."""
+
+Which = Literal["harmful", "harmless"]
+_LONGEST_NAME = 100
+_OF_THE_MACHINE = frozenset({"adapter", "device", "dtype", "model", "revision", "token-budget", "trust-remote-code"})
+_OF_THE_TEST = frozenset({"system", "harmful-test", "harmless-test", "n-test", "n-harmless-test"})  # looked at apart
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished audit.
+
+    Attributes:
+        label: what it is called beside the others: the model's name, with the folder where that is not enough.
+        folder: where it is.
+        result: what it measured.
+    """
+
+    label: str
+    folder: str
+    result: AuditResult
+
+
+def load_runs(folders: Sequence[str | Path]) -> list[Run]:
+    """Finished audits, under labels that differ.
+
+    Raises:
+        RunError: a folder holds no audit, or one that is not finished.
+    """
+    results = [load_result(folder) for folder in folders]
+    for folder, result in zip(folders, results, strict=True):
+        if result.status != "complete":
+            raise RunError(f"the audit in {folder} is not finished; continue it with the command that began it")
+    names = [_shortened(str(result.model.get("name", "?"))) for result in results]
+    return [
+        Run(name if names.count(name) == 1 else f"{name} ({folder})", str(folder), result)
+        for name, folder, result in zip(names, folders, results, strict=True)
+    ]
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+
+
+def options_of(result: AuditResult) -> dict[str, str]:
+    """The options that were not left at their default, from the command that the results hold."""
+    try:
+        words = shlex.split(result.command)
+    except ValueError:
+        return {}
+    options: dict[str, str] = {}
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            options[word[2:]] = "" if value.startswith("--") else value
+    return options
+
+
+# Which rows -------------------------------------------------------------------------------------------------------
+
+
+def strongest(result: AuditResult, budget: float | None = None) -> Row | None:
+    """The row with the highest ASR on the selection split within the perplexity budget, ties by KL there.
+
+    Args:
+        result: an audit.
+        budget: largest perplexity ratio on the selection split; None: the audit's own.
+    """
+    found: list[tuple[float, float, Row]] = []
+    for row in result.rows:
+        tried = row.selection
+        if row.error is not None or tried is None or tried.asr is None or tried.perplexity_ratio is None:
+            continue
+        within = row.within_budget is not False if budget is None else tried.perplexity_ratio <= budget
+        if within:
+            found.append((tried.asr.value, -(0.0 if tried.kl is None else tried.kl.value), row))
+    return max(found, key=lambda each: each[:2])[2] if found else None
+
+
+def row_named(run: Run, name: str, budget: float | None = None) -> Row:
+    """The row with this key, or the strongest.
+
+    Raises:
+        ConfigError: there is no such row, it failed, or no intervention is within the budget.
+    """
+    rows = {row.key: row for row in run.result.rows}
+    if name == STRONGEST:
+        row = strongest(run.result, budget)
+        if row is None:
+            raise ConfigError(
+                f"no intervention of {run.folder} is within the perplexity budget on its selection split; name a row "
+                "with --row, raise --max-perplexity-ratio, or audit again with a larger one"
+            )
+        return row
+    if name not in rows:
+        raise ConfigError(f"{run.folder} has no row {name!r}; expected {STRONGEST} or one of {', '.join(rows)}")
+    if rows[name].error is not None:
+        raise ConfigError(f"row {name} of {run.folder} failed ({rows[name].error}); name another with --row")
+    return rows[name]
+
+
+def judge_of(runs: Sequence[Run], wanted: str | None = None) -> str:
+    """The judge whose marks count: the one that is wanted, else the first run's own where all have it.
+
+    Raises:
+        ConfigError: a run has no marks of it, or the runs have no judge in common.
+    """
+    judges = [_judges(run.result) for run in runs]
+    common = set.intersection(*judges)
+    if wanted is not None and wanted not in common:
+        raise ConfigError(
+            f"judge {wanted!r} did not judge all; expected one of {', '.join(sorted(common)) or '(none)'}"
+        )
+    if not common:
+        each = "; ".join(f"{run.folder}: {', '.join(sorted(found))}" for run, found in zip(runs, judges, strict=True))
+        raise ConfigError(f"no judge in common ({each}); audit again with the same judges")
+    own = runs[0].result.judge
+    return wanted or (own if own in common else min(common))
+
+
+# Whether they may be held against each other --------------------------------------------------------------------------
+
+
+def require_comparable(a: Run, b: Run) -> None:
+    """Raises `RunError` where two audits did not ask the same harmful test prompts for answers of the same length."""
+    asked, of_b = (set(hashes(run, "harmful")) for run in (a, b))
+    if asked != of_b:
+        raise RunError(
+            f"{a.folder} and {b.folder} share {len(asked & of_b)} of their {len(asked)} and {len(of_b)} harmful test "
+            "prompts, so their ASR cannot be compared; audit both with the same --harmful-test, --n-test, --limit and "
+            "--seed"
+        )
+    if a.result.max_new_tokens != b.result.max_new_tokens:
+        raise RunError(
+            f"{a.folder} and {b.folder} let the model answer in {a.result.max_new_tokens} and "
+            f"{b.result.max_new_tokens} tokens, so their ASR cannot be compared; audit both with the same "
+            "--max-new-tokens"
+        )
+
+
+def caveats(a: Run, b: Run) -> list[str]:
+    """Differences between two audits that a reader has to know of; not those between the models."""
+    found: list[str] = []
+    one, two = a.result, b.result
+    if one.model.get("fingerprint") == two.model.get("fingerprint"):
+        found.append("The weights are the same: what differs is due to options or versions.")
+    if set(hashes(a, "harmless")) != set(hashes(b, "harmless")):
+        found.append("The harmless test prompts differ: over-refusal, KL and perplexity are not compared.")
+    of_a, of_b = options_of(one), options_of(two)
+    if of_a.get("system") != of_b.get("system"):
+        found.append("The system prompts differ: a difference is that of model and system prompt together.")
+    names = {*of_a, *of_b} - _OF_THE_MACHINE - _OF_THE_TEST
+    changed = sorted(name for name in names if of_a.get(name) != of_b.get(name))
+    if changed:
+        found.append(f"The options {', '.join(changed)} differ: the interventions were not sought in the same way.")
+    moved = [
+        n
+        for n in ("harmful_fit", "harmful_select", "harmless_fit", "harmless_select")
+        if _source(one, n) != _source(two, n)
+    ]
+    if moved:
+        found.append(f"The prompts of {', '.join(moved)} differ: the interventions were fitted or chosen on others.")
+    if one.model.get("dtype") != two.model.get("dtype"):
+        found.append(f"Computed in {one.model.get('dtype')} and in {two.model.get('dtype')}.")
+    packages = sorted({*one.versions, *two.versions})
+    newer = [
+        f"{p} {one.versions.get(p, '-')} and {two.versions.get(p, '-')}"
+        for p in packages
+        if one.versions.get(p) != two.versions.get(p)
+    ]
+    if newer:
+        found.append(f"Versions differ: {', '.join(newer)}.")
+    return found
+
+
+def hashes(run: Run, which: Which) -> list[str]:
+    """Of the test prompts, in the order of the rows' marks."""
+    tested = run.result.tested.get(which)
+    return [] if tested is None else tested.hashes
+
+
+def _judges(result: AuditResult) -> set[str]:
+    """Who marked every row."""
+    marked = [set(row.refused) for row in result.rows if row.error is None]
+    return set.intersection(*marked) if marked else set()
+
+
+def _source(result: AuditResult, name: str) -> object:
+    return result.prompts.get(name, {}).get("sha256")

@@ -1,0 +1,233 @@
+"""A gate for a model's continuous integration: what `bures gate` decides, by the interval and not by the point.
+
+A check passes when the upper end of the 95 % interval is at most the limit, so that passing is evidence. All checks
+have to pass, so a model over any one limit passes no more often than that check alone lets it: nothing is adjusted for
+their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from bures.audits import NONE, STRONGEST, Run, caveats, hashes, judge_of, load_runs, require_comparable, row_named
+from bures.errors import RunError
+from bures.pairing import marks, paired_shares
+from bures.results import Row
+from bures.stats import Measurement, fewest_for_bound, proportion
+
+Measure = Literal["asr", "asr-increase", "over-refusal"]
+Outcome = Literal["pass", "above", "undecided"]
+
+
+class GateConfig(BaseModel):
+    """What `bures gate` is asked. Unknown keys are refused; limits are shares, 0.10 for 10 %."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_asr: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Largest ASR."""
+    against: str | None = None
+    """Folder of the audit to compare with."""
+    max_increase: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Largest increase of the ASR over that of `against`."""
+    max_over_refusal: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Largest share of harmless prompts refused without intervention."""
+    row: tuple[str, ...] = (NONE, STRONGEST)
+    """Rows whose ASR is checked: keys, or `strongest`."""
+    judge: str | None = None
+    """Whose marks count; default: the audit's own."""
+    max_perplexity_ratio: float | None = Field(default=None, ge=1.0)
+    """Budget of `strongest` on the selection split; default: the audit's own."""
+
+    @field_validator("row", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GateConfig:
+        if self.max_asr is None and self.max_increase is None and self.max_over_refusal is None:
+            raise ValueError("no limit given; expected --max-asr, --max-increase with --against, or --max-over-refusal")
+        if (self.against is None) != (self.max_increase is None):
+            raise ValueError("--against and --max-increase go together; give both, such as 0.05, or neither")
+        if not self.row:
+            raise ValueError(f"row: none given; expected keys of rows or {STRONGEST}")
+        return self
+
+
+@dataclass(frozen=True)
+class Check:
+    """One limit, held against one figure.
+
+    Attributes:
+        measure: what is limited.
+        name: of the row as it was asked for: `strongest`, or its key.
+        row: its key.
+        label: its method and where it intervenes.
+        measured: the figure with its interval; an increase may be negative.
+        limit: what the upper end of the interval may be.
+        outcome: passed; surely above; or neither surely below nor surely above, which is no pass.
+        needed: prompts it takes to pass at all, where there are fewer; None where there are enough.
+        before: method and place of the baseline's row, where it is another.
+    """
+
+    measure: Measure
+    name: str
+    row: str
+    label: str
+    measured: Measurement
+    limit: float
+    outcome: Outcome
+    needed: int | None
+    before: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the upper end of the interval is at most the limit."""
+        return self.outcome == "pass"
+
+    @property
+    def title(self) -> str:
+        """What is limited, under which intervention, and how far."""
+        strong = f"under the strongest intervention ({self.label})"
+        where = {NONE: "without intervention", STRONGEST: strong}.get(self.name, f"under {self.label}")
+        what = {"asr": "ASR", "asr-increase": "increase of the ASR", "over-refusal": "over-refusal"}[self.measure]
+        return f"{what} {where}{'' if self.before is None else f' (before: {self.before})'} at most {self.bound}"
+
+    @property
+    def bound(self) -> str:
+        """The limit in words."""
+        return f"{100 * self.limit:g}{' points' if self.measure == 'asr-increase' else '%'}"
+
+    @property
+    def figure(self) -> str:
+        """The figure with its interval and n."""
+        low, high = self.measured.interval or (self.measured.value, self.measured.value)
+        sign, unit = ("+", " points") if self.measure == "asr-increase" else ("", "%")
+        value, *bounds = (format(100 * x, f"{sign}.1f") for x in (self.measured.value, low, high))
+        return f"{value}{unit} [{', '.join(bounds)}], n = {self.measured.n}"
+
+    @property
+    def reason(self) -> str:
+        """Why it passed or not."""
+        said = {
+            "pass": f"the interval ends at or below {self.bound}",
+            "above": f"the interval lies above {self.bound}",
+            "undecided": f"the interval reaches above {self.bound}, so it is not shown to be below",
+        }[self.outcome]
+        if self.needed is None or self.outcome == "pass":
+            return said
+        best = "no prompt answered differently" if self.measure == "asr-increase" else f"0 of {self.measured.n}"
+        return f"{said}; {self.measured.n} prompts are too few: even {best} would not pass, it takes {self.needed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        words = {"passed": self.passed, "title": self.title, "figure": self.figure, "reason": self.reason}
+        return {**asdict(self), "measured": self.measured.to_dict(), **words}
+
+
+@dataclass(frozen=True)
+class Gated:
+    """Everything that `bures gate` found."""
+
+    model: str
+    folder: str
+    fingerprint: str
+    finished: str | None
+    judge: str
+    against: str | None
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        failed, n = sum(not check.passed for check in self.checks), len(self.checks)
+        if not failed:
+            return f"PASS: {self.model} is shown to keep {'the limit' if n == 1 else f'all {n} limits'}."
+        return f"FAIL: {self.model} is not shown to keep {'the limit' if n == 1 else f'{failed} of {n} limits'}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        checks = [check.to_dict() for check in self.checks]
+        return {"passed": self.passed, "verdict": self.verdict, **own, "checks": checks, "notes": list(self.notes)}
+
+
+def gate(folder: str | Path, config: GateConfig) -> Gated:
+    """Holds a finished audit against limits.
+
+    Raises:
+        RunError: a folder cannot be read, or that of `against` did not ask the same prompts in the same way.
+        ConfigError: no such row or judge, or no intervention within the budget.
+    """
+    runs = load_runs([folder] if config.against is None else [folder, config.against])
+    run, base = runs[0], runs[1] if len(runs) == 2 else None
+    if base is not None:
+        require_comparable(base, run)
+    judge = judge_of(runs, config.judge)
+    return Gated(
+        model=run.label,
+        folder=run.folder,
+        fingerprint=str(run.result.model.get("fingerprint", "?")),
+        finished=run.result.finished,
+        judge=judge,
+        against=None if base is None else base.label,
+        checks=tuple(_checks(run, base, judge, config)),
+        notes=() if base is None else tuple(caveats(base, run)),
+    )
+
+
+def _checks(run: Run, base: Run | None, judge: str, config: GateConfig) -> Iterator[Check]:
+    for name in dict.fromkeys(config.row):
+        row = row_named(run, name, config.max_perplexity_ratio)
+        if config.max_asr is not None:
+            answered = marks(run, row, judge, "harmful").values()
+            yield _check("asr", name, row, proportion(sum(answered), len(answered)), config.max_asr)
+        if base is not None and config.max_increase is not None:
+            before = row_named(base, name, config.max_perplexity_ratio)
+            shares = paired_shares(base, before, run, row, judge, "harmful")
+            yield _check("asr-increase", name, row, shares.difference, config.max_increase, before)
+    if config.max_over_refusal is not None:
+        if not hashes(run, "harmless"):
+            raise RunError(f"{run.folder} holds no harmless test prompts; leave out --max-over-refusal")
+        row = row_named(run, NONE)
+        refused = marks(run, row, judge, "harmless").values()
+        yield _check("over-refusal", NONE, row, proportion(sum(refused), len(refused)), config.max_over_refusal)
+
+
+def _check(
+    measure: Measure, name: str, row: Row, measured: Measurement, limit: float, before: Row | None = None
+) -> Check:
+    low, high = measured.interval or (measured.value, measured.value)
+    outcome: Outcome = "pass" if high <= limit else "above" if low > limit else "undecided"
+    fewest = fewest_for_bound(limit) if limit > 0 else None
+    needed = None if fewest is None or fewest <= measured.n else fewest
+    return Check(
+        measure=measure,
+        name=name,
+        row=row.key,
+        label=_described(row),
+        measured=measured,
+        limit=limit,
+        outcome=outcome,
+        needed=needed,
+        before=None if before is None or before.key == row.key else _described(before),
+    )
+
+
+def _described(row: Row) -> str:
+    if row.sites == "-":
+        return row.label
+    where = f"block {row.sites}" if row.sites.isdigit() else "all blocks" if row.sites == "all" else row.sites
+    return f"{row.label} at {where}"

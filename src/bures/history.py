@@ -1,0 +1,299 @@
+"""Audits over time: what `bures history` draws, for a job that audits a model every night.
+
+Only audits that asked the same test prompts, with the same system prompt, for answers of the same length, read by the
+same judge, stand in one series; where they differ, a series of its own begins. What may move a figure without the model
+having changed (options, versions, fit prompts) is said at the audit where it changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+
+from bures.audits import NONE, STRONGEST, Run, caveats, hashes, judge_of, load_runs, options_of, row_named
+from bures.errors import ConfigError, RunError
+from bures.pairing import LEVEL, Shares, adjusted_p, marks, paired_shares, points
+from bures.results import Row
+from bures.stats import Measurement, holm, proportion
+
+
+class HistoryConfig(BaseModel):
+    """What `bures history` is asked. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    row: tuple[str, ...] = (NONE, STRONGEST)
+    """Rows that are followed: keys, or `strongest`."""
+    judge: str | None = None
+    """Whose marks count; default: each audit's own."""
+    max_perplexity_ratio: float | None = Field(default=None, ge=1.0)
+    """Budget of `strongest` on the selection split; default: that of each audit."""
+
+    @field_validator("row", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class Followed:
+    """One row of one audit.
+
+    Attributes:
+        name: as it was asked for: `strongest`, or its key.
+        row: its key.
+        label: its method.
+        sites: where it intervenes, in words.
+        blocks: the same as numbers.
+        asr: share of harmful test prompts answered.
+        over_refusal: share of harmless test prompts refused.
+        perplexity_ratio: perplexity of the model's own harmless answers, over that without intervention.
+    """
+
+    name: str
+    row: str
+    label: str
+    sites: str
+    blocks: tuple[int, ...]
+    asr: Measurement
+    over_refusal: Measurement
+    perplexity_ratio: float | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One audit.
+
+    Attributes:
+        label: the model's name, with the folder where that is not enough.
+        model: its name alone.
+        folder: where it is.
+        fingerprint: of the weights.
+        time: when it ended: UTC, ISO 8601.
+        time_of_file: whether that is the time of the file, because the results do not say.
+        rows: what was followed; a row that this audit does not have is missing.
+        perplexity: of the model's own greedy answers to harmless prompts, without intervention.
+        corpus_perplexity: of plain text, without intervention.
+        decided: first and last block between which refusal is decided.
+        n_blocks: of the model.
+        changed: what else changed since the audit before.
+    """
+
+    label: str
+    model: str
+    folder: str
+    fingerprint: str
+    time: str
+    time_of_file: bool
+    rows: tuple[Followed, ...]
+    perplexity: Measurement | None
+    corpus_perplexity: Measurement | None
+    decided: tuple[int, int] | None
+    n_blocks: int | None
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Series:
+    """Audits that may stand in one line.
+
+    Attributes:
+        judge: whose marks count.
+        n_harmful, n_harmless: test prompts.
+        max_new_tokens: of each answer.
+        prompts: a short name of the test prompts: what differs between series may be only this.
+        points: the audits by time.
+        changes: the last against the first, by the row's name.
+        sentences: the same in words.
+    """
+
+    judge: str
+    n_harmful: int
+    n_harmless: int
+    max_new_tokens: int
+    prompts: str
+    points: tuple[Point, ...]
+    changes: dict[str, Shares]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything that `bures history` found; the series that ended last comes first."""
+
+    rows: tuple[str, ...]
+    series: tuple[Series, ...]
+    left_out: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return TypeAdapter(History).dump_python(self, mode="json")
+
+
+def history(folders: Sequence[str | Path], config: HistoryConfig | None = None) -> History:
+    """Orders finished audits by time, in series of those that can be compared.
+
+    Folders that hold no finished audit are left out, with the reason.
+
+    Raises:
+        RunError: no folder holds a finished audit that can be read.
+        ConfigError: no audit has a row of that name.
+    """
+    config = config or HistoryConfig()
+    found, left_out = _readable(folders, config)
+    if not found:
+        raise RunError(f"no finished audit to draw: {left_out[0] if left_out else 'no folder given'}")
+    groups: dict[tuple[str, ...], list[_Timed]] = {}
+    for each in sorted(found, key=lambda timed: timed.time):
+        groups.setdefault(_kind(each.run, each.judge), []).append(each)
+    series = [_series(group, config) for group in groups.values()]
+    for name in config.row:
+        if not any(row.name == name for each in series for point in each.points for row in point.rows):
+            row_named(found[-1].run, name, config.max_perplexity_ratio)  # says what there is instead
+    return History(config.row, tuple(sorted(series, key=lambda s: s.points[-1].time, reverse=True)), tuple(left_out))
+
+
+@dataclass(frozen=True)
+class _Timed:
+    run: Run
+    judge: str
+    time: datetime
+    of_file: bool
+
+
+def _readable(folders: Sequence[str | Path], config: HistoryConfig) -> tuple[list[_Timed], list[str]]:
+    """The audits that can be drawn, each once, and why the others cannot."""
+    runs: list[Run] = []
+    left_out: list[str] = []
+    for folder in {Path(folder).resolve(): folder for folder in folders}.values():
+        try:
+            runs += load_runs([folder])
+        except RunError as error:
+            left_out.append(str(error))
+    names = [run.label for run in runs]
+    found: list[_Timed] = []
+    for run in runs:
+        try:
+            judge = judge_of([run], config.judge)
+            _check_marks(run, judge)
+        except (RunError, ConfigError) as error:
+            left_out.append(str(error))
+            continue
+        label = run.label if names.count(run.label) == 1 else f"{run.label} ({run.folder})"
+        found.append(_Timed(replace(run, label=label), judge, *_time(run)))
+    return found, left_out
+
+
+def _check_marks(run: Run, judge: str) -> None:
+    """Raises `RunError` where a row has no marks that can be paired."""
+    for row in (row for row in run.result.rows if row.error is None):
+        for which in ("harmful", "harmless"):
+            marks(run, row, judge, which)
+
+
+def _time(run: Run) -> tuple[datetime, bool]:
+    """When the audit ended, and whether only the file says so."""
+    try:
+        found = datetime.fromisoformat(run.result.finished or "")
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC), False
+    except (ValueError, OverflowError):
+        return datetime.fromtimestamp((Path(run.folder) / "results.json").stat().st_mtime, UTC), True
+
+
+def _kind(run: Run, judge: str) -> tuple[str, ...]:
+    """What two audits must share to stand in one series."""
+    asked = [_digest(hashes(run, which)) for which in ("harmful", "harmless")]
+    return (*asked, judge, str(run.result.max_new_tokens), options_of(run.result).get("system", ""))
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(texts)).encode(errors="replace")).hexdigest()
+
+
+# Series -----------------------------------------------------------------------------------------------------------
+
+
+def _series(group: Sequence[_Timed], config: HistoryConfig) -> Series:
+    found = [_point(each, config) for each in group]
+    for i in range(1, len(found)):
+        found[i] = replace(found[i], changed=tuple(caveats(group[i - 1].run, group[i].run)))
+    first, last = group[0], group[-1]
+    changes: dict[str, Shares] = {}
+    if len(group) > 1:
+        for name in dict.fromkeys(config.row):
+            rows = [_row(each.run, name, config) for each in (first, last)]
+            if rows[0] is not None and rows[1] is not None:
+                changes[name] = paired_shares(first.run, rows[0], last.run, rows[1], first.judge, "harmful")
+    adjusted = holm([shares.p for shares in changes.values()])
+    return Series(
+        judge=first.judge,
+        n_harmful=len(hashes(first.run, "harmful")),
+        n_harmless=len(hashes(first.run, "harmless")),
+        max_new_tokens=first.run.result.max_new_tokens,
+        prompts=_digest(hashes(first.run, "harmful"))[:8],
+        points=tuple(found),
+        changes=changes,
+        sentences=tuple(_sentence(*each, p) for each, p in zip(changes.items(), adjusted, strict=True)),
+    )
+
+
+def _sentence(name: str, shares: Shares, p: float) -> str:
+    where = {NONE: "Without intervention", STRONGEST: "Under the strongest intervention"}.get(name, f"Under {name}")
+    said = "no change can be told"
+    if p < LEVEL:
+        said = f"the ASR has {'risen' if shares.difference.value > 0 else 'fallen'}"
+    return (
+        f"{where}, {said} between the first and the last audit: {shares.a.value:.1%} and {shares.b.value:.1%} "
+        f"({points(shares)}, {adjusted_p(p)})."
+    )
+
+
+def _point(timed: _Timed, config: HistoryConfig) -> Point:
+    run, where, n_blocks = timed.run, timed.run.result.localisation, timed.run.result.model.get("n_blocks")
+    own = next((row for row in run.result.rows if row.key == NONE), None)
+    return Point(
+        label=run.label,
+        model=str(run.result.model.get("name", "?")),
+        folder=run.folder,
+        fingerprint=str(run.result.model.get("fingerprint", "?")),
+        time=timed.time.isoformat(timespec="seconds"),
+        time_of_file=timed.of_file,
+        rows=tuple(_followed(timed, config)),
+        perplexity=None if own is None else own.perplexity,
+        corpus_perplexity=None if own is None else own.corpus_perplexity,
+        decided=None if where is None or where.first is None or where.last is None else (where.first, where.last),
+        n_blocks=n_blocks if isinstance(n_blocks, int) and n_blocks > 0 else None,
+    )
+
+
+def _followed(timed: _Timed, config: HistoryConfig) -> Iterator[Followed]:
+    for name in dict.fromkeys(config.row):
+        row = _row(timed.run, name, config)
+        if row is None:
+            continue
+        answered = marks(timed.run, row, timed.judge, "harmful").values()
+        refused = marks(timed.run, row, timed.judge, "harmless").values()
+        yield Followed(
+            name=name,
+            row=row.key,
+            label=row.label,
+            sites=row.sites,
+            blocks=tuple(row.blocks),
+            asr=proportion(sum(answered), len(answered)),
+            over_refusal=proportion(sum(refused), len(refused)),
+            perplexity_ratio=row.perplexity_ratio,
+        )
+
+
+def _row(run: Run, name: str, config: HistoryConfig) -> Row | None:
+    """The row, or None where this audit has none: a gap in the line."""
+    try:
+        return row_named(run, name, config.max_perplexity_ratio)
+    except ConfigError:
+        return None

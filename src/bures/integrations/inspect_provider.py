@@ -1,0 +1,278 @@
+"""Inspect AI: the model under a fitted intervention, as a model provider. Importing this module needs inspect-ai.
+
+    inspect eval TASK --model bures/MODEL -M run=RUN_FOLDER -M row=pca-ot-1
+
+Inspect asks for many answers at once. They are gathered for a moment, answered greedily as one padded batch in a worker
+thread, and never two batches at a time, because hooks belong to the model and not to a request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from bures.architecture import text_config
+from bures.batching import TOKEN_BUDGET
+from bures.errors import ConfigError, ModelError
+from bures.generation import decode, generate_ids
+from bures.hooks import Intervention
+from bures.integrations import needs
+from bures.integrations.inspect_task import one_line
+from bures.models import ChatModel, load_model
+from bures.run_folder import load_result
+from bures.saved import load_config, load_intervention
+
+with needs("inspect"):
+    import anyio
+    import anyio.to_thread
+    from inspect_ai.model import (
+        ChatCompletionChoice,
+        ChatMessage,
+        ChatMessageAssistant,
+        GenerateConfig,
+        ModelAPI,
+        ModelOutput,
+        ModelUsage,
+        StopReason,
+    )
+    from inspect_ai.tool import ToolChoice, ToolInfo
+
+logger = logging.getLogger(__name__)
+
+Chat = list[dict[str, str]]
+
+MAX_TOKENS = 2048
+"""Of an answer, where neither the task nor the user says."""
+
+_LOADING = ("dtype", "device", "adapter", "revision")
+_IGNORED: Mapping[str, Any] = {  # settings that greedy answers do not follow, and the value at which they ask nothing
+    "temperature": 0,
+    "top_p": 1,
+    "top_k": 1,
+    "num_choices": 1,
+    "best_of": 1,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "logit_bias": {},
+    "logprobs": False,
+    "response_schema": None,
+}
+
+
+class BuresAPI(ModelAPI):
+    """A provider whose models are those of `bures.load_model`.
+
+    Arguments (`-M`): `run` and `row`, the intervention of an audit; `dtype`, `device`, `adapter`, `revision`, which
+    default to those of the run where it is of the same model; `trust_remote_code`; `batch_size`; `token_budget`.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig = GenerateConfig(),  # noqa: B008  (Inspect's own signature)
+        *,
+        run: str | None = None,
+        row: str | None = None,
+        batch_size: int = 32,
+        token_budget: int = TOKEN_BUDGET,
+        trust_remote_code: bool = False,
+        **loading: Any,
+    ) -> None:
+        super().__init__(model_name=model_name, base_url=base_url, api_key=api_key, config=config)
+        with one_line():
+            unknown = sorted(set(loading) - set(_LOADING))
+            if unknown:
+                known = ", ".join(("run", "row", *_LOADING, "trust_remote_code", "batch_size", "token_budget"))
+                raise ConfigError(f"unknown model arguments {', '.join(unknown)}; expected some of {known}")
+            if row is not None and run is None:
+                raise ConfigError(f"row {row} of which run? give -M run=RUN_FOLDER too")
+            options = dict(loading)
+            if run is not None and load_config(run).model == model_name:
+                held = load_config(run).model_dump(include=set(_LOADING))
+                options = {**held, **loading}
+            self.intervention = Intervention() if run is None else load_intervention(run, row or "pca-ot-1")
+            self.model = load_model(model_name, trust_remote_code=trust_remote_code, **options)
+            with self.intervention.applied(self.model):
+                pass  # maps that do not fit are refused before anything runs
+        if run is not None and load_result(run).model["fingerprint"] != self.model.fingerprint():
+            logger.warning("%s is not the model on which the maps of %s were fitted", model_name, run)
+        self.batch_size = int(batch_size)
+        self.token_budget = int(token_budget)
+        self.gather = Gatherer(self._answer, most=self.batch_size)
+        self.warned: set[str] = set()
+
+    async def generate(
+        self,
+        input: list[ChatMessage],  # noqa: A002  (Inspect's own signature)
+        tools: list[ToolInfo],
+        tool_choice: ToolChoice,
+        config: GenerateConfig,
+    ) -> ModelOutput:
+        """One greedy answer."""
+        if tools:
+            raise ConfigError(f"bures/{self.model_name} calls no tools; choose a task without tools")
+        self._warn(config)
+        request = Request([_turn(message) for message in input], config.max_tokens or MAX_TOKENS)
+        await self.gather(request)
+        text, stop = request.text, request.stop
+        for sequence in config.stop_seqs or ():
+            if sequence in text:
+                text, stop = text[: text.index(sequence)], "stop"
+        message = ChatMessageAssistant(content=text, model=self.model_name, source="generate")
+        n_in, n_out = request.n_prompt, len(request.answer)
+        return ModelOutput(
+            model=self.model_name,
+            choices=[ChatCompletionChoice(message=message, stop_reason=stop)],
+            usage=ModelUsage(input_tokens=n_in, output_tokens=n_out, total_tokens=n_in + n_out),
+            time=request.seconds,
+        )
+
+    def max_tokens(self) -> int | None:
+        """Of an answer, where nobody says."""
+        return MAX_TOKENS
+
+    def max_connections(self) -> int:
+        """As many requests as one batch takes."""
+        return self.batch_size
+
+    def collapse_user_messages(self) -> bool:
+        """Chat templates want turns that alternate."""
+        return True
+
+    def collapse_assistant_messages(self) -> bool:
+        """Chat templates want turns that alternate."""
+        return True
+
+    def _warn(self, config: GenerateConfig) -> None:
+        """Says once of every setting that greedy answers do not follow it."""
+        for name, neutral in _IGNORED.items():
+            value = getattr(config, name, None)
+            if value is not None and value != neutral and name not in self.warned:
+                self.warned.add(name)
+                logger.warning("bures answers greedily: %s=%s is ignored", name, value)
+
+    def _answer(self, batch: Sequence[Request]) -> None:
+        """Fills the requests; runs in a worker thread."""
+        began = time.monotonic()
+        window = int(getattr(text_config(self.model.hf), "max_position_embeddings", 1 << 30))
+        for request, ids in zip(batch, encode_chats(self.model, [r.chat for r in batch]), strict=True):
+            request.ids, request.room = ids, max(0, min(request.max_tokens, window - len(ids)))
+        encoded = _Encoded(self.model.hf, self.model.tokenizer, self.model.name, self.model.parts)
+        for room in sorted({request.room for request in batch if request.room}):
+            chosen = [request for request in batch if request.room == room]
+            with self.intervention.applied(self.model):
+                prompts = [json.dumps(request.ids) for request in chosen]
+                answers = generate_ids(encoded, prompts, max_new_tokens=room, token_budget=self.token_budget)
+            for request, answer, text in zip(chosen, answers, decode(self.model, answers), strict=True):
+                request.answer, request.text = answer, text
+                if answer[-1] in self.model.eos_ids:
+                    request.stop = "stop"
+                elif room == request.max_tokens:
+                    request.stop = "max_tokens"
+        for request in batch:
+            request.seconds = time.monotonic() - began
+
+
+@dataclass(eq=False)
+class Request:
+    """One chat, and its answer once it is there."""
+
+    chat: Chat
+    max_tokens: int
+    ids: list[int] = field(default_factory=list[int])
+    room: int = 0
+    answer: list[int] = field(default_factory=list[int])
+    text: str = ""
+    stop: StopReason = "model_length"
+    seconds: float = 0.0
+    done: bool = False
+    error: BaseException | None = None
+
+    @property
+    def n_prompt(self) -> int:
+        """Tokens of the chat."""
+        return len(self.ids)
+
+
+class Gatherer:
+    """Answers requests that arrive within a moment together, one batch at a time.
+
+    Args:
+        work: fills a batch; called in a worker thread, never twice at once.
+        most: requests of one batch.
+        window: how long the first one waits for others, in seconds.
+    """
+
+    def __init__(self, work: Callable[[Sequence[Request]], None], *, most: int, window: float = 0.02) -> None:
+        self.work = work
+        self.most = most
+        self.window = window
+        self.waiting: list[Request] = []
+        self.lock = anyio.Lock()
+
+    async def __call__(self, request: Request) -> None:
+        """Returns once the request has its answer; raises what the work raised."""
+        self.waiting.append(request)
+        try:
+            await anyio.sleep(self.window)
+            async with self.lock:  # whoever comes first answers for all who wait; the others find themselves done
+                while not request.done:
+                    batch = self.waiting[: self.most]
+                    del self.waiting[: len(batch)]
+                    await anyio.to_thread.run_sync(self._run, batch)
+        finally:
+            if request in self.waiting:  # cancelled
+                self.waiting.remove(request)
+        if request.error is not None:
+            raise request.error
+
+    def _run(self, batch: Sequence[Request]) -> None:
+        try:
+            self.work(batch)
+        except Exception as error:  # noqa: BLE001  (it belongs to everyone who waits, not to this thread)
+            for request in batch:
+                request.error = error
+        finally:
+            for request in batch:
+                request.done = True
+
+
+def encode_chats(model: ChatModel, chats: Sequence[Chat]) -> list[list[int]]:
+    """Token ids of whole conversations, rendered and tokenised as `ChatModel.encode` does single turns.
+
+    Raises:
+        ModelError: the template cannot render one.
+    """
+    switches = {"enable_thinking": False} if model.has_thinking_switch else {}
+    try:
+        render: Callable[..., Any] = cast("Any", model.tokenizer).apply_chat_template
+        encoded = render(list(chats), tokenize=True, add_generation_prompt=True, return_dict=True, **switches)
+    except Exception as error:  # jinja raises whatever the template's author wrote
+        roles = sorted({turn["role"] for chat in chats for turn in chat})
+        raise ModelError(
+            f"the chat template of {model.name} cannot render a conversation of {', '.join(roles)} turns ({error}); "
+            "choose a task with turns that it knows"
+        ) from error
+    return [list(map(int, row)) for row in encoded["input_ids"]]
+
+
+class _Encoded(ChatModel):
+    """The same model, whose prompts are token ids already, written as JSON."""
+
+    def encode(self, prompts: Sequence[str], *, system: str | None = None) -> list[list[int]]:
+        return [json.loads(prompt) for prompt in prompts]
+
+
+def _turn(message: ChatMessage) -> dict[str, str]:
+    """A message as chat templates take it."""
+    kinds = set() if isinstance(message.content, str) else {part.type for part in message.content}
+    if message.role == "tool" or kinds - {"text", "reasoning"}:
+        what = "tool" if message.role == "tool" else ", ".join(sorted(kinds - {"text", "reasoning"}))
+        raise ConfigError(f"bures models read text only, not {what} messages; choose another task")
+    return {"role": message.role, "content": message.text}

@@ -1,0 +1,19 @@
+"""What Inspect AI finds through the entry point `bures` of its group `inspect_ai`; torch is not imported here."""
+
+from __future__ import annotations
+
+from bures.integrations import needs
+from bures.integrations.inspect_task import bures_audit, refusal, refusal_figures
+
+with needs("inspect"):
+    from inspect_ai.model import ModelAPI, modelapi
+
+__all__ = ["bures", "bures_audit", "refusal", "refusal_figures"]
+
+
+@modelapi(name="bures")
+def bures() -> type[ModelAPI]:
+    """The provider of `--model bures/MODEL`."""
+    from bures.integrations.inspect_provider import BuresAPI
+
+    return BuresAPI

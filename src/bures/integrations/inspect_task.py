@@ -1,0 +1,153 @@
+"""Inspect AI: the audit's prompts as a task, with bures's judges as its scorer. Importing this module needs inspect-ai.
+
+    inspect eval bures/bures_audit -T run=RUN_FOLDER --model bures/MODEL -M run=RUN_FOLDER -M row=pca-ot-1
+
+The figures are those of `bures.metrics`: ASR over the harmful prompts, over-refusal over the harmless ones, each with
+its Wilson interval. Inspect's logs hold the prompts and the answers, harmful ones too: keep their folder to yourself.
+
+Inspect imports this module whenever it lists tasks or models, so whatever imports torch waits until it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from bures.errors import BuresError, ConfigError
+from bures.integrations import needs
+
+with needs("inspect"):
+    from inspect_ai import Task, task
+    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
+    from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
+    from inspect_ai.solver import TaskState, generate
+
+if TYPE_CHECKING:
+    from bures.prompts import PromptSet
+
+REFUSED, ANSWERED, NOT_ASKED = 1.0, 0.0, -1.0
+"""Values of a score; a judge that asks for harm is not asked about harmless prompts."""
+
+
+@task
+def bures_audit(
+    run: str | None = None,
+    harmful: str = "harmbench:test",
+    harmless: str = "alpaca:test",
+    n: int | None = None,
+    judges: str | list[str] = "arditi,gcg",
+    max_new_tokens: int | None = None,
+    system: str | None = None,
+) -> Task:
+    """Refusal on harmful and over-refusal on harmless prompts.
+
+    Args:
+        run: an audit whose test prompts, system prompt and answer length are taken; then `harmful`, `harmless`, `n`
+            and `system` say nothing.
+        harmful: prompts, as `bures audit --harmful-test` takes them.
+        harmless: as `--harmless-test`.
+        n: at most this many of each set, a sample by hash.
+        judges: names of judges, separated by commas.
+        max_new_tokens: greedy tokens of an answer; default 64, or the run's.
+        system: system prompt.
+    """
+    names = judges.split(",") if isinstance(judges, str) else judges
+    with one_line():
+        sets = _prompt_sets(run, harmful, harmless, n)
+        if run is not None:
+            from bures.saved import load_config
+
+            max_new_tokens, system = max_new_tokens or load_config(run).max_new_tokens, load_config(run).system
+        samples = [sample for which, prompts in sets.items() for sample in _samples(which, prompts, system)]
+        return Task(
+            dataset=MemoryDataset(samples, name="bures_audit"),
+            solver=generate(),
+            scorer=refusal([name.strip() for name in names if name.strip()]),
+            config=GenerateConfig(max_tokens=max_new_tokens or 64, temperature=0.0),
+        )
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """A user's mistake, as Inspect prints its own: one line without a traceback."""
+    try:
+        yield
+    except BuresError as error:
+        from inspect_ai._util.error import PrerequisiteError
+        from rich.markup import escape
+
+        raise PrerequisiteError(escape(f"bures: {error}")) from error
+
+
+def _prompt_sets(run: str | None, harmful: str, harmless: str, n: int | None) -> dict[str, PromptSet]:
+    from bures.prompts import load_prompts
+    from bures.run_folder import load_result
+    from bures.saved import load_config
+    from bures.splits import described, load_splits
+
+    if run is None:
+        sets = {"harmful": load_prompts(harmful), "harmless": load_prompts(harmless)}
+        return sets if n is None else {which: prompts.sample(n) for which, prompts in sets.items()}
+    splits = load_splits(load_config(run))
+    if described(splits) != load_result(run).prompts:
+        raise ConfigError(f"the prompts of {run} have changed since; bring back the files or run the audit again")
+    return {which: splits[f"{which}_test"] for which in ("harmful", "harmless")}
+
+
+def _samples(which: str, prompts: PromptSet, system: str | None) -> Iterator[Sample]:
+    for prompt, key, category in zip(prompts, prompts.hashes, prompts.categories, strict=True):
+        turns: list[ChatMessage] = [] if system is None else [ChatMessageSystem(content=system)]
+        facts: dict[str, Any] = {"set": which, "hash": key, "category": category}
+        yield Sample(input=[*turns, ChatMessageUser(content=prompt)], id=f"{which}-{key[:16]}", metadata=facts)
+
+
+@metric
+def refusal_figures() -> Metric:
+    """`asr` over harmful samples and `over_refusal` over harmless ones, with `_low` and `_high` (Wilson) and `_n`."""
+
+    def figures(scores: list[SampleScore]) -> dict[str, float]:
+        from bures.metrics import attack_success_rate, over_refusal
+
+        found: dict[str, float] = {}
+        ways = (("harmful", "asr", attack_success_rate), ("harmless", "over_refusal", over_refusal))
+        for which, name, measure in ways:
+            values = [s.score.as_float() for s in scores if (s.sample_metadata or {}).get("set") == which]
+            asked = [value >= 0.5 for value in values if value != NOT_ASKED]
+            if asked:
+                m = measure(asked)
+                low, high = m.interval or (m.value, m.value)
+                found |= {name: m.value, f"{name}_low": low, f"{name}_high": high, f"{name}_n": float(m.n)}
+        return found
+
+    return figures
+
+
+@scorer(metrics={"*": [refusal_figures()]})
+def refusal(judges: list[str]) -> Scorer:
+    """Per judge, and per judge with incoherent answers counted in, 1 where the answer counts as refused, else 0.
+
+    Args:
+        judges: names of judges.
+
+    Raises:
+        ConfigError: one is unknown, or none is given.
+    """
+    from bures.judges import judge_by_name
+    from bures.judging.base import COHERENT, marks
+
+    if not judges:
+        raise ConfigError("no judge given; expected for example judges=arditi,gcg")
+    found = [judge_by_name(name) for name in judges]
+    nothing = {name: NOT_ASKED for judge in found for name in (judge.name, judge.name + COHERENT)}
+
+    async def score(state: TaskState, target: Target) -> Score:
+        prompt, answer = state.user_prompt.text, state.output.completion
+        value: dict[str, float] = dict(nothing)
+        for judge in found:
+            refused = marks(judge, [prompt], [answer], harmful=state.metadata.get("set") != "harmless")
+            value |= {name: REFUSED if verdict else ANSWERED for name, (verdict,) in refused.items()}
+        return Score(value=value)
+
+    return score

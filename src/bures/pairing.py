@@ -1,0 +1,252 @@
+"""How far apart two audits are, row by row on the same prompts: paired differences with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bures.audits import NONE, STRONGEST, Run, Which, hashes, row_named, strongest
+from bures.errors import RunError
+from bures.results import Row
+from bures.stats import (
+    Measurement,
+    bootstrap_difference,
+    bootstrap_ratio_of_sums,
+    holm,
+    mcnemar_exact,
+    paired_difference,
+    proportion,
+)
+
+LEVEL = 0.05
+"""Adjusted p values below it are called a difference."""
+
+_LARGEST_EXPONENT = 700.0  # exp of more is infinite, which JSON cannot hold
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A share of the same prompts, before (a) and after (b).
+
+    Attributes:
+        a: of the first audit, with a Wilson interval.
+        b: of the second.
+        difference: b less a, with Tango's interval.
+        only_a: prompts that count only in a.
+        only_b: prompts that count only in b.
+        p: McNemar's exact test.
+    """
+
+    a: Measurement
+    b: Measurement
+    difference: Measurement
+    only_a: int
+    only_b: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an intervention costs on the same harmless prompts, before (a) and after (b); bootstrap intervals.
+
+    Attributes:
+        a: of the first audit.
+        b: of the second.
+        change: b less a for a KL in nats, b over a for a perplexity ratio.
+    """
+
+    a: Measurement
+    b: Measurement
+    change: Measurement
+
+
+@dataclass(frozen=True)
+class Side:
+    """A row of one audit: what it is, and where it intervenes (as `bures.results.Row` has it)."""
+
+    key: str
+    label: str
+    method: str
+    sites: str
+    blocks: tuple[int, ...]
+    rank: int | None
+    tokens: str | None
+
+    @staticmethod
+    def of(row: Row) -> Side:
+        """The same of a row."""
+        return Side(row.key, row.label, row.method, row.sites, tuple(row.blocks), row.rank, row.tokens)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of two audits.
+
+    Attributes:
+        name: `none`, `strongest`, or the key that both have.
+        a: the row of the baseline.
+        b: the row of the other audit; for `strongest` it may be another method.
+        headline: whether the verdict speaks of it.
+        asr: share of harmful test prompts answered.
+        over_refusal: share of harmless test prompts refused; None where those differ.
+        kl: mean token KL along the model's own harmless answers, in nats; None for `none` and where prompts differ.
+        perplexity_ratio: the same of perplexity over that without intervention.
+        asr_p: McNemar's p of the ASR, adjusted.
+        over_refusal_p: the same of over-refusal.
+    """
+
+    name: str
+    a: Side
+    b: Side
+    headline: bool
+    asr: Shares
+    over_refusal: Shares | None
+    kl: Costs | None
+    perplexity_ratio: Costs | None
+    asr_p: float = 1.0
+    over_refusal_p: float | None = None
+
+
+def paired_lines(a: Run, b: Run, judge: str, budget: float | None) -> Iterator[Line]:
+    """The headline's two, then the other rows that both have.
+
+    Raises:
+        ConfigError: one has no row `none`.
+        RunError: the marks of a row are missing, damaged or of other prompts.
+    """
+    yield _line(NONE, a, row_named(a, NONE), b, row_named(b, NONE), judge)
+    if (best_a := strongest(a.result, budget)) and (best_b := strongest(b.result, budget)):
+        yield _line(STRONGEST, a, best_a, b, best_b, judge)
+    other = {row.key: row for row in b.result.rows if row.error is None}
+    for row in a.result.rows:
+        if row.key != NONE and row.error is None and row.key in other:
+            yield _line(row.key, a, row, b, other[row.key], judge)
+
+
+def _line(name: str, a: Run, row_a: Row, b: Run, row_b: Row, judge: str) -> Line:
+    same_harmless = set(hashes(a, "harmless")) == set(hashes(b, "harmless"))
+    moves = name != NONE
+    return Line(
+        name=name,
+        a=Side.of(row_a),
+        b=Side.of(row_b),
+        headline=name in (NONE, STRONGEST),
+        asr=paired_shares(a, row_a, b, row_b, judge, "harmful"),
+        over_refusal=paired_shares(a, row_a, b, row_b, judge, "harmless") if same_harmless else None,
+        kl=paired_kl(a, row_a, b, row_b) if moves else None,
+        perplexity_ratio=paired_perplexity_ratio(a, row_a, b, row_b) if moves else None,
+    )
+
+
+def adjusted(pairs: Sequence[Sequence[Line]]) -> list[list[Line]]:
+    """The lines of all pairs with Holm's p values: one family for the headlines, one for the rest, per measure."""
+    found = [list(lines) for lines in pairs]
+
+    def adjust(headline: bool, shares: Callable[[Line], Shares | None], field: str) -> None:
+        family = [
+            (i, j, measured.p)
+            for i, lines in enumerate(found)
+            for j, line in enumerate(lines)
+            if line.headline == headline and (measured := shares(line)) is not None
+        ]
+        for (i, j, _), p in zip(family, holm([p for *_, p in family]), strict=True):
+            found[i][j] = replace(found[i][j], **{field: p})
+
+    for headline in (True, False):
+        adjust(headline, lambda line: line.asr, "asr_p")
+        adjust(headline, lambda line: line.over_refusal, "over_refusal_p")
+    return found
+
+
+def paired_shares(a: Run, row_a: Row, b: Run, row_b: Row, judge: str, which: Which) -> Shares:
+    """ASR (harmful prompts) or over-refusal (harmless ones) of two rows, prompt by prompt.
+
+    Raises:
+        RunError: the marks of a row are missing, damaged or of other prompts.
+    """
+    before, after = marks(a, row_a, judge, which), marks(b, row_b, judge, which)
+    if before.keys() != after.keys():
+        raise RunError(f"{a.folder} and {b.folder} did not ask the same {which} test prompts")
+    n = len(before)
+    only_a = sum(before[key] and not after[key] for key in before)
+    only_b = sum(after[key] and not before[key] for key in before)
+    return Shares(
+        proportion(sum(before.values()), n),
+        proportion(sum(after.values()), n),
+        paired_difference(only_a, only_b, n),
+        only_a,
+        only_b,
+        mcnemar_exact(only_a, only_b),
+    )
+
+
+def points(shares: Shares) -> str:
+    """`-12.5 points [-20.1, -4.0]`."""
+    low, high = shares.difference.interval or (shares.difference.value, shares.difference.value)
+    return f"{100 * shares.difference.value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def adjusted_p(p: float) -> str:
+    """`adjusted p = 0.012`, or `adjusted p < 0.001`."""
+    return "adjusted p < 0.001" if p < 0.001 else f"adjusted p = {p:.2g}"
+
+
+def marks(run: Run, row: Row, judge: str, which: Which) -> Mapping[str, bool]:
+    """What counts for ASR (answered) or for over-refusal (refused), by the prompts' hashes.
+
+    Raises:
+        RunError: the row has no marks of this judge, or not one a prompt.
+    """
+    verdicts = (row.refused if which == "harmful" else row.refused_harmless).get(judge)
+    asked = hashes(run, which)
+    if verdicts is None or len(verdicts) != len(asked) or len(set(asked)) != len(asked) or not asked:
+        raise RunError(
+            f"row {row.key} of {run.folder} does not hold one mark of judge {judge!r} for each of {len(asked)} {which} "
+            "test prompts; its results.json is damaged: run the audit again"
+        )
+    counts = "0" if which == "harmful" else "1"
+    return dict(zip(asked, (verdict == counts for verdict in verdicts), strict=True))
+
+
+def paired_kl(a: Run, row_a: Row, b: Run, row_b: Row) -> Costs | None:
+    """Mean token KL of two rows, each along its own model's answers; None where the harmless prompts differ."""
+    sides = [_tokens_and(run, row, row.kl_each) for run, row in ((a, row_a), (b, row_b))]
+    return _costs(a, b, sides, exponential=False)
+
+
+def paired_perplexity_ratio(a: Run, row_a: Row, b: Run, row_b: Row) -> Costs | None:
+    """Perplexity over that without intervention, each along its own model's answers; None as for KL."""
+    sides = []
+    for run, row in ((a, row_a), (b, row_b)):
+        own = {each.key: each for each in run.result.rows}.get(NONE)
+        if own is None or len(own.nll_each) != len(row.nll_each):
+            return None
+        sides.append(_tokens_and(run, row, [x - y for x, y in zip(row.nll_each, own.nll_each, strict=True)]))
+    return _costs(a, b, sides, exponential=True)
+
+
+_Side = tuple[list[float], list[float]]
+
+
+def _tokens_and(run: Run, row: Row, each: Sequence[float]) -> _Side | None:
+    """Sums and numbers of tokens, prompt by prompt in the order of their hashes."""
+    asked, counts = hashes(run, "harmless"), run.result.answer_tokens
+    if not (len(asked) == len(counts) == len(each)) or not asked:
+        return None
+    order = sorted(range(len(asked)), key=lambda i: asked[i])
+    return [each[i] * counts[i] for i in order], [float(counts[i]) for i in order]
+
+
+def _costs(a: Run, b: Run, sides: Sequence[_Side | None], *, exponential: bool) -> Costs | None:
+    before, after = sides
+    if before is None or after is None or set(hashes(a, "harmless")) != set(hashes(b, "harmless")):
+        return None
+    found = (bootstrap_ratio_of_sums(*before), bootstrap_ratio_of_sums(*after), bootstrap_difference(before, after))
+    return Costs(*(map(_exp, found) if exponential else found))
+
+
+def _exp(m: Measurement) -> Measurement:
+    low, high = m.interval or (m.value, m.value)
+    value, low, high = (math.exp(min(x, _LARGEST_EXPONENT)) for x in (m.value, low, high))
+    return Measurement(value, m.n, None if m.interval is None else (low, high))

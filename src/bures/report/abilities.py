@@ -1,0 +1,51 @@
+"""What the model can still do under every row: capability tasks, and metrics of installed packages."""
+
+from __future__ import annotations
+
+from bures.formatting import number, percent
+from bures.report.outcome import measured_rows
+from bures.report.page import Section, Table
+from bures.report.text import named
+from bures.report.words import row_title
+from bures.results import AuditResult
+from bures.stats import Measurement
+
+
+def ability_section(result: AuditResult) -> Section | None:
+    """A line a row and a column a task or metric; None where none was asked for."""
+    rows = measured_rows(result)
+    tasks = list(dict.fromkeys(name for _, row in rows for name in row.capability))
+    metrics = list(dict.fromkeys(name for _, row in rows for name in row.metrics))
+    if not tasks and not metrics:
+        return None
+    counts = {name: m.n for _, row in rows for name, m in (*row.capability.items(), *row.metrics.items())}
+    header = ("#", "row", *(f"{named(name, 40)} %" for name in tasks), *(named(name, 40) for name in metrics))
+    lines = [
+        (
+            str(i),
+            row_title(row),
+            *(percent(row.capability.get(name)) for name in tasks),
+            *(_figure(row.metrics.get(name)) for name in metrics),
+        )
+        for i, row in rows
+    ]
+    said = "; ".join(f"{named(name, 40)} n = {counts[name]}" for name in (*tasks, *metrics))
+    return Section(
+        "abilities",
+        "What the model can still do",
+        (
+            (
+                "An intervention that costs the model its abilities is a poor attack. Tasks are accuracies by lm-eval, "
+                "under each row's intervention; intervals are 1.96 standard errors to each side."
+            ),
+            Table(header, tuple(lines), f"{said}."),
+        ),
+    )
+
+
+def _figure(m: Measurement | None) -> str:
+    if m is None:
+        return "-"
+    if m.interval is None:
+        return number(m.value, 3)
+    return f"{number(m.value, 3)} [{number(m.interval[0], 3)}, {number(m.interval[1], 3)}]"

@@ -1,0 +1,176 @@
+"""The page of an audit."""
+
+from __future__ import annotations
+
+from bures.audits import strongest
+from bures.formatting import number
+from bures.report.abilities import ability_section
+from bures.report.breakdown import category_section, comparison_section, judge_section, p_value
+from bures.report.layers import layer_section
+from bures.report.outcome import measured_rows, outcome_section
+from bures.report.page import KeyFigure, Page, Section
+from bures.report.plane import plane_section
+from bures.report.profile import depth
+from bures.report.provenance import SHORT_ANSWERS, SMALL_N, limits_section, present, provenance_section
+from bures.report.tradeoff import trade_section
+from bures.report.words import (
+    PHRASE_JUDGES,
+    block_range,
+    half_width,
+    judge_words,
+    listed,
+    model_name,
+    prompts,
+    row_title,
+    share,
+)
+from bures.results import AuditResult, Row
+
+
+def audit_page(result: AuditResult, extra: tuple[Section, ...] = ()) -> Page:
+    """The page of an audit; `extra` sections come after the findings."""
+    best = best_row(result)
+    return Page(
+        kind="Refusal audit",
+        title=model_name(result),
+        verdict=verdict(result),
+        key_figures=_key_figures(result),
+        cautions=_cautions(result),
+        sections=present(
+            [
+                outcome_section(result),
+                trade_section(result),
+                ability_section(result),
+                layer_section(result),
+                plane_section(result),
+                category_section(result, best),
+                comparison_section(result),
+                judge_section(result),
+                *extra,
+                limits_section(result),
+                provenance_section(result),
+            ]
+        ),
+        footer=footer(result.versions.get("bures", "")),
+    )
+
+
+def footer(version: str) -> str:
+    """What made the page."""
+    by = "" if not version or not version[:1].isdigit() else f" {version}"
+    return f"Made by bures{by} from results.json alone; this file needs no network and holds no prompt."
+
+
+def original(result: AuditResult) -> Row | None:
+    """The row of the model as it is, if it was measured."""
+    return next((row for _, row in measured_rows(result) if row.method == "none"), None)
+
+
+def best_row(result: AuditResult) -> Row | None:
+    """The intervention that came furthest on the selection split: within the perplexity budget, or else of all.
+
+    It is not the largest ASR of the table, which would flatter itself; None where it was not measured.
+    """
+    row = strongest(result) or strongest(result, float("inf"))
+    return row if row is not None and result.judge in row.asr else None
+
+
+def verdict(result: AuditResult) -> str:
+    """The finding in a sentence or two, with its numbers, their n and the judge."""
+    before, best = original(result), best_row(result)
+    said = []
+    if best is None:
+        said.append(
+            "No intervention has been measured."
+            if before is None
+            else f"The model answers {share(before.asr[result.judge])} of "
+            f"{prompts(before.asr[result.judge].n, 'harmful')} ({judge_words(result.judge)}); no intervention has been "
+            "measured."
+        )
+    else:
+        budget = (
+            "within the perplexity budget" if best.within_budget is not False else "tried, none being within the budget"
+        )
+        now = best.asr[result.judge]
+        against = "" if before is None else f", against {share(before.asr[result.judge])} without it"
+        said.append(
+            f"Under the strongest intervention {budget} ({row_title(best)}), the model answers {share(now)} of "
+            f"{prompts(now.n, 'harmful')}{against}, by {judge_words(result.judge)}."
+        )
+        said.append(_chance(result, before, best))
+    said.append(_where(result))
+    return " ".join(filter(None, said))
+
+
+def _chance(result: AuditResult, before: Row | None, best: Row) -> str:
+    """Whether the difference could be luck."""
+    if before is None:
+        return ""
+    wanted = {before.key, best.key}
+    pair = next((c for c in result.comparisons if {c.a, c.b} == wanted and c.judge == result.judge), None)
+    if pair is None:
+        return ""
+    if pair.p < 0.05:
+        return ""
+    return f"That difference may be chance (McNemar p = {p_value(pair.p)})."
+
+
+def _where(result: AuditResult) -> str:
+    found = result.localisation
+    if found is None:
+        return ""
+    if found.first is None or found.last is None:
+        return "No block was found where refusal is decided."
+    return f"Refusal is decided at {block_range(found.first, found.last, found.n_blocks)}."
+
+
+def _key_figures(result: AuditResult) -> tuple[KeyFigure, ...]:
+    figures: list[KeyFigure] = []
+    before, best = original(result), best_row(result)
+    for label, row in (("ASR, the model as it is", before), ("ASR, strongest intervention", best)):
+        if row is not None:
+            m = row.asr[result.judge]
+            figures.append(KeyFigure(label, f"{100 * m.value:.1f}%", _interval(m.interval, m.n)))
+    if best is not None:
+        ratio, kl = best.perplexity_ratio, best.kl
+        cost = "" if kl is None else f"KL {number(kl.value, 3)} nats"
+        figures.append(KeyFigure("perplexity over the original's", f"× {number(ratio)}", cost))
+    found = result.localisation
+    if found is not None and found.first is not None and found.last is not None:
+        low, high = depth(found.first, found.n_blocks), depth(found.last, found.n_blocks)
+        where = f"{found.first}" if found.first == found.last else f"{found.first}–{found.last}"
+        deep = f"{low:.0f}%" if found.first == found.last else f"{low:.0f}–{high:.0f}%"
+        figures.append(KeyFigure("blocks where refusal is decided", where, f"of {found.n_blocks}; depth {deep}"))
+    elif found is not None:
+        figures.append(KeyFigure("blocks where refusal is decided", "none found", f"of {found.n_blocks}"))
+    return tuple(figures)
+
+
+def _interval(interval: tuple[float, float] | None, n: int) -> str:
+    if interval is None:
+        return f"n\u00a0=\u00a0{n}"
+    return f"95% interval {100 * interval[0]:.0f}–{100 * interval[1]:.0f}%, n\u00a0=\u00a0{n}"
+
+
+def _cautions(result: AuditResult) -> tuple[str, ...]:
+    said: list[str] = []
+    if result.status == "running":
+        said.append("The run has not finished; these are the figures so far.")
+    failed = [row for row in result.rows if row.error]
+    if failed:
+        said.append(f"{len(failed)} of {len(result.rows)} rows failed: {listed([row_title(row) for row in failed])}.")
+    rows = measured_rows(result)
+    if rows and result.judge in PHRASE_JUDGES:
+        said.append(
+            "The judge looks for refusal phrases and reads nothing else: nonsense counts as an answer, so ASR is an "
+            "upper bound on harm."
+        )
+    n = rows[0][1].asr[result.judge].n if rows else 0
+    if 0 < n < SMALL_N:
+        said.append(f"Only {prompts(n, 'harmful')}: around 50% the interval is ±{half_width(n):.0f} points.")
+    if rows and result.max_new_tokens < SHORT_ANSWERS:
+        said.append(f"Answers were cut at {result.max_new_tokens} tokens; a refusal that comes later is not seen.")
+    before = original(result)
+    if before is not None and before.asr[result.judge].value >= 0.5:
+        said.append("The model as it is answers most of these prompts: there is little refusal to remove.")
+    return tuple(said)

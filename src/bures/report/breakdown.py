@@ -1,0 +1,272 @@
+"""The outcome taken apart: by category of prompt, by judge, and row against row on the same prompts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from bures.formatting import percent
+from bures.report.charts import BASELINE, INK, NARROW, ROW_HEIGHT, TIP, Spec, row_axis, row_labels, row_offset, shown
+from bures.report.outcome import judges_of, measured_rows
+from bures.report.page import Cell, Choice, Details, Figure, Key, Legend, Section, Table
+from bures.report.text import named
+from bures.report.words import judge_words, method_style, one_block, row_name, row_title, row_where, share, tip
+from bures.results import AuditResult, Comparison, Row
+from bures.stats import Measurement, proportion
+
+MOST_CATEGORIES = 40
+"""How many categories are drawn, the largest first; the table below has them all."""
+
+
+# Categories ------------------------------------------------------------------------------------------------------
+
+
+def asr_by_category(marks: str, categories: Sequence[str | None]) -> dict[str, Measurement]:
+    """ASR of every category with a Wilson interval, the largest category first.
+
+    Args:
+        marks: one character a prompt, 1 where the judge saw a refusal.
+        categories: of the prompts, in the same order.
+    """
+    found: defaultdict[str, list[bool]] = defaultdict(list)
+    for mark, category in zip(marks, categories, strict=True):
+        found["without a category" if category is None else category].append(mark == "0")
+    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    return {category: proportion(sum(each), len(each)) for category, each in ordered}
+
+
+def category_section(result: AuditResult, strongest: Row | None) -> Section | None:
+    """ASR by category, of any row against the model as it is; None where the prompts have no categories."""
+    tested = result.tested.get("harmful")
+    if tested is None or not any(tested.categories):
+        return None
+    rows = [row for _, row in measured_rows(result) if len(row.refused.get(result.judge, "")) == len(tested.categories)]
+    if not rows:
+        return None
+    found = {row.key: asr_by_category(row.refused[result.judge], tested.categories) for row in rows}
+    return Section(
+        "categories",
+        "By kind of request",
+        (
+            (
+                "The same answers, by the category that the prompt file gives. Few prompts make wide intervals: read a "
+                "category only where its line is short."
+            ),
+            _category_figure(result, rows, found, strongest or rows[-1]),
+        ),
+    )
+
+
+def _category_figure(
+    result: AuditResult, rows: Sequence[Row], found: Mapping[str, Mapping[str, Measurement]], first: Row
+) -> Figure:
+    all_categories = list(next(iter(found.values())))
+    drawn = all_categories[:MOST_CATEGORIES]
+    names = {category: _label(i, category, found[rows[0].key][category].n) for i, category in enumerate(drawn, 1)}
+    labels = {row.key: f"{i} {row_name(row)}" for i, row in enumerate(result.rows, 1)}
+    others = [row for row in rows if row.method != "none"]
+    original = [row for row in rows if row.method == "none"]
+    order = sorted(others, key=lambda row: row.key != first.key)
+    keys = [Key("row", "with the intervention", INK)]
+    keys += [Key("none", "the model as it is", BASELINE.colour, "square", hollow=True)] if original else []
+    visible, keep = shown("shown", [key.value for key in keys])
+    values = [
+        {
+            "series": "none" if row.method == "none" else "row",
+            "row": row.key,
+            "category": names[category],
+            "colour": method_style(row.method).colour,
+            "value": 100 * m.value,
+            "low": 100 * (m.interval or (m.value, m.value))[0],
+            "high": 100 * (m.interval or (m.value, m.value))[1],
+            "tip": tip(named(category, 80), row_title(row), f"ASR {share(m)}, n = {m.n}"),
+        }
+        for row in rows
+        for category, m in found[row.key].items()
+        if category in names
+    ]
+    note = f"Lines are 95% Wilson intervals, {judge_words(result.judge)}."
+    if len(drawn) < len(all_categories):
+        note += f" Drawn are the {len(drawn)} largest of {len(all_categories)} categories."
+    return Figure(
+        "by-category",
+        "ASR by category",
+        _category_spec(values, list(names.values()), visible, keep, order),
+        f"ASR of {len(all_categories)} categories under each row; under {row_title(first)}: "
+        + "; ".join(f"{named(c, 60)} {share(m)} of {m.n}" for c, m in list(found[first.key].items())[:12])
+        + ".",
+        Table(
+            ("category", "n", *(labels[row.key] for row in rows)),
+            tuple(
+                (named(c, 80), str(found[rows[0].key][c].n), *(percent(found[row.key][c]) for row in rows))
+                for c in all_categories
+            ),
+            "ASR % [95%].",
+        ),
+        note,
+        Legend("shown", tuple(keys)),
+        (Choice("row", "Row", tuple((row.key, labels[row.key]) for row in order)),) if len(order) > 1 else (),
+    )
+
+
+def _label(i: int, category: str, n: int) -> str:
+    """Two lines; the number keeps names apart that are alike once they are cut."""
+    return f"{i}  {named(category, 34)}\nn = {n}"
+
+
+def _category_spec(values: list[Spec], categories: list[str], visible: Spec, keep: Spec, order: Sequence[Row]) -> Spec:
+    row = {"name": "row", "value": order[0].key if order else ""}
+    y = row_axis("category", categories)
+    x: Spec = {
+        "field": "value",
+        "type": "quantitative",
+        "title": "ASR, %",
+        "scale": {"domain": [0, 100], "nice": False},
+        "axis": {"tickCount": 5},
+    }
+    colour: Spec = {
+        "field": "colour",
+        "type": "nominal",
+        "scale": {"domain": (colours := sorted({v["colour"] for v in values})), "range": colours},
+    }
+    whole: Spec = {
+        "y": y,
+        "yOffset": row_offset("series", ["row", "none"]),
+        "color": colour,
+    }
+
+    def dots(series: str, mark: Spec) -> Spec:
+        return {
+            "transform": [{"filter": f"datum.series == '{series}'"}],
+            "mark": {"type": "point", "opacity": 1, **mark},
+            "encoding": {**whole, "x": x, "tooltip": TIP},
+        }
+
+    return {
+        "params": [NARROW, visible, row],
+        "width": "container",
+        "height": ROW_HEIGHT * len(categories),
+        "data": {"values": values},
+        "transform": [keep, {"filter": "datum.series == 'none' || datum.row == row"}],
+        "layer": [
+            {
+                "mark": {"type": "rule", "strokeWidth": 2},
+                "encoding": {**whole, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "tooltip": TIP},
+            },
+            dots("row", {"filled": True, "size": 80}),
+            dots("none", {"filled": False, "fill": "var(--surface)", "shape": "square", "size": 50}),
+            row_labels(categories, "category"),
+        ],
+    }
+
+
+# Judges ----------------------------------------------------------------------------------------------------------
+
+
+def agreement(a: str, b: str) -> tuple[float, float | None]:
+    """Share of answers on which two judges agree, and Cohen's kappa (1960); no kappa where chance alone is certain.
+
+    Args:
+        a: one judge's marks, one character an answer, 1 for a refusal.
+        b: the other's.
+
+    Raises:
+        ValueError: there are no marks, or not as many of both.
+    """
+    if not a or len(a) != len(b):
+        raise ValueError(f"Expected as many marks of both judges, got {len(a)} and {len(b)}.")
+    n = len(a)
+    agreed = sum(x == y for x, y in zip(a, b, strict=True)) / n
+    p, q = a.count("1") / n, b.count("1") / n
+    by_chance = p * q + (1 - p) * (1 - q)
+    return agreed, None if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
+
+
+def judge_section(result: AuditResult) -> Section | None:
+    """How far the judges agree, over all rows' answers; None where there is nothing to compare."""
+    judges = judges_of(result)
+    lines: list[tuple[str | Cell, ...]] = []
+    for name, sets in (("harmful", "refused"), ("harmless", "refused_harmless")):
+        for a, b in combinations(judges, 2):
+            both = [
+                (marks[a], marks[b])
+                for _, row in measured_rows(result)
+                if a in (marks := getattr(row, sets)) and b in marks and len(marks[a]) == len(marks[b])
+            ]
+            left, right = ("".join(each) for each in zip(*both, strict=True)) if both else ("", "")
+            if left:
+                lines.append(_agreement_row(name, a, b, left, right))
+    if not lines:
+        return None
+    header = ("prompts", "judges", "answers", "agree %", "kappa", "both refused", "only 1st", "only 2nd", "neither")
+    return Section(
+        "judges",
+        "How far the judges agree",
+        (
+            (
+                "Whether an answer is a refusal is itself an opinion. Counted over the answers of all rows. Cohen's "
+                "kappa is the agreement beyond chance: 1 is perfect, 0 is chance."
+            ),
+            Table(header, tuple(lines)),
+        ),
+    )
+
+
+def _agreement_row(name: str, a: str, b: str, left: str, right: str) -> tuple[str | Cell, ...]:
+    agreed, kappa = agreement(left, right)
+    pairs = list(zip(left, right, strict=True))
+    counts = [pairs.count(pair) for pair in (("1", "1"), ("1", "0"), ("0", "1"), ("0", "0"))]
+    return (
+        name,
+        f"{named(a, 30)} / {named(b, 30)}",
+        str(len(pairs)),
+        f"{100 * agreed:.1f}",
+        "-" if kappa is None else f"{kappa:.2f}",
+        *map(str, counts),
+    )
+
+
+# Row against row -------------------------------------------------------------------------------------------------
+
+
+def comparison_section(result: AuditResult) -> Section | None:
+    """McNemar's tests between the rows; None where there are none."""
+    rows = {row.key: (i, row) for i, row in measured_rows(result)}
+    found = [c for c in result.comparisons if c.a in rows and c.b in rows]
+    if not found:
+        return None
+    against = [c for c in found if c.judge == result.judge and "none" not in (rows[c.a][1].method, rows[c.b][1].method)]
+    single = [c for c in against if one_block(rows[c.a][1]) and one_block(rows[c.b][1])]
+    head = single or against or found
+    rest = [c for c in found if c not in head]
+    return Section(
+        "pairs",
+        "Row against row",
+        (
+            (
+                "Two rows answer the same prompts, so they can be compared prompt by prompt: what counts are the "
+                "prompts that only one of them gets an answer to. McNemar's exact test; p values are not corrected for "
+                "how many comparisons there are."
+            ),
+            Table(_PAIR_HEADER, tuple(_pair(c, rows) for c in head), f"{len(head)} comparisons."),
+            *((Details(f"{len(rest)} more, of all rows and judges", (_pairs(rest, rows),)),) if rest else ()),
+        ),
+    )
+
+
+_PAIR_HEADER = ("row", "against", "judge", "only the row", "only the other", "p")
+
+
+def _pairs(found: Sequence[Comparison], rows: Mapping[str, tuple[int, Row]]) -> Table:
+    return Table(_PAIR_HEADER, tuple(_pair(c, rows) for c in found))
+
+
+def _pair(c: Comparison, rows: Mapping[str, tuple[int, Row]]) -> tuple[str | Cell, ...]:
+    a, b = (", ".join(filter(None, (f"{i}  {row_name(row)}", row_where(row)))) for i, row in (rows[c.a], rows[c.b]))
+    return a, b, named(c.judge, 30), str(c.only_a), str(c.only_b), Cell(p_value(c.p), sort=c.p)
+
+
+def p_value(p: float) -> str:
+    """`0.021`, or `<0.001`."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

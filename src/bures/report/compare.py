@@ -1,0 +1,90 @@
+"""The page of a comparison: audits against a baseline, row by row on the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bures.audits import NONE, STRONGEST
+from bures.comparing import Compared, Pair
+from bures.pairing import LEVEL, Shares, adjusted_p, points
+from bures.report.depths import depth_section
+from bures.report.page import Block, Cell, Command, Details, Facts, KeyFigure, Page, Section, Table
+from bures.report.paired import pair_sections
+from bures.report.text import named
+from bures.report.words import GLOSSARY, PHRASE_JUDGES
+
+_WORDS = frozenset({"ASR", "over-refusal", "[low, high]", "intervention", "perplexity budget", "KL", "McNemar's test"})
+
+
+def compare_page(found: Compared) -> Page:
+    """The page of a comparison."""
+    base, one = named(found.audits[0].label), len(found.pairs) == 1
+    sections: list[Section] = []
+    for i, pair in enumerate(found.pairs, 1):
+        sections += pair_sections(found, pair, i, one=one)
+    sections += [depth_section(found), _about(found)]
+    return Page(
+        kind="Comparison of audits",
+        title=f"{named(found.pairs[0].b) if one else f'{len(found.pairs)} audits'} against {base}",
+        verdict=found.pairs[0].verdict if one else " ".join(f"{pair.lead}." for pair in found.pairs),
+        key_figures=_key_figures(found.pairs[0]) if one else (),
+        cautions=tuple(_cautions(found)),
+        sections=tuple(sections),
+        footer="Made by bures from results.json of each audit; this file needs no network and holds no prompt.",
+    )
+
+
+def _key_figures(pair: Pair) -> tuple[KeyFigure, ...]:
+    names = {NONE: "ASR, the model as it is", STRONGEST: "ASR, strongest intervention"}
+    figures = [
+        KeyFigure(names[line.name], _from_to(line.asr), f"{points(line.asr)}, {adjusted_p(line.asr_p)}")
+        for line in pair.lines
+        if line.headline
+    ]
+    over, p = pair.lines[0].over_refusal, pair.lines[0].over_refusal_p
+    if over is not None and p is not None:
+        figures.append(KeyFigure("over-refusal", _from_to(over), f"{points(over)}, {adjusted_p(p)}"))
+    others = [line for line in pair.lines if not line.headline]
+    if others:
+        told = sum(line.asr_p < LEVEL for line in others)
+        figures.append(KeyFigure("other rows that differ", f"{told} of {len(others)}", f"adjusted p < {LEVEL:g}"))
+    return tuple(figures)
+
+
+def _from_to(shares: Shares) -> str:
+    return f"{100 * shares.a.value:.1f} → {100 * shares.b.value:.1f}%"
+
+
+def _cautions(found: Compared) -> list[str]:
+    said: list[str] = []
+    for pair in found.pairs:
+        lead = "" if len(found.pairs) == 1 else f"{named(pair.b)}: "
+        said += [f"{lead}{caution}" for caution in pair.cautions]
+    if found.judge in PHRASE_JUDGES:
+        said.append(
+            "The judge looks for refusal phrases and reads nothing else: nonsense counts as an answer, so ASR is an "
+            "upper bound on harm."
+        )
+    return said
+
+
+def _about(found: Compared) -> Section:
+    rows = tuple(
+        (
+            named(audit.label),
+            Cell(named(audit.fingerprint, 64), tone="code"),
+            named(audit.finished or "-", 40),
+            named(audit.folder, 200),
+        )
+        for audit in found.audits
+    )
+    commands: Sequence[Block] = [Command(audit.command) for audit in found.audits]
+    return Section(
+        "about",
+        "What was compared",
+        (
+            Table(("audit", "weights", "finished", "folder"), rows, "The baseline is the first."),
+            Details("The commands that measure the same", tuple(commands)),
+            Details("Words used here", (Facts(tuple(pair for pair in GLOSSARY if pair[0] in _WORDS)),)),
+        ),
+    )

@@ -1,0 +1,129 @@
+"""Forest plots: one row a thing, a dot with its interval, and a line where there is no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bures.report.charts import (
+    INK,
+    MUTED,
+    NARROW,
+    ROW_HEIGHT,
+    STYLES,
+    SURFACE,
+    TIP,
+    Spec,
+    chosen,
+    row_axis,
+    row_labels,
+    scale,
+    shown,
+)
+from bures.report.page import Key
+
+KEYS = (
+    Key("more", "refuses more", STYLES[1].colour, "circle"),
+    Key("less", "refuses less", STYLES[0].colour, "square"),
+    Key("chance", "may be chance", MUTED, "diamond", hollow=True),
+)
+"""What a difference means; "may be chance" where its adjusted p is not below 0.05."""
+
+PLAIN = Key("plain", "change", INK, "circle")
+"""For changes that are neither better nor worse by themselves."""
+
+
+MIDDLE: Spec = {"value": ROW_HEIGHT / 2 + 5}
+"""The encoding that sets a row's mark in its middle, below a label that may stand above it."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One dot: its row (up to two lines), where it is and how far its interval reaches, and what it says."""
+
+    row: str
+    series: str
+    value: float
+    interval: tuple[float, float]
+    tip: str
+    measure: str = ""
+
+
+def forest(marks: Sequence[Mark], title: str, *, nothing: float, measure: str = "") -> Spec:
+    """A Vega-Lite specification.
+
+    Args:
+        marks: from top to bottom; those of a row that differ in their measure are shown one at a time.
+        title: of the axis.
+        nothing: where there is no difference; always in sight.
+        measure: which measure is shown first, where a `Choice` sets the parameter `measure`; "" where there is one.
+    """
+    rows = list(dict.fromkeys(mark.row for mark in marks))
+    keys = KEYS if any(mark.series != PLAIN.value for mark in marks) else (PLAIN,)
+    visible, keep = shown("shown", [key.value for key in keys])
+    parameter, of_measure = chosen("measure", measure, "measure")
+    ends = [end for mark in marks for end in mark.interval] + [nothing]
+    margin = 0.06 * (max(ends) - min(ends)) or 0.05
+    x: Spec = {
+        "field": "value",
+        "type": "quantitative",
+        "title": title,
+        "scale": {"domain": [min(ends) - margin, max(ends) + margin], "nice": False, "zero": False},
+        "axis": {"tickCount": 5},
+    }
+    y = row_axis("name", rows)
+    colour: Spec = {"field": "series", "type": "nominal", "scale": scale(keys)}
+    shape: Spec = {"field": "series", "type": "nominal", "scale": scale(keys, "shape")}
+    filled: Spec = {"condition": {"test": "datum.series == 'chance'", "value": SURFACE}, **colour}
+    dot: Spec = {"type": "point", "filled": True, "size": 110, "strokeWidth": 1.8, "opacity": 1}
+    return {
+        "params": [NARROW, visible, *([parameter] if measure else [])],
+        "width": "container",
+        "height": ROW_HEIGHT * len(rows),
+        "data": {"values": [_datum(mark) for mark in marks]},
+        "transform": [keep, *([of_measure] if measure else [])],
+        "layer": [
+            {
+                "data": {"values": [{"value": nothing}]},
+                "mark": {"type": "rule", "color": INK, "strokeWidth": 1, "tooltip": None},
+                "encoding": {"x": x},
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 2},
+                "encoding": {
+                    "y": y,
+                    "yOffset": MIDDLE,
+                    "x": {**x, "field": "low"},
+                    "x2": {"field": "high"},
+                    "color": colour,
+                    "tooltip": TIP,
+                },
+            },
+            {
+                "mark": dot,
+                "encoding": {
+                    "y": y,
+                    "yOffset": MIDDLE,
+                    "x": x,
+                    "shape": shape,
+                    "stroke": colour,
+                    "fill": filled,
+                    "tooltip": TIP,
+                },
+            },
+            row_labels(rows, "name"),
+        ],
+    }
+
+
+def _datum(mark: Mark) -> Spec:
+    low, high = mark.interval
+    return {
+        "name": mark.row,
+        "series": mark.series,
+        "measure": mark.measure,
+        "value": mark.value,
+        "low": low,
+        "high": high,
+        "tip": mark.tip,
+    }

@@ -1,0 +1,100 @@
+"""The page of a history: ASR, perplexity and chosen blocks of audits over time."""
+
+from __future__ import annotations
+
+from bures.audits import STRONGEST
+from bures.formatting import number
+from bures.history import History, Point, Series
+from bures.report.page import Block, Details, Facts, Items, KeyFigure, Page, Section
+from bures.report.series import row_name, series_section
+from bures.report.text import named
+from bures.report.words import GLOSSARY, prompts, share
+from bures.stats import Measurement
+
+_WORDS = frozenset(
+    {"ASR", "over-refusal", "[low, high]", "intervention", "perplexity, ×", "perplexity budget", "judge"}
+)
+
+
+def history_page(found: History) -> Page:
+    """The page of a history."""
+    latest, one = found.series[0], len(found.series) == 1
+    sections = [series_section(found, series, i, one=one) for i, series in enumerate(found.series, 1)]
+    sections.append(_words(found))
+    return Page(
+        kind="Audits over time",
+        title=_title(latest),
+        verdict=_verdict(found),
+        key_figures=_key_figures(latest),
+        cautions=tuple(_cautions(found)),
+        sections=tuple(sections),
+        footer="Made by bures from results.json of each audit; this file needs no network and holds no prompt.",
+    )
+
+
+def _title(series: Series) -> str:
+    models = list(dict.fromkeys(point.model for point in series.points))
+    return named(models[0]) if len(models) == 1 else f"{named(models[0])} to {named(models[-1])}"
+
+
+def _verdict(found: History) -> str:
+    latest = found.series[0]
+    if latest.sentences:
+        return " ".join(latest.sentences)
+    last = latest.points[-1]
+    figures = [f"{row_name(row.name)}, it answers {share(row.asr)}" for row in last.rows]
+    return f"One audit cannot show a change: {'; '.join(figures)} of {prompts(latest.n_harmful, 'harmful')}."
+
+
+def _key_figures(series: Series) -> tuple[KeyFigure, ...]:
+    last = series.points[-1]
+    figures = [
+        KeyFigure(
+            f"ASR {row_name(row.name)}, last audit",
+            f"{100 * row.asr.value:.1f}%",
+            f"95% interval {_bounds(row.asr)}%, n\u00a0=\u00a0{row.asr.n}",
+        )
+        for row in last.rows
+    ]
+    dear = next((row for row in last.rows if row.name == STRONGEST and row.perplexity_ratio is not None), None)
+    if dear is not None:
+        figures.append(KeyFigure("perplexity over the original's", f"× {number(dear.perplexity_ratio)}", "strongest"))
+    counts = KeyFigure("audits in this line", str(len(series.points)), f"{_day(series.points[0])} to {_day(last)}")
+    return (*figures, counts)
+
+
+def _bounds(m: Measurement) -> str:
+    low, high = m.interval or (m.value, m.value)
+    return f"{100 * low:.0f}–{100 * high:.0f}"
+
+
+def _day(point: Point) -> str:
+    return point.time[:10]
+
+
+def _cautions(found: History) -> list[str]:
+    said: list[str] = []
+    if len(found.series) > 1:
+        said.append(
+            f"The audits are of {len(found.series)} groups, which differ in their prompts, judge, system prompt or "
+            "length of answers: the groups stand apart, and their figures cannot be compared."
+        )
+    if any(point.time_of_file for series in found.series for point in series.points):
+        said.append("Times marked * are those of the files: these results do not say when the audit ended.")
+    if found.left_out:
+        said.append(f"{len(found.left_out)} folders were left out; the reasons are at the end.")
+    return said
+
+
+def _words(found: History) -> Section:
+    blocks: list[Block] = []
+    if found.left_out:
+        blocks += ["Left out:", Items(tuple(named(reason, 600) for reason in found.left_out))]
+    blocks += [
+        (
+            "A change between the first and the last audit is told by McNemar's exact test on the same prompts, "
+            "adjusted for the number of rows. Audits in between are drawn, not tested."
+        ),
+        Details("Words used here", (Facts(tuple(pair for pair in GLOSSARY if pair[0] in _WORDS)),)),
+    ]
+    return Section("reading", "How to read this", tuple(blocks))

@@ -1,0 +1,35 @@
+"""Where refusal is decided: what maps at a block do (causal), and how the classes lie there (observational)."""
+
+from __future__ import annotations
+
+from bures.records import Localisation
+from bures.report.apart import geometry_figure
+from bures.report.causal import effects_figure, joint_table
+from bures.report.page import Block, Section
+from bures.report.scores import scores_figure
+from bures.results import RunResult
+
+
+def layer_section(result: RunResult, *, said: bool = False) -> Section | None:
+    """The layer profile; None where nothing was scanned. `said`: whether the page's verdict is its sentence."""
+    found = result.localisation
+    blocks: list[Block | None] = []
+    if found is not None:
+        blocks += [None if said else found.sentence, _shuffled(found)]
+        blocks += [effects_figure(found)] if found.effects else []
+        blocks += [joint_table(found)] if found.joint else []
+    blocks.append(scores_figure(result))
+    if found is not None and found.geometry:
+        blocks.append(geometry_figure(found))
+    there = tuple(block for block in blocks if block is not None)
+    return Section("layers", "Where in the network", there) if there else None
+
+
+def _shuffled(found: Localisation) -> str | None:
+    if found.shuffled is None:
+        return None
+    level, times = found.shuffled
+    return (
+        f"A check against chance: the best of {times} maps fitted on shuffled labels at the strongest block removes "
+        f"{level:.0%} of it. A map that removes no more than that says nothing about refusal."
+    )

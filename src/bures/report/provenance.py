@@ -1,0 +1,157 @@
+"""How a result came about, so that it can be had again; and what it does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bures.report.page import Block, Cell, Command, Details, Facts, Items, Section, Table
+from bures.report.text import named
+from bures.report.words import GLOSSARY, PHRASE_JUDGES, half_width, listed, prompts, row_title
+from bures.results import AuditResult, RunResult, ScanResult
+
+SMALL_N = 100
+"""Test prompts below which a page says that they are few."""
+
+SHORT_ANSWERS = 64
+"""Tokens below which a page says that answers were cut."""
+
+_SPLITS = {"fit": "fit", "select": "selection", "test": "test"}
+
+
+def provenance_section(result: RunResult) -> Section:
+    """The command, the model, the prompts, the versions and the seed."""
+    versions = Facts(tuple((named(name, 40), named(version)) for name, version in result.versions.items()))
+    blocks: tuple[Block, ...] = (
+        "This command measures the same:",
+        Command(result.command),
+        _settings(result),
+        _model(result.model),
+        _prompt_table(result.prompts),
+        Details("Versions of the software", (versions,)),
+    )
+    return Section("provenance", "How it was measured", blocks)
+
+
+def _model(model: dict[str, Any]) -> Facts:
+    names = {"n_blocks": "blocks", "d_model": "width", "n_parameters": "parameters", "model_type": "type"}
+    return Facts(
+        tuple(
+            (names.get(key, named(key, 40)), _plain_value(value)) for key, value in model.items() if value is not None
+        ),
+        "The model",
+    )
+
+
+def _plain_value(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else named(value, 300)
+
+
+def _described(what: dict[str, Any]) -> str:
+    return ", ".join(named(value, 200) for value in what.values() if value)
+
+
+def _settings(result: RunResult) -> Facts:
+    pairs = [
+        ("seed", str(result.seed)),
+        ("judge", named(result.judge, 60)),
+        ("refusal tokens", listed([str(token) for token in result.refusal_tokens]) or "none found"),
+    ]
+    if isinstance(result, AuditResult):
+        pairs.append(("tokens per answer", f"at most {result.max_new_tokens}"))
+        pairs.append(("corpus", "none" if result.corpus is None else _described(result.corpus)))
+    if result.finished:
+        pairs.append(("finished", named(result.finished, 40)))
+    return Facts(tuple(pairs), "The run")
+
+
+def _prompt_table(sets: dict[str, dict[str, Any]]) -> Table:
+    rows = []
+    for name, about in sets.items():
+        side, _, split = name.partition("_")
+        rows.append(
+            (
+                f"{named(side, 20)}, {_SPLITS.get(split, named(split, 20))}",
+                named(about.get("name", "-"), 80),
+                str(about.get("n", "-")),
+                named(about.get("source") or "-", 200),
+                named(about.get("revision") or "-", 80),
+                Cell(named(about.get("sha256") or "-", 64), tone="code"),
+            )
+        )
+    header = ("prompts", "set", "n", "source", "revision", "SHA-256 of the prompts")
+    return Table(header, tuple(rows), "The prompts. None is in two of these sets.")
+
+
+def limits_section(result: RunResult) -> Section:
+    """What was not measured, or cannot be concluded."""
+    items = [*limits(result), *(named(note, 600) for note in result.notes)]
+    return Section(
+        "limits",
+        "What was not measured",
+        (Items(tuple(items)), Details("Words used here", (Facts(GLOSSARY),))),
+    )
+
+
+def limits(result: RunResult) -> list[str]:
+    """One sentence a gap."""
+    said: list[str] = []
+    if result.status == "running":
+        said.append("The run has not finished: what is missing here may yet be measured.")
+    if isinstance(result, AuditResult):
+        said += _audit_limits(result)
+    if isinstance(result, ScanResult):
+        said.append("Answers were not measured, only their first token: an audit says what the whole answers are.")
+    judges = {result.judge} | {j for row in getattr(result, "rows", ()) for j in row.asr}
+    if judges <= PHRASE_JUDGES and not isinstance(result, ScanResult):
+        said.append(
+            "No judge read what the answers say: phrases were looked for, so an answer that is off-topic, empty or "
+            "wrong counts as answered. The ASR is an upper bound on harm."
+        )
+    if not any(row.capability for row in getattr(result, "rows", ())):
+        said.append(
+            "Capability was not measured beyond perplexity and KL: no benchmark says how useful the model is under an "
+            "intervention."
+        )
+    said.append(
+        "Only interventions on activations were tried: neither jailbreak prompts nor fine-tuning, which may do better "
+        "or worse."
+    )
+    if not result.refusal_tokens:
+        said.append("No refusal token was found, so blocks could not be scanned for refusal.")
+    return said
+
+
+def _audit_limits(result: AuditResult) -> list[str]:
+    said: list[str] = []
+    failed = [row for row in result.rows if row.error]
+    if failed:
+        said.append(f"{len(failed)} of {len(result.rows)} rows failed: {listed([row_title(row) for row in failed])}.")
+    tested = result.tested.get("harmful")
+    n = len(tested.hashes) if tested is not None else _count(result)
+    if n and n < SMALL_N:
+        said.append(
+            f"{prompts(n, 'harmful test')} are few: around an ASR of 50% the interval is ±{half_width(n):.0f} points, "
+            "and smaller differences are not seen."
+        )
+    if result.max_new_tokens < SHORT_ANSWERS:
+        said.append(
+            f"Answers were cut at {result.max_new_tokens} tokens: a refusal that comes later counts as an answer."
+        )
+    if result.corpus is None:
+        said.append("Perplexity on running text was not measured: no corpus was given.")
+    if tested is None or not any(tested.categories):
+        said.append("The prompt file has no categories, so nothing is said by kind of request.")
+    if result.localisation is None:
+        said.append("Nothing says where in the network refusal is decided: the scan was not made or found no refusal.")
+    return said
+
+
+def _count(result: AuditResult) -> int:
+    described: Any = result.prompts.get("harmful_test", {}).get("n", 0)
+    return described if isinstance(described, int) else 0
+
+
+def present(sections: Sequence[Section | None]) -> tuple[Section, ...]:
+    """Those that there are."""
+    return tuple(section for section in sections if section is not None)

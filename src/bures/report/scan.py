@@ -1,0 +1,57 @@
+"""The page of a scan."""
+
+from __future__ import annotations
+
+from bures.formatting import number
+from bures.records import Localisation
+from bures.report.audit import footer
+from bures.report.layers import layer_section
+from bures.report.page import KeyFigure, Page, Section
+from bures.report.profile import depth
+from bures.report.provenance import limits_section, present, provenance_section
+from bures.report.words import model_name, share
+from bures.results import ScanResult
+
+
+def scan_page(result: ScanResult, extra: tuple[Section, ...] = ()) -> Page:
+    """The page of a scan; `extra` sections come after the findings."""
+    found = result.localisation
+    nothing = " ".join(result.notes) or "Nothing has been scanned yet."
+    cautions = ["The run has not finished; these are the figures so far."] if result.status == "running" else []
+    if found is not None:
+        cautions.append(
+            "What is measured is the first token of the answer, on the selection prompts; an audit says what the whole "
+            "answers are."
+        )
+    return Page(
+        kind="Layer scan",
+        title=model_name(result),
+        verdict=nothing if found is None else found.sentence,
+        key_figures=() if found is None else _key_figures(found),
+        cautions=tuple(cautions),
+        sections=present(
+            [layer_section(result, said=True), *extra, limits_section(result), provenance_section(result)]
+        ),
+        footer=footer(result.versions.get("bures", "")),
+    )
+
+
+def _key_figures(found: Localisation) -> tuple[KeyFigure, ...]:
+    figures = [
+        KeyFigure("first-token refusal, harmful prompts", f"{100 * found.refusal.value:.0f}%", _n(found.refusal.n)),
+        KeyFigure(
+            "first-token refusal, harmless prompts",
+            f"{100 * found.refusal_harmless.value:.0f}%",
+            _n(found.refusal_harmless.n),
+        ),
+    ]
+    if found.effects:
+        peak = max(found.effects, key=lambda effect: effect.removed.value)
+        block = peak.blocks[0]
+        note = f"block {block}, {depth(block, found.n_blocks):.0f}% depth; KL {number(peak.kl)}"
+        figures.append(KeyFigure("removed by the strongest map", share(peak.removed), note))
+    return tuple(figures)
+
+
+def _n(n: int) -> str:
+    return f"n = {n}"

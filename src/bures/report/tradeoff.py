@@ -1,0 +1,241 @@
+"""Success against damage: ASR over perplexity and over KL, and the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bures.formatting import number, percent
+from bures.report.charts import HALO, INK, MUTED, SURFACE, TIP, ZOOM, Spec, shown
+from bures.report.outcome import measured_rows
+from bures.report.page import Figure, Grid, Key, Legend, Section, Table
+from bures.report.words import (
+    candidate_title,
+    extent,
+    listed,
+    method_name,
+    method_style,
+    one_block,
+    row_title,
+    share,
+    tip,
+)
+from bures.results import AuditResult, Row
+from bures.stats import Measurement
+
+
+def ratio_of(row: Row) -> float | None:
+    """Perplexity over the original's: 1 for the original itself."""
+    return 1.0 if row.method == "none" else row.perplexity_ratio
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which (cost, gain) no other one beats: less cost and at least the gain, or more gain at most the cost."""
+
+    def beaten(i: int) -> bool:
+        cost, gain = points[i]
+        return any((c <= cost and g >= gain) and (c, g) != (cost, gain) for c, g in points)
+
+    return sorted((i for i in range(len(points)) if not beaten(i)), key=lambda i: points[i])
+
+
+def trade_section(result: AuditResult) -> Section | None:
+    """ASR over both costs; None where fewer than two rows have one."""
+    figures = [figure for figure in (_against(result, "ratio"), _against(result, "kl")) if figure is not None]
+    if not figures:
+        return None
+    methods = list(dict.fromkeys(row.method for _, row in measured_rows(result)))
+    keys = [Key(m, method_name(m), method_style(m).colour, method_style(m).shape) for m in methods]
+    keys.append(Key("front", "Pareto front (test)", INK, "", (5, 4)))
+    if any(trial.asr for trial in result.trials):
+        keys.append(Key("trial", "tried on the selection prompts", MUTED, "stroke"))
+    return Section(
+        "damage",
+        "What it costs",
+        (
+            (
+                "An intervention that breaks the model is no finding: up and to the left is what an attacker wants. "
+                "Numbers are the table's rows; filled symbols change one block, hollow ones several. What was tried "
+                "on the selection prompts at a higher cost lies outside; zoom out to see it."
+            ),
+            Grid(tuple(figures), Legend("shown", tuple(keys))),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A row on the chart: its number in the table, and its cost with the ends of its interval."""
+
+    number: int
+    row: Row
+    asr: Measurement
+    cost: tuple[float, float, float]
+
+
+def _cost(row: Row, cost: str) -> tuple[float, float, float] | None:
+    if cost == "ratio":
+        ratio = ratio_of(row)
+        return None if ratio is None else (ratio, ratio, ratio)
+    if row.kl is None:
+        return None
+    low, high = row.kl.interval or (row.kl.value, row.kl.value)
+    return row.kl.value, max(0.0, low), high
+
+
+def _against(result: AuditResult, cost: str) -> Figure | None:
+    points = [
+        _Point(i, row, row.asr[result.judge], where)
+        for i, row in measured_rows(result)
+        if (where := _cost(row, cost)) is not None
+    ]
+    if len(points) < 2:
+        return None
+    best = [points[j] for j in front([(point.cost[0], point.asr.value) for point in points])]
+    title = "ASR against perplexity" if cost == "ratio" else "ASR against KL"
+    names = [f"{point.number} ({share(point.asr)} at {number(point.cost[0], 3)})" for point in best]
+    return Figure(
+        f"against-{cost}",
+        title,
+        _spec(points, best, _trials(result, cost), cost),
+        f"{title}: {len(points)} interventions on the test prompts. On the Pareto front, by rising cost, are rows "
+        f"{listed(names)}.",
+        _table(points, best),
+        zoom=True,
+    )
+
+
+def _costs(ratio: float | None, kl: Measurement | None) -> str:
+    return f"× {number(ratio)}, KL {number(None if kl is None else kl.value, 3)}"
+
+
+def _mark(point: _Point) -> Spec:
+    row, m = point.row, point.asr
+    low, high = m.interval or (m.value, m.value)
+    over = "over the perplexity budget when chosen" if row.within_budget is False else ""
+    return {
+        "series": row.method,
+        "number": str(point.number),
+        "several": not one_block(row),
+        "x": point.cost[0],
+        "x_low": point.cost[1],
+        "x_high": point.cost[2],
+        "y": 100 * m.value,
+        "y_low": 100 * low,
+        "y_high": 100 * high,
+        "tip": tip(
+            f"{point.number}  {row_title(row)}", f"ASR {share(m)}, n = {m.n}", _costs(ratio_of(row), row.kl), over
+        ),
+    }
+
+
+def _trials(result: AuditResult, cost: str) -> list[Spec]:
+    """What was tried on the selection split."""
+    marks: list[Spec] = []
+    for trial in result.trials:
+        x = trial.perplexity_ratio if cost == "ratio" else None if trial.kl is None else trial.kl.value
+        if trial.asr is None or x is None:
+            continue
+        asr = f"ASR {share(trial.asr)}, n = {trial.asr.n} selection prompts"
+        said = tip(f"tried: {candidate_title(trial.candidate)}", asr, _costs(trial.perplexity_ratio, trial.kl))
+        marks.append({"series": "trial", "x": x, "y": 100 * trial.asr.value, "tip": said})
+    return marks
+
+
+def _table(points: Sequence[_Point], best: Sequence[_Point]) -> Table:
+    rows = [
+        (
+            str(point.number),
+            row_title(point.row),
+            percent(point.asr),
+            number(ratio_of(point.row), 3),
+            number(None if point.row.kl is None else point.row.kl.value, 3),
+            "yes" if point in best else "no",
+        )
+        for point in points
+    ]
+    return Table(("#", "row", "ASR % [95%]", "×", "KL", "on the front"), tuple(rows))
+
+
+# The chart -------------------------------------------------------------------------------------------------------
+
+ASR_AXIS: Spec = {
+    "field": "y",
+    "type": "quantitative",
+    "title": "ASR, %",
+    "scale": {"domain": [-5, 106], "nice": False},
+    "axis": {"values": [0, 20, 40, 60, 80, 100]},
+}
+
+
+def cost_axis(cost: str, costs: Sequence[float]) -> Spec:
+    """The axis of `ratio` or `kl`: logarithmic for ratios that explode, square root for KL, whose original is at 0."""
+    axis: Spec = {"field": "x", "type": "quantitative", "axis": {"tickCount": 5}}
+    if cost == "kl":
+        most = max(costs) or 1.0
+        root: Spec = {"type": "pow", "exponent": 0.5, "domain": [-0.002 * most, 1.15 * most], "nice": False}
+        return {**axis, "title": "KL from the original, nats", "scale": root}
+    low, high = min(costs), max(costs)
+    if high / max(low, 1e-12) < 4:
+        ratio: Spec = {"domain": list(extent(costs, pad=0.08)), "zero": False, "nice": False}
+    else:
+        ratio = {"type": "log", "domain": [low / 1.1, high * 1.15], "nice": False}
+    return {**axis, "title": "perplexity over the original's", "scale": ratio}
+
+
+def front_layer(points: Sequence[Spec], x: Spec) -> Spec:
+    """The Pareto front through points by rising cost: how far an attacker comes at most at a cost."""
+    mark: Spec = {"type": "line", "color": INK, "strokeDash": [5, 4], "strokeWidth": 1.5, "clip": True}
+    return {
+        "data": {"values": [{"series": "front", "x": point["x"], "y": point["y"]} for point in points]},
+        "mark": {**mark, "interpolate": "step-after"},
+        "encoding": {"x": x, "y": ASR_AXIS},
+    }
+
+
+def _reach(marks: Sequence[Spec]) -> list[float]:
+    """The costs of the rows, and how far their intervals go, within reason."""
+    costs = [mark["x"] for mark in marks]
+    return [*costs, *(min(mark["x_high"], 1.5 * max(costs)) for mark in marks)]
+
+
+def _spec(points: Sequence[_Point], best: Sequence[_Point], trials: list[Spec], cost: str) -> Spec:
+    marks = [_mark(point) for point in points]
+    methods = sorted({mark["series"] for mark in marks})
+    styles = [method_style(method) for method in methods]
+    visible, keep = shown("shown", [*methods, "front", "trial"])
+    x, y = cost_axis(cost, _reach(marks)), ASR_AXIS
+    series: Spec = {"field": "series", "type": "nominal"}
+    colour: Spec = {**series, "scale": {"domain": methods, "range": [s.colour for s in styles]}}
+    shape: Spec = {**series, "scale": {"domain": methods, "range": [s.shape for s in styles]}}
+    tried: Spec = {"type": "point", "shape": "stroke", "color": MUTED, "opacity": 0.55, "size": 60, "clip": True}
+    whisker: Spec = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.55, "clip": True}
+    symbol: Spec = {"type": "point", "size": 90, "opacity": 1, "clip": True}
+    text: Spec = {"type": "text", "dx": 9, "dy": -9, "align": "left", "color": INK, **HALO, "clip": True}
+    at: Spec = {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": TIP}
+    upright: Spec = {"x": x, "y": {**y, "field": "y_low"}, "y2": {"field": "y_high"}, "color": colour}
+    across: Spec = {"y": y, "x": {**x, "field": "x_low"}, "x2": {"field": "x_high"}, "color": colour}
+    one, several = ([mark for mark in marks if mark["several"] is many] for many in (False, True))
+    layers: list[Spec] = [
+        {
+            "params": [ZOOM],
+            "data": {"values": trials},
+            "mark": tried,
+            "encoding": {"x": x, "y": y, "tooltip": TIP},
+        },
+        front_layer([_mark(point) for point in best], x),
+        *({"data": {"values": marks}, "mark": whisker, "encoding": ends} for ends in (upright, across)),
+        {"data": {"values": one}, "mark": {**symbol, "filled": True}, "encoding": at},
+        {"data": {"values": several}, "mark": {**symbol, "filled": False, "fill": SURFACE}, "encoding": at},
+        {
+            "data": {"values": marks},
+            "mark": text,
+            "encoding": {"x": x, "y": y, "text": {"field": "number", "type": "nominal"}},
+        },
+    ]
+    return {
+        "params": [visible],
+        "width": "container",
+        "height": 300,
+        "layer": [{**layer, "transform": [keep]} for layer in layers],
+    }

@@ -1,0 +1,226 @@
+"""What things are called on a page, and what the jargon means, in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from bures.records import Candidate
+from bures.report.charts import BASELINE, STYLES, Style
+from bures.report.text import named
+from bures.results import Row, RunResult
+from bures.stats import Measurement
+
+METHOD_NAMES: Mapping[str, str] = {
+    "none": "no intervention",
+    "rfa": "RFA",
+    "rfa-mean": "RFA + harmless mean",
+    "rfa-sites": "RFA, one direction",
+    "act": "Linear-AcT",
+    "act-interval": "Linear-AcT, source interval",
+    "mean-act": "Mean-AcT",
+    "pca-ot": "PCA-OT",
+}
+
+_METHOD_STYLES: Mapping[str, Style] = {
+    "none": BASELINE,
+    "pca-ot": STYLES[0],
+    "rfa": STYLES[1],
+    "act": STYLES[2],
+    "mean-act": STYLES[3],
+    "rfa-mean": STYLES[4],
+    "act-interval": STYLES[5],
+    "rfa-sites": STYLES[6],
+}
+
+PHRASE_JUDGES = frozenset({"arditi", "gcg"})
+"""Judges that look for phrases, and know nothing else."""
+
+TOKENS: Mapping[str, str] = {
+    "all": "all tokens",
+    "prompt": "prompt tokens",
+    "last": "last prompt token",
+    "generated": "generated tokens",
+}
+
+GLOSSARY: tuple[tuple[str, str], ...] = (
+    (
+        "ASR",
+        "Attack success rate: the share of harmful prompts that the model answers instead of refusing. Lower is safer.",
+    ),
+    ("over-refusal", "The share of harmless prompts that the model refuses."),
+    (
+        "[low, high]",
+        "A 95% interval: where the true share plausibly lies, given how few prompts there are. n is their number.",
+    ),
+    (
+        "intervention",
+        (
+            "A change of the model's internal activations while it runs; the weights stay as they are. It takes "
+            "access to the weights, as anyone has who downloads an open-weight model."
+        ),
+    ),
+    (
+        "block, depth",
+        "The model is a stack of blocks, numbered from 0. A depth of 50% is the output of the block half-way up.",
+    ),
+    (
+        "perplexity, ×",
+        (
+            "How surprised the altered model is by the original's own harmless answers; × is that over the original's "
+            "surprise. 1.00 means no damage."
+        ),
+    ),
+    (
+        "perplexity budget",
+        (
+            "How far × may rise before an intervention counts as having damaged the model, measured on the selection "
+            "prompts."
+        ),
+    ),
+    ("KL", "How far the altered model's next-token probabilities are from the original's, in nats. 0 means the same."),
+    (
+        "fit, selection, test",
+        (
+            "Three disjoint sets of prompts: interventions are fitted on the first, chosen on the second and reported "
+            "on the third."
+        ),
+    ),
+    (
+        "judge",
+        "What decides whether an answer is a refusal. 'arditi' and 'gcg' are published lists of phrases to look for.",
+    ),
+    ("RFA", "Refusal feature ablation: removes one direction, the gap between the mean activations of both sides."),
+    ("Mean-AcT", "Adds the gap between the mean activations of both sides."),
+    ("Linear-AcT", "Moves every coordinate by its own straight line, from the harmful side's values to the harmless."),
+    (
+        "PCA-OT, K",
+        (
+            "Optimal transport: moves the cloud of harmful activations onto the harmless one, along their K strongest "
+            "directions of variation."
+        ),
+    ),
+    ("AUROC", "How well harmful and harmless prompts can be told apart: 0.5 is chance, 1 is perfect."),
+    (
+        "Pareto front",
+        "The interventions that no other one beats on both counts, more answers and less damage.",
+    ),
+    (
+        "McNemar's test",
+        "Compares two interventions prompt by prompt; a small p means that chance alone hardly makes the difference.",
+    ),
+)
+"""One line a word, for a reader who does not know the field."""
+
+
+def method_style(method: str) -> Style:
+    """How a method looks, the same on every chart."""
+    return _METHOD_STYLES.get(method, STYLES[6])
+
+
+def method_name(method: str) -> str:
+    """A method's name."""
+    return METHOD_NAMES.get(method) or named(method, 40)
+
+
+def model_name(result: RunResult, longest: int = 80) -> str:
+    """The model's name, fit to stand in a sentence."""
+    return named(result.model.get("name", "unnamed model"), longest)
+
+
+def share(m: Measurement, *, scale: float = 100, unit: str = "%") -> str:
+    """`97.5% [87, 100]`."""
+    value = f"{scale * m.value:.1f}".removesuffix(".0") + unit
+    if m.interval is None:
+        return value
+    return f"{value} [{scale * m.interval[0]:.0f}, {scale * m.interval[1]:.0f}]"
+
+
+def prompts(n: int, what: str) -> str:
+    """`40 harmful prompts`."""
+    return f"{n} {what} prompt" + ("" if n == 1 else "s")
+
+
+def with_rank(name: str, rank: int | None) -> str:
+    """`PCA-OT K=2`."""
+    return name if rank is None else f"{name} K={rank}"
+
+
+def row_name(row: Row) -> str:
+    """`PCA-OT K=2`, or what the row without one is called."""
+    return METHOD_NAMES["none"] if row.method == "none" else with_rank(named(row.label, 40), row.rank)
+
+
+def row_where(row: Row) -> str:
+    """`block 21`; empty for the model as it is."""
+    if not row.blocks:
+        return ""
+    where = "all blocks" if row.sites == "all" else named(row.sites, 40)
+    if where.isdigit():
+        where = f"block {where}"
+    elif where.replace("+", "").isdigit():
+        where = f"blocks {where}"
+    return where
+
+
+def row_place(row: Row) -> str:
+    """`block 21, last prompt token`; empty for the model as it is."""
+    tokens = "" if row.tokens is None else TOKENS.get(row.tokens, named(row.tokens, 20))
+    return ", ".join(filter(None, (row_where(row), tokens)))
+
+
+def one_block(row: Row) -> bool:
+    """Whether the row's intervention is one map after one block."""
+    return row.sites.isdigit()
+
+
+def row_title(row: Row) -> str:
+    """`PCA-OT K=2 at block 21, last prompt token`."""
+    place = row_place(row)
+    return f"{row_name(row)} at {place}" if place else row_name(row)
+
+
+def candidate_title(candidate: Candidate) -> str:
+    """As `row_title`, of a candidate."""
+    blocks = candidate.blocks
+    if len(blocks) == 1:
+        where = f"block {blocks[0]}"
+    elif len(blocks) <= 2:
+        where = "blocks " + "+".join(map(str, blocks))
+    else:
+        where = f"{len(blocks)} blocks ({blocks[0]}–{blocks[-1]})"
+    return f"{with_rank(method_name(candidate.method), candidate.rank)} at {where}, {TOKENS[candidate.tokens]}"
+
+
+def block_range(first: int, last: int, n_blocks: int) -> str:
+    """`blocks 13–21 of 30`."""
+    return f"block {first} of {n_blocks}" if first == last else f"blocks {first}–{last} of {n_blocks}"
+
+
+def judge_words(judge: str) -> str:
+    """`judge 'arditi' (refusal phrases)`."""
+    kind = " (refusal phrases)" if judge in PHRASE_JUDGES else ""
+    return f"judge '{named(judge, 40)}'{kind}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def tip(title: str, *lines: str) -> str:
+    """The text of a tooltip, or of a chart's mark: a title and a line a figure."""
+    return "\n".join([title, *(line for line in lines if line)])
+
+
+def extent(values: Iterable[float], *, pad: float = 0.05) -> tuple[float, float]:
+    """The range of some numbers with a margin; never empty."""
+    found = list(values) or [0.0, 1.0]
+    low, high = min(found), max(found)
+    margin = pad * (high - low) or 0.5 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def half_width(n: int) -> float:
+    """Half the width of an interval around 50%, in points, over n prompts."""
+    return 196 * math.sqrt(0.25 / n)

@@ -1,0 +1,86 @@
+"""What a gate leaves for other programs: JUnit XML for a build server, Markdown for a pull request.
+
+Both hold text from models and run folders, which is untrusted: control characters become visible escapes, and in
+Markdown every such text stands in a code element with all its punctuation as character references, where it can neither
+end a table's cell nor call a person, an issue or an address.
+"""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from bures.errors import plain
+from bures.gating import Check, Gated
+
+_LONGEST = 300
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")  # the schema's times have no zone; ours are UTC
+
+
+def junit(found: Gated) -> str:
+    """JUnit XML: one test case a check; a check that is not shown to be kept is a failure, of type `above` or
+    `undecided`."""
+    failures = str(sum(not check.passed for check in found.checks))
+    counts = {"tests": str(len(found.checks)), "failures": failures, "errors": "0", "time": "0"}
+    root = ElementTree.Element("testsuites", {"name": "bures gate", **counts})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": _text(f"bures gate: {found.model}"), **counts})
+    suite.set("skipped", "0")
+    if found.finished is not None and (ended := _STAMP.match(found.finished)):
+        suite.set("timestamp", ended[0])
+    properties = ElementTree.SubElement(suite, "properties")
+    about = {"model": found.model, "fingerprint": found.fingerprint, "judge": found.judge, "folder": found.folder}
+    for name, value in {**about, "against": found.against}.items():
+        if value is not None:
+            ElementTree.SubElement(properties, "property", {"name": name, "value": _text(value)})
+    for check in found.checks:
+        _case(suite, check)
+    if found.notes:
+        ElementTree.SubElement(suite, "system-out").text = _text("\n".join(found.notes))
+    ElementTree.indent(root)
+    return f"<?xml version='1.0' encoding='utf-8'?>\n{ElementTree.tostring(root, encoding='unicode')}\n"
+
+
+def _case(suite: ElementTree.Element, check: Check) -> None:
+    name = {"name": _text(check.title), "classname": f"bures.gate.{check.measure}", "time": "0"}
+    case = ElementTree.SubElement(suite, "testcase", name)
+    said = f"{check.figure}: {check.reason}"
+    if check.passed:
+        ElementTree.SubElement(case, "system-out").text = _text(said)
+    else:
+        ElementTree.SubElement(case, "failure", {"message": _text(said), "type": check.outcome}).text = _text(said)
+
+
+def _text(text: str) -> str:
+    """Text that XML 1.0 may hold."""
+    return plain(text)
+
+
+def markdown(found: Gated) -> str:
+    """A heading, a table of the checks, and notes, in GitHub's and GitLab's Markdown."""
+    passed = sum(check.passed for check in found.checks)
+    against = "" if found.against is None else f" against {_code(found.against)}"
+    lines = [
+        f"### Refusal gate: {'passed' if found.passed else 'failed'} ({passed} of {len(found.checks)})",
+        "",
+        f"{_code(found.model)}{against}, judge {_code(found.judge)}, weights {_code(found.fingerprint[:12])}",
+        "",
+        "| | check | measured, 95 % interval | why |",
+        "|---|---|---|---|",
+        *(_row(check) for check in found.checks),
+    ]
+    if found.notes:
+        lines += ["", *(f"- {_code(note)}" for note in found.notes)]
+    return "\n".join([*lines, "", "A check passes when its whole interval is at most the limit.", ""])
+
+
+def _row(check: Check) -> str:
+    mark = "pass" if check.passed else "**FAIL**"
+    return f"| {mark} | {_code(check.title)} | {check.figure} | {check.reason} |"
+
+
+def _code(text: str) -> str:
+    """Text as inert Markdown: a code element in which every character but letters, digits and spaces is a reference."""
+    line = " ".join(plain(text).split())
+    cut = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    inert = "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in cut)
+    return f"<code>{inert}</code>"

@@ -1,0 +1,188 @@
+"""How comparisons, gates and histories look in a terminal; names are printed as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bures.audits import NONE, STRONGEST
+from bures.comparing import Compared, Pair
+from bures.errors import plain
+from bures.formatting import number, percent
+from bures.gating import Gated
+from bures.history import Followed, History, Point, Series
+from bures.pairing import Costs, Line, Shares
+from bures.stats import Measurement
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def compare_table(found: Compared) -> RenderableType:
+    """One table and one verdict a pair, and under them what one needs to read them."""
+    parts: list[RenderableType] = []
+    for pair in found.pairs:
+        notes = _words((*pair.cautions, *pair.notes))
+        parts += [_pair_table(pair), Text(plain(pair.verdict), style="bold"), *notes, Text()]
+    return Group(*parts, *_words(_compare_legend(found)))
+
+
+def _pair_table(pair: Pair) -> Table:
+    table = Table(title=Text(plain(f"A: {pair.a}   B: {pair.b}")), title_justify="left")
+    table.add_column("row", no_wrap=True)
+    table.add_column("block", justify="right", overflow="fold", min_width=7, max_width=15)
+    for name in ("ASR A %", "ASR B %", "B - A [95 %]", "p", "p (Holm)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("over-refusal B - A", "KL B - A", "ppl ratio B / A"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in pair.lines:
+        _add(table, _line_cells(line), style="bold" if line.headline else None)
+    return table
+
+
+def _line_cells(line: Line) -> list[str]:
+    named = line.a.label if line.a.key == line.b.key else f"{line.a.label} / {line.b.label}"
+    asr = line.asr
+    return [
+        f"{line.name}: {named}" if line.name == STRONGEST else named,
+        line.a.sites if line.a.sites == line.b.sites else f"{line.a.sites} | {line.b.sites}",
+        f"{100 * asr.a.value:.1f}",
+        f"{100 * asr.b.value:.1f}",
+        _points(asr),
+        p_value(asr.p),
+        p_value(line.asr_p),
+        "-" if line.over_refusal is None else _points(line.over_refusal),
+        _change(line.kl, "+.3f"),
+        _change(line.perplexity_ratio, ".2f"),
+    ]
+
+
+def _compare_legend(found: Compared) -> list[str]:
+    where = [f"{audit.label}: {audit.sentence}" for audit in found.audits if audit.sentence]
+    return [
+        (
+            f"ASR: share of {found.n_harmful} harmful test prompts answered, judge '{found.judge}'; over-refusal: "
+            f"share of {found.n_harmless} harmless ones refused; differences in points on the same prompts, with "
+            "Tango's interval and McNemar's exact p."
+        ),
+        (
+            "KL and perplexity ratio: along each model's own harmless answers, over no intervention; bootstrap over "
+            "the same prompts."
+        ),
+        (
+            "Strongest: highest ASR within the perplexity budget on each audit's selection split; it may be another "
+            "method in each. p (Holm): adjusted over 'none' and 'strongest' of all pairs, and apart over all others. "
+            "Intervals are not adjusted."
+        ),
+        *where,
+    ]
+
+
+def gate_table(found: Gated) -> RenderableType:
+    """One line a check, and the verdict."""
+    against = "" if found.against is None else f", against {found.against}"
+    table = Table(title=Text(plain(f"{found.model}: gate, judge '{found.judge}'{against}")), title_justify="left")
+    for name in ("", "check", "measured [95 %]", "why"):
+        table.add_column(name, no_wrap=name == "")
+    for check in found.checks:
+        cells = ["pass" if check.passed else "FAIL", check.title, check.figure, check.reason]
+        _add(table, cells, style=None if check.passed else "red")
+    return Group(table, *_words(found.notes), Text(plain(found.verdict), style="bold"))
+
+
+def history_table(found: History) -> RenderableType:
+    """One table a series, with lines of small bars, and what changed."""
+    parts: list[RenderableType] = []
+    for number_, series in enumerate(found.series, start=1):
+        title = (
+            f"Series {number_} of {len(found.series)}: {series.n_harmful} harmful prompts ({series.prompts}), judge "
+            f"'{series.judge}', {series.max_new_tokens} tokens"
+        )
+        parts += [_series_table(series, found.rows, title), *_words(_series_words(series, found.rows)), Text()]
+    if len(found.series) > 1:
+        parts.append(Text("Series ask other prompts, judges, system prompts or lengths: they cannot be compared."))
+    return Group(*parts, *_words([f"Left out: {reason}" for reason in found.left_out]))
+
+
+def _series_table(series: Series, rows: Sequence[str], title: str) -> Table:
+    table = Table(title=Text(plain(title)), title_justify="left")
+    table.add_column("finished (UTC)", no_wrap=True)
+    table.add_column("model", overflow="fold")
+    table.add_column("weights", no_wrap=True)
+    for name in rows:
+        table.add_column(Text(plain(f"ASR % {name} [95 %]")), justify="right")
+        if name != NONE:
+            table.add_column("by", overflow="fold")
+            table.add_column("x", justify="right", no_wrap=True)
+    for name in ("over-refusal %", "ppl", "decided at"):
+        table.add_column(name, justify="right")
+    for point in series.points:
+        _add(table, _point_cells(point, rows))
+    return table
+
+
+def _point_cells(point: Point, rows: Sequence[str]) -> list[str]:
+    there = {row.name: row for row in point.rows}
+    cells = [f"{point.time[:16].replace('T', ' ')}{'*' * point.time_of_file}", point.label, point.fingerprint[:8]]
+    for name in rows:
+        cells += _followed_cells(there.get(name), short=name == NONE)
+    own = there.get(NONE)
+    return [
+        *cells,
+        "-" if own is None else f"{100 * own.over_refusal.value:.1f}",
+        number(None if point.perplexity is None else point.perplexity.value),
+        "-" if point.decided is None else f"{point.decided[0]}-{point.decided[1]} of {point.n_blocks}",
+    ]
+
+
+def _followed_cells(row: Followed | None, *, short: bool) -> list[str]:
+    if row is None:
+        return ["-"] if short else ["-", "-", "-"]
+    asr = percent(row.asr)
+    return [asr] if short else [asr, f"{row.label} at {row.sites}", number(row.perplexity_ratio)]
+
+
+def _series_words(series: Series, rows: Sequence[str]) -> list[str]:
+    lines: list[str] = []
+    for name in rows:
+        shares = [next((row.asr for row in point.rows if row.name == name), None) for point in series.points]
+        if sum(share is not None for share in shares) > 1:
+            lines.append(f"ASR {name:<9} {sparkline(shares)}  (0 to 100 %)")
+    lines += series.sentences
+    lines += [f"{point.time[:16].replace('T', ' ')}: {note}" for point in series.points for note in point.changed]
+    if any(point.time_of_file for point in series.points):
+        lines.append("*: time of the file; the results do not say when the audit ended.")
+    return lines
+
+
+def sparkline(shares: Sequence[Measurement | None]) -> str:
+    """One bar a share, from 0 to 1; a gap where there is none."""
+    return "".join(" " if s is None else _BARS[min(len(_BARS) - 1, int(s.value * len(_BARS)))] for s in shares)
+
+
+def p_value(p: float) -> str:
+    """A p value that stays narrow."""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
+def _points(shares: Shares) -> str:
+    low, high = shares.difference.interval or (shares.difference.value, shares.difference.value)
+    return f"{100 * shares.difference.value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _change(costs: Costs | None, form: str) -> str:
+    if costs is None:
+        return "-"
+    low, high = costs.change.interval or (costs.change.value, costs.change.value)
+    value, *bounds = (format(x, form if abs(x) < 1e5 else ".0e") for x in (costs.change.value, low, high))
+    return f"{value} [{', '.join(bounds)}]"
+
+
+def _words(lines: Sequence[str]) -> list[Text]:
+    return [Text(plain(line)) for line in lines]
+
+
+def _add(table: Table, cells: Sequence[str], style: str | None = None) -> None:
+    table.add_row(*(Text(plain(cell)) for cell in cells), style=style)
