@@ -25,7 +25,7 @@ $(VENV)/.test: $(VENV)/.run
 	$(PIP) -e '.[test]'
 	@touch $@
 
-$(VENV)/.check: $(VENV)/.test
+$(VENV)/.check: $(VENV)/.integrations
 	$(PIP) -e '.[test,check]'
 	@touch $@
 
