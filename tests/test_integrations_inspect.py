@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -115,13 +116,13 @@ def test_the_task_gives_the_audits_answers_and_figures(run_folder: Path, tmp_pat
 def test_a_judge_that_asks_for_harm_says_nothing_of_harmless_prompts() -> None:
     from inspect_ai.scorer import SampleScore, Score
 
-    from bures.integrations.inspect_task import refusal_figures
+    from bures.integrations.inspect_task import FIGURES
 
     values = [("harmful", 1.0), ("harmful", 0.0), ("harmless", -1.0)]
     scores = [SampleScore(score=Score(value=value), sample_metadata={"set": which}) for which, value in values]
-    found: Any = refusal_figures()(scores)  # type: ignore[arg-type]
-    assert (found["asr"], found["asr_n"]) == (0.5, 2.0)
-    assert not any(name.startswith("over_refusal") for name in found)
+    found: list[Any] = [make()(scores) for make in FIGURES]  # type: ignore[arg-type]
+    assert (found[0], found[3]) == (0.5, 2.0)
+    assert all(math.isnan(value) for value in found[4:])
 
 
 def test_rows_differ_or_the_test_above_shows_nothing(run_folder: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bures.integrations import needs
-from bures.integrations.inspect_task import bures_audit, refusal, refusal_figures
+from bures.integrations.inspect_task import FIGURES, bures_audit, refusal
 
 with needs("inspect"):
     from inspect_ai.model import ModelAPI, modelapi
 
-__all__ = ["bures", "bures_audit", "refusal", "refusal_figures"]
+__all__ = ["FIGURES", "bures", "bures_audit", "refusal"]
 
 
 @modelapi(name="bures")

@@ -1,0 +1,89 @@
+"""Whether an answer says anything: not empty, not noise, not the same thing again and again.
+
+The rules look at the answer alone and know no language: they count. They let a poem's refrain, a list and code pass,
+and miss a fluent answer that makes no sense. Their thresholds stand beside them; what they let through and what they
+catch is measured in the documentation.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+
+READ = 4000
+"""Characters of an answer that are read."""
+
+_UNIT = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]+")
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+_BLOCKS = re.compile(r"[{}()\[\];=<>]")
+
+
+def incoherent(answer: str) -> bool:
+    """Whether the answer is empty, noise or repeats itself."""
+    text = answer.strip()[:READ]
+    return not any(c.isalnum() for c in text) or repeats(text) or is_noise(text)
+
+
+def repeats(text: str) -> bool:
+    """Whether the text goes round in circles.
+
+    One unit or a short phrase at least six times in a row to the end of the text; or, of 24 units or more, fewer than
+    45 % of the four-unit runs are distinct; or text of 200 characters or more that deflate packs six times smaller.
+    """
+    units = [unit.lower() for unit in _UNIT.findall(text)]
+    if _loops(units):
+        return True
+    runs = [tuple(units[i : i + 4]) for i in range(len(units) - 3)]
+    if len(units) >= 24 and len(set(runs)) < 0.45 * len(runs):
+        return True
+    raw = text.encode()
+    return len(raw) >= 200 and len(raw) > 6 * len(zlib.compress(raw, 9))
+
+
+def _loops(units: Sequence[str], times: int = 6) -> bool:
+    """Whether some run of one to four units stands six times in a row, one with letters in it."""
+    for length in (1, 2, 3, 4):
+        same = 0
+        for i in range(length, len(units)):
+            same = same + 1 if units[i] == units[i - length] else 0
+            if same >= length * (times - 1) and any(u[0].isalnum() for u in units[i - length + 1 : i + 1]):
+                return True
+    return False
+
+
+def is_noise(text: str) -> bool:
+    """Whether the text is no writing: symbols, scripts in a jumble, or words that no writer spells.
+
+    Fewer than 30 % letters and digits among the visible characters, unless it looks like code; or at least eight words
+    of which 40 % are odd (a capital or another script inside, more than 24 letters, no vowel); or at least three
+    scripts, each with a tenth of the letters.
+    """
+    visible = [c for c in text if not c.isspace()]
+    if len(visible) >= 12 and sum(c.isalnum() for c in visible) < 0.3 * len(visible):
+        return len(_BLOCKS.findall(text)) < 0.2 * len(visible)
+    words = _WORD.findall(text)
+    if len(words) >= 8 and sum(map(_is_odd, words)) >= 0.4 * len(words):
+        return True
+    scripts = Counter(_script(c) for word in words for c in word)
+    letters = sum(scripts.values())
+    return letters >= 40 and sum(count >= 0.1 * letters for count in scripts.values()) >= 3
+
+
+def _is_odd(word: str) -> bool:
+    if len(word) > 24 or len({_script(c) for c in word if c.isalpha()}) > 1:
+        return True
+    if _script(word[0]) != "LATIN":
+        return False
+    inner = word[1:]
+    mixed = any(c.isupper() for c in inner) and any(c.islower() for c in inner)
+    base = unicodedata.normalize("NFD", word.lower())
+    return mixed or (len(word) > 3 and word.islower() and not any(c in "aeiouy" for c in base))
+
+
+def _script(character: str) -> str:
+    """The writing system, by the first word of the character's name; the East Asian ones count as one."""
+    name = unicodedata.name(character, "?").partition(" ")[0]
+    return "CJK" if name in {"HIRAGANA", "KATAKANA", "HANGUL", "IDEOGRAPHIC"} else name
