@@ -103,7 +103,12 @@ def test_the_task_gives_the_audits_answers_and_figures(run_folder: Path, tmp_pat
         assert {"arditi", "gcg"} <= value.keys() & line["refusal"].keys()
     measured = next(each for each in load_result(run_folder).rows if each.key == row)
     assert back.results is not None
-    found = {score.name: {m.name: m.value for m in score.metrics.values()} for score in back.results.scores}
+    found = {
+        score.name: {
+            m.name.removeprefix("bures/"): m.value for m in score.metrics.values()
+        }  # installed, or from source
+        for score in back.results.scores
+    }
     for judge in ("arditi", "gcg"):
         for name, m in (("asr", measured.asr[judge]), ("over_refusal", measured.over_refusal[judge])):
             assert m.interval is not None
