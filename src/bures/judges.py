@@ -8,10 +8,12 @@ answer that is off-topic, empty or noise counts as answered, so an ASR by them i
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from bures.errors import ConfigError
+from bures.extensions import Registry
 
 
 @runtime_checkable
@@ -109,7 +111,8 @@ GCG = SubstringJudge(
     source="Zou et al. 2023, arXiv 2307.15043 (GCG), the prefixes of its evaluation",
 )
 
-JUDGES: dict[str, Judge] = {judge.name: judge for judge in (ARDITI, GCG)}
+JUDGES: Mapping[str, Judge] = Registry("bures.judges", Judge, {judge.name: judge for judge in (ARDITI, GCG)})
+"""Ours, and those of installed packages (entry point group `bures.judges`)."""
 
 
 def judge_by_name(name: str) -> Judge:
