@@ -16,7 +16,7 @@ import small_run
 from bures.cli import main
 from bures.errors import ConfigError
 from bures.extensions import Registry
-from bures.judges import ARDITI, Judge
+from bures.judges import ARDITI, JUDGES, Judge
 from bures.methods import METHODS, FitOptions, Method, fit_block, fit_of
 from bures.metrics import METRICS, Answers, Metric
 from bures.run_folder import RunFolder, load_result
@@ -28,7 +28,7 @@ EXAMPLE = installing.ROOT / "examples" / "plugin"
 
 def forget() -> None:
     """Registries ask once what is installed; here that changes."""
-    for registry in (METHODS, METRICS):
+    for registry in (METHODS, METRICS, JUDGES):
         registry.__dict__.pop("offered", None)
         registry.loaded.clear()  # type: ignore[attr-defined]
     sys.modules.pop("bures_plugin", None)
