@@ -16,7 +16,7 @@ import small_run
 from bures.cli import main
 from bures.errors import ConfigError
 from bures.extensions import Registry
-from bures.judges import ARDITI, JUDGES, Judge
+from bures.judges import ARDITI, JUDGES, judge_by_name
 from bures.methods import METHODS, FitOptions, Method, fit_block, fit_of
 from bures.metrics import METRICS, Answers, Metric
 from bures.run_folder import RunFolder, load_result
@@ -60,10 +60,10 @@ def offering(site: Path, monkeypatch: pytest.MonkeyPatch, line: str, code: str) 
     return Registry("bures.methods", Method, dict(METHODS))
 
 
-def test_an_audit_with_an_installed_method_and_metric(
+def test_an_audit_with_an_installed_method_judge_and_metric(
     plugin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = small_run.finished(tmp_path, methods="rfa,median-shift", metrics="answer-words")
+    run = small_run.finished(tmp_path, methods="rfa,median-shift", metrics="answer-words", judge="curt")
     rows = {row.key: row for row in load_result(run).rows}
     assert list(rows) == ["none", "rfa-1", "median-shift-1", "rfa-all", "median-shift-all", "rfa-sites"]
     assert rows["median-shift-1"].label == "Median shift"
@@ -72,6 +72,7 @@ def test_an_audit_with_an_installed_method_and_metric(
         words = [len(c["completion"].split()) for c in completions if (c["row"], c["set"]) == (key, "harmful")]
         assert row.metrics["answer-words"].value == pytest.approx(sum(words) / len(words))
         assert row.metrics["answer-words"].n == len(small_run.THINGS)
+        assert row.asr["curt"].value == pytest.approx(sum(n >= 5 for n in words) / len(words))
     intervention = load_intervention(run, "median-shift-all")
     assert {map_.kind for map_ in intervention.maps.values()} == {"median-shift"}
     printed = capsys.readouterr().out
@@ -123,10 +124,9 @@ def test_an_installed_ranked_method_is_fitted_once_a_rank(monkeypatch: pytest.Mo
 
 
 def test_the_judge_is_found_by_name(plugin: Path) -> None:
-    judges: Registry[Judge] = Registry("bures.judges", Judge, {"arditi": ARDITI})
-    assert list(judges) == ["arditi", "curt"]
-    assert judges["curt"].is_refusal("Name a river.", "No.")
-    assert not judges["curt"].is_refusal("Name a river.", "The Danube flows through ten countries.")
+    curt = judge_by_name("curt")
+    assert curt.is_refusal("Name a river.", "No.")
+    assert not curt.is_refusal("Name a river.", "The Danube flows through ten countries.")
 
 
 def test_nothing_is_imported_before_it_is_asked_for(plugin: Path) -> None:

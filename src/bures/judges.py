@@ -1,33 +1,35 @@
-"""Judges: did this answer refuse?
+"""Judges by name: did this answer refuse?
 
-A judge scores one answer; the metrics aggregate. The substring judges are the published ones, phrase for phrase, so
-that figures can be held beside the literature's. They look for phrases anywhere in the answer and know nothing else: an
-answer that is off-topic, empty or noise counts as answered, so an ASR by them is an upper bound on harm.
+A judge scores one answer; the metrics aggregate. Three are asked in every audit: two published phrase lists, phrase for
+phrase, so that figures can be held beside the literature's, and `bures`, a small trained judge that is better than
+either (`bures judge evaluate` measures all of them against people). The lists look for phrases anywhere in the answer
+and know nothing else, so an ASR by them is an upper bound on harm. The others load a model or ask a server:
+
+arditi, gcg           phrase lists
+bures                 trained on cues and overlap, with the package, about a millisecond an answer
+bures-lm              the same, and a 135M model that sees what is off-topic
+harmbench, wildguard, llama-guard
+                      published classifiers; `harmbench:FOLDER` takes the weights from elsewhere
+classifier:MODEL      any Hugging Face sequence classifier with a label for refusals
+llm:MODEL             a chat model behind an OpenAI-compatible server, with a rubric
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import cache
 
 from bures.errors import ConfigError
 from bures.extensions import Registry
+from bures.judging.base import COHERENT, Judge, marks
+from bures.judging.classifiers import GenerativeJudge, SequenceJudge, settings
+from bures.judging.endpoint import EndpointJudge
+from bures.judging.learned import LearnedJudge
+from bures.judging.surprise import SurpriseJudge
 
-
-@runtime_checkable
-class Judge(Protocol):
-    """Decides whether one answer is a refusal."""
-
-    @property
-    def name(self) -> str:
-        """What stands beside every ASR that it produced."""
-        ...
-
-    def is_refusal(self, prompt: str, answer: str) -> bool:
-        """Whether `answer` refuses `prompt`."""
-        ...
+__all__ = ["ARDITI", "BURES", "GCG", "JUDGES", "Judge", "SubstringJudge", "judge_by_name", "panel", "readings"]
 
 
 @dataclass(frozen=True)
@@ -111,16 +113,64 @@ GCG = SubstringJudge(
     source="Zou et al. 2023, arXiv 2307.15043 (GCG), the prefixes of its evaluation",
 )
 
-JUDGES: Mapping[str, Judge] = Registry("bures.judges", Judge, {judge.name: judge for judge in (ARDITI, GCG)})
-"""Ours, and those of installed packages (entry point group `bures.judges`)."""
+BURES = LearnedJudge()
+"""The trained judge; its weights are read when it is first asked."""
+
+OFFLINE: Mapping[str, Judge] = {judge.name: judge for judge in (ARDITI, GCG, BURES)}
+"""Asked in every audit: they need neither network nor a model."""
+
+JUDGES: Mapping[str, Judge] = Registry("bures.judges", Judge, OFFLINE)
+"""Those, and those of installed packages (entry point group `bures.judges`)."""
+
+_MAKERS: Mapping[str, Callable[[str, str], Judge]] = {
+    "bures-lm": lambda name, _: SurpriseJudge(name, BURES),
+    "harmbench": lambda name, model: GenerativeJudge(name, settings("harmbench", model)),
+    "wildguard": lambda name, model: GenerativeJudge(name, settings("wildguard", model)),
+    "llama-guard": lambda name, model: GenerativeJudge(name, settings("llama-guard", model)),
+    "classifier": lambda name, model: SequenceJudge(name, model),
+    "llm": lambda name, model: EndpointJudge(name, model),
+}
+_NEED_A_MODEL = ("classifier", "llm")
 
 
 def judge_by_name(name: str) -> Judge:
-    """The judge of that name.
+    """The judge of that name; nothing is loaded before it is asked.
 
     Raises:
         ConfigError: there is none; the message lists what there is.
     """
-    if name not in JUDGES:
-        raise ConfigError(f"unknown judge {name!r}; expected one of {', '.join(JUDGES)}")
-    return JUDGES[name]
+    if name in JUDGES:
+        return JUDGES[name]
+    kind, colon, model = name.partition(":")
+    if kind in _MAKERS and bool(model) == bool(colon) and (model or kind not in _NEED_A_MODEL):
+        return _made(name)
+    more = ", ".join(f"{kind}:MODEL" if kind in _NEED_A_MODEL else kind for kind in _MAKERS)
+    raise ConfigError(f"unknown judge {name!r}; expected one of {', '.join(JUDGES)}, {more}")
+
+
+@cache
+def _made(name: str) -> Judge:
+    """One judge per name, so that what it loads is loaded once."""
+    kind, _, model = name.partition(":")
+    return _MAKERS[kind](name, model)
+
+
+def panel(headline: str) -> list[Judge]:
+    """The judges that an audit asks: the offline ones, and the one that heads its table."""
+    return [*OFFLINE.values(), *([] if headline in OFFLINE else [judge_by_name(headline)])]
+
+
+def readings(headline: str, prompts: Sequence[str], answers: Sequence[str], *, harmful: bool) -> dict[str, list[bool]]:
+    """Which answers count as refused, by every judge of the panel, and by the headline with incoherent ones counted in.
+
+    Args:
+        headline: name of the judge that heads the table.
+        prompts: what was asked.
+        answers: what was answered, in the same order.
+        harmful: whether the prompts are harmful; see `bures.judging.base.marks`.
+    """
+    found: dict[str, list[bool]] = {}
+    for judge in panel(headline):
+        said = marks(judge, prompts, answers, harmful=harmful)
+        found |= {name: each for name, each in said.items() if name != judge.name + COHERENT or judge.name == headline}
+    return found

@@ -14,7 +14,7 @@ from bures.errors import FitError
 from bures.generation import decode, generate_ids
 from bures.hooks import Intervention
 from bures.integrations.lm_eval import evaluate
-from bures.judges import JUDGES
+from bures.judges import readings
 from bures.methods import METHODS
 from bures.metrics import METRICS, Answers, answer_costs, attack_success_rate, corpus_perplexity, over_refusal
 from bures.models import ChatModel
@@ -148,10 +148,7 @@ def _answer(
     with intervention.applied(bench.model):
         ids = bench.answers(prompts) if given is None else given
     texts = decode(bench.model, ids)
-    refused = {
-        name: [judge.is_refusal(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
-        for name, judge in JUDGES.items()
-    }
+    refused = readings(bench.config.judge, list(prompts), texts, harmful=which == "harmful")
     marks = {name: "".join("01"[verdict] for verdict in verdicts) for name, verdicts in refused.items()}
     if which == "harmful":
         row.asr = {name: attack_success_rate(verdicts) for name, verdicts in refused.items()}

@@ -8,6 +8,8 @@ from rich.text import Text
 
 from bures.errors import plain
 from bures.formatting import number, percent
+from bures.judging.base import COHERENT
+from bures.judging.measured import sentence
 from bures.records import Effect, Localisation
 from bures.results import AuditResult, Row, ScanResult, SearchResult, SearchTrial
 from bures.stats import Measurement
@@ -32,8 +34,7 @@ def _further(result: AuditResult) -> list[RenderableType]:
     names = list(dict.fromkeys(name for row in result.rows for name in row.metrics))
     if not tasks and not names:
         return []
-    title = "further figures" + (" (tasks: accuracy % by lm-eval, ± its standard error, n questions)" if tasks else "")
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text("further figures"), title_justify="left")
     table.add_column("method", no_wrap=True)
     for name in ("block", *tasks, *names):
         table.add_column(Text(plain(name)), justify="right", no_wrap=name != "block")
@@ -41,7 +42,7 @@ def _further(result: AuditResult) -> list[RenderableType]:
         cells = [row.label, row.sites, *(_accuracy(row.capability.get(task)) for task in tasks)]
         cells += [number(None if name not in row.metrics else row.metrics[name].value, 3) for name in names]
         table.add_row(*(Text(plain(cell)) for cell in cells))
-    return [table]
+    return [table, *([Text("Tasks: accuracy in % by lm-eval, ± its standard error, n questions.")] if tasks else [])]
 
 
 def _accuracy(m: Measurement | None) -> str:
@@ -77,8 +78,9 @@ def _legend(result: AuditResult) -> list[str]:
     lines = [
         (
             f"ASR: share of {harmful['n']} harmful prompts ({harmful['name']}) answered without refusal, judge "
-            f"'{result.judge}' (phrases; an upper bound on harm), {result.max_new_tokens} greedy tokens."
+            f"'{result.judge}' (an upper bound on harm), {result.max_new_tokens} greedy tokens."
         ),
+        *_about_the_judge(result),
         (
             f"over-refusal, ppl, KL: {harmless['n']} harmless prompts ({harmless['name']}); ppl and KL along the "
             "original model's own answers; x: ppl over the original's; gap: share of the squared mean gap that the K "
@@ -90,6 +92,16 @@ def _legend(result: AuditResult) -> list[str]:
     where = [] if result.localisation is None else [result.localisation.sentence]
     errors = [f"{row.label} ({row.sites}): {row.error}" for row in result.rows if row.error]
     return [*lines, *where, *best, *errors, *result.notes]
+
+
+def _about_the_judge(result: AuditResult) -> list[str]:
+    """Its measured error, and the ASR where incoherent answers are no success either."""
+    lines = [sentence(result.judge)]
+    name = result.judge + COHERENT
+    coherent = [f"{row.label} ({row.sites}) {100 * row.asr[name].value:.1f}" for row in result.rows if name in row.asr]
+    if coherent:
+        lines.append(f"ASR % of coherent answers (not empty, noise or repetition): {', '.join(coherent)}.")
+    return lines
 
 
 def _best_against(result: AuditResult) -> list[str]:

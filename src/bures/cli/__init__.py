@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from bures.cli import assets, audit, compare, gate, history, organism, report, scan, search
+from bures.cli import assets, audit, compare, gate, history, judge, organism, report, scan, search
 from bures.errors import BuresError
 
 INTERRUPTED = 130
@@ -30,6 +30,7 @@ app.command()(compare.compare)
 app.command()(gate.gate)
 app.command()(history.history)
 app.command()(assets.assets)
+app.add_typer(judge.app, name="judge")
 app.add_typer(organism.app, name="organism")
 
 

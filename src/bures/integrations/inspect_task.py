@@ -39,7 +39,7 @@ def bures_audit(
     harmful: str = "harmbench:test",
     harmless: str = "alpaca:test",
     n: int | None = None,
-    judges: str | list[str] = "arditi,gcg",
+    judges: str | list[str] | None = None,
     max_new_tokens: int | None = None,
     system: str | None = None,
 ) -> Task:
@@ -51,17 +51,21 @@ def bures_audit(
         harmful: prompts, as `bures audit --harmful-test` takes them.
         harmless: as `--harmless-test`.
         n: at most this many of each set, a sample by hash.
-        judges: names of judges, separated by commas.
+        judges: names of judges, separated by commas; default: those that the run, or any audit, asks.
         max_new_tokens: greedy tokens of an answer; default 64, or the run's.
         system: system prompt.
     """
-    names = judges.split(",") if isinstance(judges, str) else judges
+    from bures.judges import panel
+
     with one_line():
-        sets = _prompt_sets(run, harmful, harmless, n)
+        sets, headline = _prompt_sets(run, harmful, harmless, n), "arditi"
         if run is not None:
             from bures.saved import load_config
 
-            max_new_tokens, system = max_new_tokens or load_config(run).max_new_tokens, load_config(run).system
+            config = load_config(run)
+            max_new_tokens, system, headline = max_new_tokens or config.max_new_tokens, config.system, config.judge
+        asked = [judge.name for judge in panel(headline)] if judges is None else judges
+        names = asked.split(",") if isinstance(asked, str) else asked
         samples = [sample for which, prompts in sets.items() for sample in _samples(which, prompts, system)]
         return Task(
             dataset=MemoryDataset(samples, name="bures_audit"),

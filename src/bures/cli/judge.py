@@ -1,0 +1,147 @@
+"""`bures judge`: judge a finished audit again, measure judges against people, train the packaged one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from bures.cli.console import Bars, output
+from bures.cli.options import AsJson
+
+
+class RunByDefault(TyperGroup):
+    """`bures judge FOLDER ...` means `bures judge run FOLDER ...`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The subcommand of the first argument where it is one, else `run`."""
+        named = args[0] in self.commands or args[0].startswith("-")
+        return TyperGroup.resolve_command(self, ctx, args if named else ["run", *args])
+
+
+app = typer.Typer(
+    cls=RunByDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Judge a finished audit again; measure judges against people; train the packaged judge.",
+)
+
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge",
+        help="Repeatable: arditi, gcg, bures, bures-lm, harmbench, wildguard, llama-guard, "
+        "classifier:MODEL, llm:MODEL, or a judge of an installed package.",
+    ),
+]
+
+
+@app.command()
+def run(
+    folder: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a finished audit.")],
+    judge: Names = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask further judges about a finished audit's completions; nothing is generated again.
+
+    Example: bures judge runs/candidate --judge bures-lm
+    """
+    from bures.errors import ConfigError
+    from bures.rejudging import rejudge
+    from bures.tables import audit_table
+
+    if not judge:
+        raise ConfigError("no judge given; expected for example --judge bures-lm")
+    bars = Bars(Console(stderr=True))
+    with bars.bars:
+        result = rejudge(folder, judge, progress=bars)
+    if as_json:
+        typer.echo(result.to_json())
+    else:
+        output().print(audit_table(result.model_copy(update={"judge": judge[-1]})))
+
+
+@app.command()
+def evaluate(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE.csv]...",
+            help="Columns objective, assistant_response, human_score [refusal-labels, refusal-labels-extra].",
+        ),
+    ] = None,
+    judge: Names = None,
+    cut: Annotated[int | None, typer.Option(min=1, help="Judge the first CUT characters of the answers only.")] = None,
+    record: Annotated[bool, typer.Option(help="Keep the figures: tables of these judges show them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Hold judges against human labels: precision, recall, F1 and accuracy for "refused", with 95 % intervals.
+
+    The judge `bures` was trained on refusal-labels: there its figures flatter; docs/judges.md has cross-validated ones.
+
+    Example: bures judge evaluate
+
+    Example: bures judge evaluate mine.csv --judge bures --judge llm:gpt-4o-mini --record
+    """
+    import json
+
+    from bures.judges import OFFLINE, judge_by_name
+    from bures.judging.labelled import CHOOSING, REPORTING, load_labelled
+    from bures.judging.measured import measure
+    from bures.judging.measured import record as keep
+
+    judges = [judge_by_name(name) for name in judge or OFFLINE]
+    found = [
+        measure(each, load_labelled(name), Path(name).name, cut=cut)
+        for name in files or (CHOOSING, REPORTING)
+        for each in judges
+    ]
+    if record and cut is None:
+        typer.echo(f"recorded in {keep(found)}", err=True)
+    if as_json:
+        typer.echo(json.dumps([each.to_dict() for each in found], indent=1, allow_nan=False))
+    else:
+        output().print(_table(found))
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="File of the weights; the readable ones go beside it.")],
+    scorer: Annotated[
+        bool, typer.Option(help="Train the part of bures-lm too: about 1,700 answers through the 135M model.")
+    ] = True,
+) -> None:
+    """Fit the judge `bures` on the pinned sources, choosing by cross-validation. Deterministic.
+
+    Example: bures judge train --out judge/bures.safetensors
+    """
+    from bures.judging.corpora import load_corpora
+    from bures.judging.training import prepare
+    from bures.judging.training import train as fit
+
+    gains: Any = None
+    if scorer:
+        from bures.judging.surprise import Scorer, load_scorer
+
+        gains = Scorer(load_scorer(), {})
+    weights = fit(prepare(load_corpora(), gains))
+    weights.save(out)
+    output().print(Text(f"{out}: {weights.recipe['answers']}, {weights.recipe['scheme']}"))
+
+
+def _table(found: list[Any]) -> Any:
+    from rich.table import Table
+
+    from bures.formatting import percent
+
+    table = Table()
+    for name in ("set", "judge", "n", "precision %", "recall %", "F1 %", "accuracy %"):
+        table.add_column(name, justify="left" if name in ("set", "judge") else "right", no_wrap=True)
+    for e in found:
+        figures = (e.precision, e.recall, e.f1, e.accuracy)
+        table.add_row(Text(e.on), Text(e.judge), str(e.n), *(Text(percent(figure)) for figure in figures))
+    return table

@@ -1,0 +1,164 @@
+"""The measured error of judges, as it stands under every table that uses one.
+
+Those of the judges in the package are in `data/judge/measured.json`, written by `benchmarks/judges.py`; those that a
+user measures (`bures judge evaluate --judge NAME --record`) are in the cache folder and win where both know a judge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bures.assets import cache_dir
+from bures.errors import ConfigError
+from bures.judging.base import Judge, marks
+from bures.judging.evaluation import quality
+from bures.judging.labelled import Labelled, groups
+from bures.stats import Measurement
+
+PACKAGED = "data/judge/measured.json"
+
+
+@dataclass(frozen=True)
+class JudgeError:
+    """How well a judge finds refusals, on one set of answers that people judged.
+
+    Attributes:
+        judge: its name.
+        on: the set.
+        how: how the judge came by its figures: `as it is`, or `cross-validated` where it was trained on the set.
+        n: answers.
+        precision: of the answers called refusals, the share that are; None where none was called one.
+        recall: of the refusals, the share that was found.
+        f1: their harmonic mean.
+        accuracy: share of answers judged as the person did.
+    """
+
+    judge: str
+    on: str
+    how: str
+    n: int
+    precision: Measurement | None
+    recall: Measurement | None
+    f1: Measurement | None
+    accuracy: Measurement
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` reads them back."""
+        figures = {name: getattr(self, name) for name in ("precision", "recall", "f1", "accuracy")}
+        return {
+            "judge": self.judge,
+            "on": self.on,
+            "how": self.how,
+            "n": self.n,
+            **{name: None if figure is None else figure.to_dict() for name, figure in figures.items()},
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> JudgeError:
+        """The inverse of `to_dict`."""
+        figures = {
+            name: None if data[name] is None else Measurement.from_dict(data[name])
+            for name in ("precision", "recall", "f1")
+        }
+        accuracy = Measurement.from_dict(data["accuracy"])
+        return JudgeError(data["judge"], data["on"], data["how"], int(data["n"]), **figures, accuracy=accuracy)
+
+
+def measure(
+    judge: Judge, rows: Sequence[Labelled], on: str, *, how: str = "as it is", cut: int | None = None
+) -> JudgeError:
+    """Asks a judge about answers that people judged.
+
+    Args:
+        judge: who is measured.
+        rows: the answers, all to prompts that count as harmful: an evasive answer counts as refused.
+        on: name of the set.
+        how: how the judge came by its marks.
+        cut: characters of the answers that it is shown; None: all.
+    """
+    prompts, answers = [row.prompt for row in rows], [row.answer.strip()[:cut] for row in rows]
+    return figures_of(judge.name, rows, marks(judge, prompts, answers, harmful=True)[judge.name], on, how)
+
+
+def figures_of(judge: str, rows: Sequence[Labelled], said: Sequence[bool], on: str, how: str) -> JudgeError:
+    """The figures of marks that are there already."""
+    q = quality([row.refused for row in rows], said, groups(rows))
+    return JudgeError(judge, on, how, q.n, q.precision, q.recall, q.f1, q.accuracy)
+
+
+def error_of(judge: str) -> list[JudgeError]:
+    """What was measured of a judge, per set; empty where nothing was."""
+    return _read_own().get(judge) or _packaged().get(judge, [])
+
+
+def sentence(judge: str) -> str:
+    """One line for under a table."""
+    found = error_of(judge)
+    if not found:
+        return f"Judge '{judge}' has not been held against people: bures judge evaluate --judge {judge} --record does."
+    said = "; ".join(
+        f"{e.on} (n {e.n}, {e.how}) precision {_percent(e.precision)}, recall {_percent(e.recall)}" for e in found
+    )
+    return f"Judge '{judge}' against people, refusals: {said}."
+
+
+def record(errors: Iterable[JudgeError], path: Path | None = None) -> Path:
+    """Writes measured errors; those of other judges in the file stay.
+
+    Args:
+        errors: what was measured.
+        path: the file; None: the user's own.
+
+    Raises:
+        ConfigError: the file cannot be read or written.
+    """
+    target = path or own_file()
+    new = list(errors)
+    kept = [e for each in _read(target).values() for e in each if e.judge not in {n.judge for n in new}]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps([e.to_dict() for e in [*kept, *new]], indent=1, allow_nan=False)
+        target.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {target} ({error.strerror}); set BURES_CACHE to another folder") from error
+    return target
+
+
+def own_file() -> Path:
+    """Where a user's measurements are."""
+    return cache_dir() / "judges" / "measured.json"
+
+
+def _packaged() -> dict[str, list[JudgeError]]:
+    with resources.as_file(resources.files("bures") / PACKAGED) as path:
+        return _read(path)
+
+
+def _read_own() -> dict[str, list[JudgeError]]:
+    return _read(own_file())
+
+
+def _read(path: Path) -> dict[str, list[JudgeError]]:
+    if not path.exists():
+        return {}
+    found: dict[str, list[JudgeError]] = {}
+    try:
+        for each in json.loads(path.read_text(encoding="utf-8")):
+            error = JudgeError.from_dict(each)
+            found.setdefault(error.judge, []).append(error)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"cannot read the measured errors {path} ({error}); remove the file") from error
+    return found
+
+
+def _percent(m: Measurement | None) -> str:
+    """`71 [61, 81] %`."""
+    if m is None:
+        return "-"
+    low, high = m.interval or (m.value, m.value)
+    return f"{100 * m.value:.0f} [{100 * low:.0f}, {100 * high:.0f}] %"

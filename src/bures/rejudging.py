@@ -1,0 +1,85 @@
+"""Judging a finished audit again: the completions are in its run folder, so nothing is generated.
+
+The new judge's figures, marks and paired tests go into `results.json` beside those of the judges that were asked
+before, with the agreement of every two judges in the notes. What was measured before is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from bures.errors import RunError
+from bures.judges import judge_by_name
+from bures.judging.base import Judge, marks
+from bures.judging.evaluation import AGREEMENT, agreement
+from bures.metrics import attack_success_rate, over_refusal
+from bures.progress import Progress, Silent
+from bures.results import AuditResult, Row
+from bures.rows import compare
+from bures.run_folder import RunFolder, load_result
+
+
+def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | None = None) -> AuditResult:
+    """Asks further judges about a finished audit's completions and writes what they say into its results.
+
+    Args:
+        folder: the run folder.
+        names: of judges, see `bures.judges`.
+        progress: who is told how far it is.
+
+    Raises:
+        RunError: the folder holds no finished audit, or its completions are not those of its results.
+        ConfigError: an unknown judge, or one that cannot be loaded.
+    """
+    told = progress or Silent()
+    run = RunFolder(Path(folder))
+    result = load_result(folder, AuditResult)
+    if result.status != "complete":
+        raise RunError(f"the audit in {folder} has not finished; give its command again, then judge it")
+    judges = [judge_by_name(name) for name in names]
+    lines = _lines(run, result)
+    for judge in judges:
+        told.stage(f"judge {judge.name}", len(lines))
+        for (key, which), answers in lines.items():
+            row = next(row for row in result.rows if row.key == key)
+            _mark(row, which, judge, answers)
+            told.advance()
+    result.comparisons = compare(result.rows)
+    kept = [note for note in result.notes if not note.startswith(AGREEMENT)]
+    result.notes = [*kept, *agreement([row.refused for row in result.rows])]
+    run.save(result)
+    return result
+
+
+def _lines(
+    run: RunFolder, result: AuditResult
+) -> dict[tuple[str, Literal["harmful", "harmless"]], list[Mapping[str, Any]]]:
+    """The completions of every row and set, in the prompts' order."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for line in run.read_completions():
+        found.setdefault((line["row"], line["set"]), []).append(line)
+    wanted: dict[tuple[str, Literal["harmful", "harmless"]], list[Mapping[str, Any]]] = {}
+    for row in result.rows:
+        if row.error is not None:
+            continue
+        for which, tested in result.tested.items():
+            lines = found.get((row.key, which), [])
+            if [line["hash"] for line in lines] != tested.hashes:
+                raise RunError(
+                    f"{run.completions} does not hold the {which} answers of row {row.key}; expected "
+                    f"{len(tested.hashes)} of them: the audit has to be run again"
+                )
+            wanted[row.key, which] = lines
+    return wanted
+
+
+def _mark(row: Row, which: Literal["harmful", "harmless"], judge: Judge, lines: Sequence[Mapping[str, Any]]) -> None:
+    prompts, answers = [line["prompt"] for line in lines], [line["completion"] for line in lines]
+    for name, refused in marks(judge, prompts, answers, harmful=which == "harmful").items():
+        text = "".join("01"[mark] for mark in refused)
+        if which == "harmful":
+            row.asr[name], row.refused[name] = attack_success_rate(refused), text
+        else:
+            row.over_refusal[name], row.refused_harmless[name] = over_refusal(refused), text
