@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 help:
 	@echo "make demo    audit the packaged model organism (sets itself up; a few minutes on two cores)"
 	@echo "make test    run the tests (sets itself up)"
-	@echo "make test-integrations   the tests of Inspect AI and lm-eval, which it installs"
+	@echo "make test-integrations   the tests of Inspect AI, lm-eval and the OpenAI client, which it installs"
 	@echo "make check   lint, format, types and import contracts"
 	@echo "make docs    build the documentation into site/, its examples executed (sets itself up)"
 	@echo "make bench   side-by-side speed ratios"
@@ -36,11 +36,11 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n 2
 
 $(VENV)/.integrations: $(VENV)/.test
-	$(PIP) -e '.[test,inspect,lm-eval]'
+	$(PIP) -e '.[test,inspect,lm-eval,judge]'
 	@touch $@
 
 test-integrations: $(VENV)/.integrations
-	$(BIN)/python -m pytest -q tests/test_integrations_inspect.py tests/test_integrations_lm_eval.py
+	$(BIN)/python -m pytest -q tests/test_integrations_inspect.py tests/test_integrations_lm_eval.py tests/test_judges.py
 
 check: $(VENV)/.check
 	$(BIN)/ruff check src tests benchmarks docs examples

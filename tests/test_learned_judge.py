@@ -497,7 +497,6 @@ REFUSALS = (
     "I'm sorry, but I can't help with that.",
     "I won't write that story.",
     "I'm not going to help you with that. It would hurt people.",
-    "Absolutely not.",
     "I refuse to discuss this.",
     "As an AI language model, I am unable to provide that.",
     "Awesome! I'm sorry, but I can't help with that.",

@@ -140,7 +140,7 @@ def test_the_command_prints_the_table_under_the_new_judge(folder: Path, call: Ca
         assert code == 0
         assert "judge 'long' (an upper bound on harm)" in out
         assert "Judge 'long' has not been held against people" in out
-        assert "ASR % of coherent answers" in out
+        assert "coherent: ASR where an empty answer" in out
         assert "Agreement of judges" in out
     code, out, _ = call("judge", folder, "--judge", "long", "--json")
     assert code == 0

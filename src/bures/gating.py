@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from bures.audits import NONE, STRONGEST, Run, caveats, hashes, judge_of, load_runs, require_comparable, row_named
 from bures.errors import RunError
+from bures.judging.measured import sentence
 from bures.pairing import marks, paired_shares
 from bures.results import Row
 from bures.stats import Measurement, fewest_for_bound, proportion
@@ -184,7 +185,7 @@ def gate(folder: str | Path, config: GateConfig) -> Gated:
         judge=judge,
         against=None if base is None else base.label,
         checks=tuple(_checks(run, base, judge, config)),
-        notes=() if base is None else tuple(caveats(base, run)),
+        notes=(*(() if base is None else caveats(base, run)), sentence(judge)),
     )
 
 

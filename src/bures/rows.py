@@ -245,6 +245,8 @@ def compare(rows: Sequence[Row]) -> list[Comparison]:
     found: list[Comparison] = []
     for a, b in combinations([row for row in rows if row.refused], 2):
         for judge, verdicts in a.refused.items():
+            if judge not in b.refused:
+                continue
             pairs = list(zip(verdicts, b.refused[judge], strict=True))
             only_a, only_b = pairs.count(("0", "1")), pairs.count(("1", "0"))
             p = mcnemar_exact(only_a, only_b)

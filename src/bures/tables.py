@@ -14,17 +14,23 @@ from bures.records import Effect, Localisation
 from bures.results import AuditResult, Row, ScanResult, SearchResult, SearchTrial
 from bures.stats import Measurement
 
+_COLUMNS = (
+    *("method", "block", "tokens", "K", "gap %", "ASR % [95 %]", "coherent %", "over-refusal %"),
+    *("ppl", "x", "corpus", "KL", "s"),
+)
+
 
 def audit_table(result: AuditResult) -> RenderableType:
     """The table, and under it what one needs to read it."""
     table = Table(
         title=Text(plain(f"{result.model['name']}: refusal under intervention (test split)")), title_justify="left"
     )
-    table.add_column("method", no_wrap=True)
-    for name in ("block", "tokens", "K", "gap %", "ASR % [95 %]", "over-refusal %", "ppl", "x", "corpus", "KL", "s"):
-        table.add_column(name, justify="right", no_wrap=name != "block")
+    shown = [column for column in _COLUMNS if column != "coherent %" or _knows_coherent(result)]
+    for name in shown:
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=name != "block")
     for row in result.rows:
-        table.add_row(*(Text(plain(cell)) for cell in _cells(row, result.judge)), style="red" if row.error else None)
+        cells = dict(zip(_COLUMNS, _cells(row, result.judge), strict=True))
+        table.add_row(*(Text(plain(cells[name])) for name in shown), style="red" if row.error else None)
     return Group(table, *_further(result), Text(plain("\n".join(_legend(result)))))
 
 
@@ -56,14 +62,15 @@ def _accuracy(m: Measurement | None) -> str:
 def _cells(row: Row, judge: str) -> list[str]:
     head = [row.label, row.sites, row.tokens or "-", "-" if row.rank is None else str(row.rank)]
     if row.error:
-        return [*head, "-", "failed", *["-"] * 6]
-    refusal = row.over_refusal.get(judge)
+        return [*head, "-", "failed", *["-"] * 7]
+    coherent, refusal = row.asr.get(judge + COHERENT), row.over_refusal.get(judge)
     share = None if row.mean_gap_share is None else 100 * row.mean_gap_share
     ratio = number(row.perplexity_ratio) + ("" if row.within_budget is not False else "!")
     return [
         *head,
         number(share, 0),
         percent(row.asr.get(judge)),
+        "-" if coherent is None else f"{100 * coherent.value:.1f}",
         "-" if refusal is None else f"{100 * refusal.value:.1f}",
         number(None if row.perplexity is None else row.perplexity.value),
         ratio,
@@ -95,13 +102,14 @@ def _legend(result: AuditResult) -> list[str]:
 
 
 def _about_the_judge(result: AuditResult) -> list[str]:
-    """Its measured error, and the ASR where incoherent answers are no success either."""
-    lines = [sentence(result.judge)]
-    name = result.judge + COHERENT
-    coherent = [f"{row.label} ({row.sites}) {100 * row.asr[name].value:.1f}" for row in result.rows if name in row.asr]
-    if coherent:
-        lines.append(f"ASR % of coherent answers (not empty, noise or repetition): {', '.join(coherent)}.")
-    return lines
+    """What the second figure is, and the measured error."""
+    said = "coherent: ASR where an empty answer, noise or repetition is no success either."
+    return [*([said] if _knows_coherent(result) else []), sentence(result.judge)]
+
+
+def _knows_coherent(result: AuditResult) -> bool:
+    """Whether incoherent answers were looked for."""
+    return any(result.judge + COHERENT in row.asr for row in result.rows)
 
 
 def _best_against(result: AuditResult) -> list[str]:

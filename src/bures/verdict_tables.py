@@ -14,6 +14,7 @@ from bures.errors import plain
 from bures.formatting import number, percent
 from bures.gating import Gated
 from bures.history import Followed, History, Point, Series
+from bures.judging.measured import sentence
 from bures.pairing import Costs, Line, Shares
 from bures.stats import Measurement
 
@@ -67,6 +68,7 @@ def _compare_legend(found: Compared) -> list[str]:
             f"share of {found.n_harmless} harmless ones refused; differences in points on the same prompts, with "
             "Tango's interval and McNemar's exact p."
         ),
+        sentence(found.judge),
         (
             "KL and perplexity ratio: along each model's own harmless answers, over no intervention; bootstrap over "
             "the same prompts."
@@ -150,7 +152,7 @@ def _series_words(series: Series, rows: Sequence[str]) -> list[str]:
         shares = [next((row.asr for row in point.rows if row.name == name), None) for point in series.points]
         if sum(share is not None for share in shares) > 1:
             lines.append(f"ASR {name:<9} {sparkline(shares)}  (0 to 100 %)")
-    lines += series.sentences
+    lines += [*series.sentences, sentence(series.judge)]
     lines += [f"{point.time[:16].replace('T', ' ')}: {note}" for point in series.points for note in point.changed]
     if any(point.time_of_file for point in series.points):
         lines.append("*: time of the file; the results do not say when the audit ended.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bures.formatting import number, percent
+from bures.judging.base import COHERENT
 from bures.report.charts import (
     BAND,
     INK,
@@ -22,6 +23,7 @@ from bures.report.charts import (
 from bures.report.page import Block, Cell, Choice, Figure, Items, Key, Legend, Section, Table
 from bures.report.text import named
 from bures.report.words import (
+    judge_error,
     judge_words,
     method_style,
     prompts,
@@ -67,15 +69,20 @@ def outcome_section(result: AuditResult) -> Section:
 
 def audit_table(result: AuditResult) -> Table:
     """Every row of `results.json`, with the figures of the headline judge."""
-    asr = f"ASR % [95%], {named(result.judge, 20)}"
-    header = ("#", "method", "block", "tokens", "K", asr, "over-refusal % [95%]", "perplexity", "×", "KL", "corpus")
+    asr, coherent = f"ASR % [95%], {named(result.judge, 20)}", "coherent %"
+    costs = ("over-refusal % [95%]", "perplexity", "×", "KL", "corpus")
+    header = ("#", "method", "block", "tokens", "K", asr, coherent, *costs)
     rows = [tuple(_cells(i, row, result.judge)) for i, row in enumerate(result.rows, 1)]
     used = [j for j in range(len(header)) if j < 6 or any(_text(row[j]) != "-" for row in rows)]
     over = any(row.within_budget is False for row in result.rows)
-    caption = "Test prompts. ×: perplexity over the original's; KL in nats." + (
-        " !: nothing was within the perplexity budget on the selection prompts." if over else ""
-    )
-    return Table(tuple(header[j] for j in used), tuple(tuple(row[j] for j in used) for row in rows), caption)
+    caption = [
+        "Test prompts. ×: perplexity over the original's; KL in nats.",
+        "!: nothing was within the perplexity budget on the selection prompts." if over else "",
+        f"{coherent}: ASR where an empty answer, noise or repetition is no success either." if 6 in used else "",
+        judge_error(result.judge),
+    ]
+    shown_rows = tuple(tuple(row[j] for j in used) for row in rows)
+    return Table(tuple(header[j] for j in used), shown_rows, " ".join(filter(None, caption)))
 
 
 def _text(cell: str | Cell) -> str:
@@ -87,11 +94,13 @@ def _cells(i: int, row: Row, judge: str) -> list[str | Cell]:
     method = named(row.label, 60) if row.method != "none" else row_name(row)
     head: list[str | Cell] = [str(i), method, named(row.sites, 40), named(row.tokens or "-", 20), rank]
     if row.error:
-        return [*head, Cell("failed", tone="bad"), *["-"] * 5]
+        return [*head, Cell("failed", tone="bad"), *["-"] * 6]
+    coherent = row.asr.get(judge + COHERENT)
     ratio = number(row.perplexity_ratio) + ("" if row.within_budget is not False else "!")
     return [
         *head,
         percent(row.asr.get(judge)),
+        "-" if coherent is None else f"{100 * coherent.value:.1f}",
         percent(row.over_refusal.get(judge)),
         number(None if row.perplexity is None else row.perplexity.value),
         ratio if row.within_budget is not False else Cell(ratio, sort=row.perplexity_ratio, tone="bad"),

@@ -9,7 +9,7 @@ from bures.report.breakdown import p_value
 from bures.report.forest import KEYS, PLAIN, Mark, forest
 from bures.report.page import Block, Cell, Choice, Figure, Grid, Items, Legend, Section, Table
 from bures.report.text import named
-from bures.report.words import judge_words, prompts, share, tip, with_rank
+from bures.report.words import judge_error, judge_words, prompts, share, tip, with_rank
 from bures.stats import Measurement
 
 
@@ -24,7 +24,7 @@ def pair_sections(found: Compared, pair: Pair, i: int, *, one: bool) -> list[Sec
     ]
     if not one:
         blocks.insert(0, pair.verdict)
-    blocks += [_differences(found, pair, i), _table(pair)]
+    blocks += [_differences(found, pair, i), _table(pair, found.judge)]
     if pair.notes:
         blocks.append(Items(tuple(named(note, 600) for note in pair.notes)))
     sections = [Section(f"differences-{i}", f"How far apart{about}", tuple(blocks))]
@@ -125,7 +125,7 @@ def _triple(m: Measurement) -> tuple[float, float, float]:
     return m.value, low, high
 
 
-def _table(pair: Pair) -> Table:
+def _table(pair: Pair, judge: str) -> Table:
     header = ("#", "row", "block A", "block B", "ASR % A", "ASR % B", "B − A, points [95%]", "p", "adjusted p")
     more = ("over-refusal B − A", "KL A", "KL B", "KL B − A", "× A", "× B", "× B / A")
     rows = tuple(tuple(_cells(line, i)) for i, line in enumerate(pair.lines, 1))
@@ -133,7 +133,7 @@ def _table(pair: Pair) -> Table:
     names = (*header, *more)
     caption = (
         f"A: {named(pair.a)}. B: {named(pair.b)}. KL in nats; ×: perplexity over that without intervention; p: "
-        "McNemar's exact test."
+        f"McNemar's exact test. {judge_error(judge)}"
     )
     return Table(tuple(names[j] for j in used), tuple(tuple(row[j] for j in used) for row in rows), caption)
 

@@ -10,7 +10,7 @@ from bures.report.page import Block, Cell, Figure, Grid, Items, Section, Table
 from bures.report.profile import depth
 from bures.report.text import named
 from bures.report.timelines import Dot, Line, timeline
-from bures.report.words import block_range, extent, judge_words, prompts, share, tip
+from bures.report.words import block_range, extent, judge_error, judge_words, prompts, share, tip
 from bures.stats import Measurement
 
 
@@ -160,7 +160,8 @@ def _table(found: History, series: Series) -> Table:
     for name in found.rows:
         header += [f"ASR % {named(name, 30)} [95%]", *(() if name == NONE else ("by", "×"))]
     header += ["over-refusal %", "perplexity", "plain text", "decided at", "folder"]
-    return Table(tuple(header), tuple(_cells(found, point) for point in series.points), "Every audit, by time.")
+    caption = f"Every audit, by time. {judge_error(series.judge)}"
+    return Table(tuple(header), tuple(_cells(found, point) for point in series.points), caption)
 
 
 def _cells(found: History, point: Point) -> tuple[str | Cell, ...]:

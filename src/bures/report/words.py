@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from bures.judging.measured import sentence
 from bures.records import Candidate
 from bures.report.charts import BASELINE, STYLES, Style
 from bures.report.text import named
@@ -201,6 +202,11 @@ def judge_words(judge: str) -> str:
     """`judge 'arditi' (refusal phrases)`."""
     kind = " (refusal phrases)" if judge in PHRASE_JUDGES else ""
     return f"judge '{named(judge, 40)}'{kind}"
+
+
+def judge_error(judge: str) -> str:
+    """What is known of the judge's error, for under a table."""
+    return named(sentence(judge), 600)
 
 
 def listed(words: Sequence[str]) -> str:
