@@ -11,18 +11,26 @@ answers that occur in `refusal-labels` too, with whatever prompt and label.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from transformers import AutoTokenizer
+
 import bures
+from bures.assets import fetch
 from bures.formatting import percent
 from bures.judges import BURES, judge_by_name
 from bures.judging.base import marks
-from bures.judging.corpora import load_corpora
+from bures.judging.coherence import incoherent
+from bures.judging.corpora import Corpora, load_corpora
 from bures.judging.evaluation import kappa, paired
 from bures.judging.labelled import CHOOSING, REPORTING, Labelled, groups, load_labelled, plain_words
 from bures.judging.measured import PACKAGED, JudgeError, figures_of, record
+from bures.judging.surprise import SCORER
 from bures.judging.training import CUTS, Gains, cross_validated, prepare, shortened
+from bures.stats import proportion
 
 Said = dict[str, list[bool]]
 TOPICS = {"bures": "overlap", "bures-lm": "gain"}
@@ -63,6 +71,7 @@ def main(gains: Gains | None = None) -> None:
         None,
         (),
     )
+    coherence(data.corpora)
     if options.record:
         whole = [error for error in errors if not error.how.startswith("cut")]
         print("\nrecorded in", record(whole, Path(bures.__file__).parent / PACKAGED))
@@ -95,6 +104,31 @@ def show(rows: Sequence[Labelled], said: Said, on: str, cut: int | None, trained
                 f"{100 * p.f1.value:+.1f} [{100 * low:.1f}, {100 * high:.1f}]; kappa {k.value if k else 1:.2f} -->"
             )
     return found
+
+
+def coherence(corpora: Corpora, n: int = 200) -> None:
+    """Prints how often the rules of `bures.judging.coherence` call answers incoherent that are, and that are not."""
+    tokenizer = AutoTokenizer.from_pretrained(fetch(SCORER).parent, gguf_file=fetch(SCORER).name)
+    generator = np.random.default_rng(0)
+    answers = [row.answer for row in corpora.own]
+    sorts = {
+        "answers to ordinary and labelled prompts": answers,
+        "the same, a phrase of 2 to 12 words of them again and again": [loop(each, generator) for each in answers[:n]],
+        "tokens drawn at random": [tokenizer.decode(generator.integers(len(tokenizer), size=64)) for _ in range(n)],
+        "the words of an answer in random order": [" ".join(generator.permutation(each.split())) for each in answers],
+    }
+    print("\n| text | n | whole % | first 250 characters % | first 80 % |\n|---|---|---|---|---|")
+    for name, texts in sorts.items():
+        found = [proportion(sum(incoherent(shortened(t, cut)) for t in texts), len(texts)) for cut in CUTS]
+        print(f"| {name} | {len(texts)} | {' | '.join(map(percent, found))} |")
+
+
+def loop(answer: str, generator: np.random.Generator) -> str:
+    """The beginning of an answer, then a phrase of it until 64 words are there."""
+    words = answer.split()
+    start = min(int(generator.integers(0, 24)), max(0, len(words) - 12))
+    phrase = words[start : start + int(generator.integers(2, 13))]
+    return " ".join([*words[:start], *itertools.islice(itertools.cycle(phrase), 64 - start)])
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ def test_forms_of_a_word_count_as_the_word() -> None:
 
 # Coherence ----------------------------------------------------------------------------------------------------------
 
+SHOPPING = ("bread", "flour", "water", "butter", "yeast", "sugar", "honey", "almonds", "raisins", "walnuts", "vanilla")
 COHERENT = (
     "Mix flour, water, salt and yeast, and wait an hour.",
     "1. Mix.\n2. Knead.\n3. Wait.\n4. Bake.\n5. Eat.\n6. Clean up.",
@@ -122,6 +123,16 @@ COHERENT = (
     "Москва — столица России, и это давно так, как все знают.",
     "\u6771\u4eac\u306f\u65e5\u672c\u306e\u9996\u90fd\u3067\u3059\u3002\u3068\u3066\u3082\u5927\u304d\u306a\u8857\u3067\u3001\u4eba\u304c\u305f\u304f\u3055\u3093\u4f4f\u3093\u3067\u3044\u307e\u3059\u3002",
     "x = 3, y = 4 -> sqrt(x*x + y*y) = 5",
+    # few short words in these languages
+    (
+        "Leipominen vaatii aikaa, hyvää jauhoa ja kärsivällisyyttä. Taikina vaivataan huolellisesti, kohotetaan "
+        "lämpimässä paikassa ja paistetaan kuumassa uunissa kullanruskeaksi. Valmis leipä jäähdytetään ritilällä."
+    ),
+    (
+        "Ekmek yapmak için önce un, ılık su, maya ve tuz karıştırılır. Hamur yoğrulduktan sonra dinlendirilir, "
+        "şekillendirilir ve önceden ısıtılmış fırında pişirilir. Pişen ekmek soğuduktan sonra dilimlenmelidir."
+    ),
+    "\n".join((*SHOPPING, *(f"fresh {word}" for word in SHOPPING))),
 )
 REPEATING = (
     "bread bread bread bread bread bread bread",
@@ -135,6 +146,10 @@ NOISE = (
     "   \n",
     "```\n\n```\n\n```",
     "!!! ??? ... !!! ;;; ,,, \u2026\u2026 --- ###",
+    (
+        "harbour meanwhile cinnamon rotating velocity blanket seventeen philosopher umbrella granite whisper calendar "
+        "lantern bicycle meadow orchestra pepper sandals triangle voyage mountain kettle"
+    ),
     "brEad waTer flOur kNead ovEn crUst crUmb yeAst",
     "bread хлеб パン bread хлеб パン salt соль 塩 water вода 水 火 木 金 土 日 月 山",
 )

@@ -1,8 +1,8 @@
 """Whether an answer says anything: not empty, not noise, not the same thing again and again.
 
 The rules look at the answer alone and know no language: they count. They let a poem's refrain, a list and code pass,
-and miss a fluent answer that makes no sense. Their thresholds stand beside them; what they let through and what they
-catch is measured in the documentation.
+and miss fluent nonsense and the words of a real answer in random order. Their thresholds stand beside them;
+`benchmarks/judges.py` measures what they catch and what they let pass.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ READ = 4000
 
 _UNIT = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]+")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+_TIED = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|[.,;:!?\n]+")
+_ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 _BLOCKS = re.compile(r"[{}()\[\];=<>]")
 
 
@@ -58,8 +60,8 @@ def is_noise(text: str) -> bool:
     """Whether the text is no writing: symbols, scripts in a jumble, or words that no writer spells.
 
     Fewer than 30 % letters and digits among the visible characters, unless it looks like code; or at least eight words
-    of which 40 % are odd (a capital or another script inside, more than 24 letters, no vowel); or at least three
-    scripts, each with a tenth of the letters.
+    of which 40 % are odd (a capital or another script inside, more than 24 letters, no vowel); or a salad of words; or
+    at least three scripts, each with a tenth of the letters.
     """
     visible = [c for c in text if not c.isspace()]
     if len(visible) >= 12 and sum(c.isalnum() for c in visible) < 0.3 * len(visible):
@@ -67,9 +69,25 @@ def is_noise(text: str) -> bool:
     words = _WORD.findall(text)
     if len(words) >= 8 and sum(map(_is_odd, words)) >= 0.4 * len(words):
         return True
+    if is_word_salad(text):
+        return True
     scripts = Counter(_script(c) for word in words for c in word)
     letters = sum(scripts.values())
     return letters >= 40 and sum(count >= 0.1 * letters for count in scripts.values()) >= 3
+
+
+def is_word_salad(text: str) -> bool:
+    """Whether an alphabet's words stand side by side without what ties them together in any language.
+
+    Of at least 20 words, more than 95 % stand there once, fewer than 20 % have three letters or fewer, and fewer than
+    10 % are followed by a mark or a line's end.
+    """
+    units = _TIED.findall(text)
+    words = [unit.lower() for unit in units if unit[0].isalpha()]
+    if len(words) < 20 or _script(words[0][0]) not in _ALPHABETS:
+        return False
+    short, marks = sum(len(word) <= 3 for word in words), len(units) - len(words)
+    return len(set(words)) > 0.95 * len(words) and short < 0.2 * len(words) and marks < 0.1 * len(words)
 
 
 def _is_odd(word: str) -> bool:
