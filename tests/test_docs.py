@@ -80,6 +80,8 @@ def parse(line: str) -> None:
     name = "bures"
     try:
         while getattr(command, "commands", None) and words and not words[0].startswith("-"):
+            if name == "bures judge" and words[0] not in command.commands:
+                words.insert(0, "run")  # its folder stands where other groups have a command
             name, command = f"{name} {words[0]}", command.commands[words[0]]
             words = words[1:]
         command.make_context(name, words)
