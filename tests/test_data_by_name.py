@@ -445,6 +445,15 @@ def test_a_prompt_of_two_sets_is_refused_in_two_splits(tmp_path: Path) -> None:
     assert known not in text
 
 
+def test_shares_of_two_sets_never_share_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(THINGS))
+    (tmp_path / "b.txt").write_text("\n".join(text.upper() for text in reversed(THINGS)))
+    assert "such as #fit and #test" in refused(
+        lambda: require_disjoint(a=load_prompts(tmp_path / "a.txt"), b=load_prompts(tmp_path / "b.txt")), PromptError
+    )
+    require_disjoint(a=load_prompts(f"{tmp_path}/a.txt#fit"), b=load_prompts(f"{tmp_path}/b.txt#test"))
+
+
 @pytest.mark.usefixtures("pinned")
 def test_a_column_is_of_the_files_and_not_of_the_pinned_sets(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"

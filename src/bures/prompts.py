@@ -177,7 +177,8 @@ def require_disjoint(**sets: PromptSet) -> None:
             shown = ", ".join(both[:3]) + (", ..." if len(both) > 3 else "")
             raise PromptError(
                 f"{one!r} and {two!r} share {len(both)} of their {len(first)} and {len(second)} prompts "
-                f"(hashes {shown}): expected disjoint splits; choose other parts or drop them with disjoint_from"
+                f"(hashes {shown}): expected disjoint splits; choose other parts, "
+                "or shares of each such as #fit and #test"
             )
 
 
