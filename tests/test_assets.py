@@ -382,7 +382,10 @@ def test_the_registry_is_pinned_and_frozen() -> None:
         assert re.fullmatch(r"[0-9a-f]{64}", asset.member_sha256)
         assert asset.url.startswith("https://")
         assert asset.licence
-        assert asset.archive == "wheel" or asset.member.startswith(f"{asset.archive_name.removesuffix('.tar.gz')}/")
+        assert asset.archive != "sdist" or asset.member.startswith(f"{asset.archive_name.removesuffix('.tar.gz')}/")
+        assert (asset.archive in {"zip", "file"}) == bool(asset.addresses)
+        assert all(address.startswith("https://") for address in asset.addresses)
+        assert not asset.addresses or (asset.version in asset.addresses[0] and len(asset.version) == 40)
     assert len({asset.member_sha256 for asset in ASSETS.values()}) == len(ASSETS)
     with pytest.raises(TypeError):
         ASSETS["mine"] = ASSETS["alpaca"]  # pyright: ignore

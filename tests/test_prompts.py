@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bures import _pinned_sets, _prompt_files, prompts
+from bures import _corpora, _pinned_sets, _prompt_files
+from bures.assets import ASSETS
 from bures.errors import PromptError
 from bures.prompts import PARTS, PromptSet, load_corpus, load_prompts, prompt_hash, require_disjoint
 
@@ -293,7 +294,7 @@ def test_a_folder_an_odd_name_and_an_unknown_name(tmp_path: Path) -> None:
     assert "is a folder" in refused(lambda: load_prompts(tmp_path))
     message = refused(lambda: load_prompts("harmbnech"))
     assert "unknown prompts 'harmbnech'" in message
-    assert "harmbench, advbench, do-not-answer, pyrit, spikee, alpaca, chat" in message
+    assert "harmbench, advbench, jailbreakbench, strongreject, do-not-answer" in message
     assert "unknown prompts" in refused(lambda: load_prompts("x" * 5000))
     assert "unknown prompts" in refused(lambda: load_prompts("a\0b"))
     assert "cannot read" in refused(lambda: load_prompts("./a\0b.csv"))
@@ -400,7 +401,7 @@ def pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return write(tmp_path / f"{name}.jsonl", "\n".join(json.dumps(row) for row in rows))
 
     monkeypatch.setattr(_pinned_sets, "fetch", fetch)
-    monkeypatch.setattr(prompts, "fetch", fetch)
+    monkeypatch.setattr(_corpora, "fetch", fetch)
 
 
 @pytest.mark.usefixtures("pinned")
@@ -483,19 +484,25 @@ def test_the_installed_hub_library_has_what_the_loader_uses() -> None:
     assert isinstance(hub.constants.HF_HUB_OFFLINE, bool)
 
 
+def shared(one: str, two: str) -> str:
+    return refused(lambda: require_disjoint(**{one: load_prompts(one), two: load_prompts(two)}))
+
+
 @pytest.mark.assets
 def test_the_real_sets_have_the_documented_sizes_and_do_not_overlap() -> None:
-    sizes = {name: len(load_prompts(name)) for name in PARTS}
+    packaged = [name for name in PARTS if not ASSETS[_pinned_sets.assets_of(name)[0]].addresses]
+    sizes = {name: len(load_prompts(name)) for name in packaged}
     assert sizes == {
         "harmbench": 200,
         "advbench": 520,
+        "jailbreakbench": 100,
         "do-not-answer": 938,
         "pyrit": 460,
         "spikee": 43,
         "alpaca": 578,
         "chat": 508,
     }
-    parts = {f"{name}:{part}": load_prompts(f"{name}:{part}") for name in PARTS for part in PARTS[name]}
+    parts = {f"{name}:{part}": load_prompts(f"{name}:{part}") for name in packaged for part in PARTS[name]}
     assert [len(parts[f"harmbench:{part}"]) for part in ("select", "test")] == [48, 152]
     assert [len(parts[f"alpaca:{part}"]) for part in ("fit", "select", "test")] == [278, 133, 167]
     trained_on = {
@@ -504,5 +511,8 @@ def test_the_real_sets_have_the_documented_sizes_and_do_not_overlap() -> None:
         "pyrit:organism",
         "pyrit:select",
     }  # what repeats elsewhere is left out there
-    require_disjoint(**{name: found for name, found in parts.items() if name not in trained_on})
+    apart = {name: found for name, found in parts.items() if name not in trained_on}
+    require_disjoint(**{name: found for name, found in apart.items() if not name.startswith("jailbreakbench")})
+    assert "'harmbench' and 'jailbreakbench' share 9 of their 200 and 100" in shared("harmbench", "jailbreakbench")
+    assert "'advbench' and 'jailbreakbench' share 11 of their 520 and 100" in shared("advbench", "jailbreakbench")
     assert len(load_corpus("wikipedia").text) == 1_026_454

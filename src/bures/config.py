@@ -12,6 +12,7 @@ from bures.methods import METHODS
 from bures.metrics import METRICS
 from bures.options import validated
 from bures.records import Scope
+from bures.shorthand import expanded
 
 Config = TypeVar("Config", bound="ScanConfig")
 
@@ -121,8 +122,11 @@ class ScanConfig(BaseModel):
 
     @classmethod
     def make(cls: type[Config], **options: Any) -> Config:
-        """A configuration, or a `ConfigError` with one line."""
-        return validated(cls, options)
+        """A configuration, or a `ConfigError` with one line.
+
+        `harmful` and `harmless` name one source for all splits of their side; see `bures.shorthand`.
+        """
+        return validated(cls, expanded(options, cls.model_fields))
 
 
 class AuditConfig(ScanConfig):
@@ -133,7 +137,7 @@ class AuditConfig(ScanConfig):
     harmful_test: str = "harmbench:test"
     harmless_test: str = "alpaca:test"
     corpus: str | None = "wikipedia"
-    """Text for corpus perplexity: a pinned name or a file; None leaves it out."""
+    """Text for corpus perplexity: `wikipedia`, `wikitext`, `pile` or a file; None leaves it out."""
     corpus_tokens: int = Field(default=8192, ge=256)
     n_test: int | None = Field(default=None, ge=1)
     """Harmful test prompts; None: all."""

@@ -12,13 +12,14 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
 
-from bures._pinned_sets import N_BUCKETS, PARTS, assets_of, pinned_rows
+from bures._corpora import CORPORA, Corpus, load_corpus
+from bures._pinned_sets import N_BUCKETS, PARTS, SPLIT, assets_of, pinned_rows
 from bures._prompt_files import (
     CATEGORY_COLUMNS,
     PROMPT_COLUMNS,
@@ -26,15 +27,16 @@ from bures._prompt_files import (
     read_bytes,
     read_file,
     read_hub,
-    read_text,
 )
-from bures.assets import ASSETS, fetch
+from bures.assets import ASSETS
 from bures.errors import PromptError
 
 __all__ = [
     "CATEGORY_COLUMNS",
+    "CORPORA",
     "PARTS",
     "PROMPT_COLUMNS",
+    "SPLIT",
     "Corpus",
     "PromptSet",
     "load_corpus",
@@ -42,6 +44,9 @@ __all__ = [
     "prompt_hash",
     "require_disjoint",
 ]
+
+SMALLEST_TO_SHARE = 20
+"""Fewest prompts of a source whose shares `#fit`, `#select` and `#test` may be loaded."""
 
 
 def prompt_hash(text: str) -> str:
@@ -129,6 +134,11 @@ class PromptSet(Sequence[str]):
             raise PromptError(f"cannot sample {n} prompts from {self.name!r}: expected 1 or more")
         return self._where(frozenset(sorted(self.hashes)[:n]).__contains__, "an empty sample")
 
+    def in_buckets(self, buckets: Collection[int]) -> PromptSet:
+        """The prompts whose hash, modulo `N_BUCKETS`, is one of `buckets`; `PromptError` when there is none."""
+        problem = f"no prompt in the hash buckets {', '.join(map(str, buckets))} of {N_BUCKETS}"
+        return self._where(lambda key: int(key, 16) % N_BUCKETS in buckets, problem)
+
     def disjoint_from(self, *others: PromptSet) -> PromptSet:
         """This set without the prompts that occur, by hash, in any of `others`; `PromptError` when none is left."""
         taken = frozenset(itertools.chain.from_iterable(other.hashes for other in others))
@@ -167,7 +177,8 @@ def require_disjoint(**sets: PromptSet) -> None:
             shown = ", ".join(both[:3]) + (", ..." if len(both) > 3 else "")
             raise PromptError(
                 f"{one!r} and {two!r} share {len(both)} of their {len(first)} and {len(second)} prompts "
-                f"(hashes {shown}): expected disjoint splits; choose other parts or drop them with disjoint_from"
+                f"(hashes {shown}): expected disjoint splits; choose other parts, "
+                "or shares of each such as #fit and #test"
             )
 
 
@@ -184,7 +195,9 @@ def load_prompts(
     Args:
         source: a pinned name, a key of `PARTS` (`harmbench`), or one of its parts (`alpaca:test`);
             a path to .csv, .tsv, .jsonl, .json, .parquet or .txt (one prompt per line, blank lines skipped);
-            or a hub id `owner/name` (needs `pip install 'bures[hub]'`).
+            or a hub id `owner/name` or `owner/name:split` (needs `pip install 'bures[hub]'`).
+            With `#fit`, `#select` or `#test` after any of them, the share of its prompts whose hashes fall into those
+            buckets of `SPLIT`: about 50, 20 and 30 in a hundred.
         column: the prompt column of a table; without it the first of `PROMPT_COLUMNS` is taken, and rows that fill a
             context column (Alpaca's `input`) are left out. The category is the first of `CATEGORY_COLUMNS`, if any.
         split: of a hub dataset only.
@@ -196,9 +209,13 @@ def load_prompts(
         AssetError: a pinned set cannot be fetched.
     """
     text = os.fspath(source)
+    whole, mark, share = text.rpartition("#")
+    if isinstance(source, str) and mark and share in SPLIT and not Path(text).expanduser().exists():
+        found = _share(load_prompts(whole, column=column, split=split, revision=revision), share)
+        return found if limit is None else found.take(limit)
     base, _, part = text.partition(":")
     is_path = not isinstance(source, str) or _looks_like_path(text)
-    is_hub = not is_path and base not in PARTS and re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None
+    is_hub = not is_path and base not in PARTS and re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", text) is not None
     if not is_hub and (split is not None or revision is not None):
         raise PromptError(f"split and revision belong to hub datasets, and {text!r} is not one: leave them out")
     if is_path:
@@ -208,9 +225,9 @@ def load_prompts(
             raise PromptError(f"{base!r} is a pinned set: its column is known, leave column out")
         found = _pinned(base, part if part or base != text else None)
     elif is_hub:
-        read_split, commit, rows = read_hub(text, column, split, revision)
-        name = f"{text}:{read_split}"
-        found = PromptSet(name, text, commit, rows.prompts, rows.categories, 0, rows.n_incomplete)
+        read_split, commit, rows = read_hub(base, column, split or part or None, revision)
+        name = f"{base}:{read_split}"
+        found = PromptSet(name, base, commit, rows.prompts, rows.categories, 0, rows.n_incomplete)
     else:
         raise PromptError(f"unknown prompts {text[:60]!r}: expected {', '.join(PARTS)}, a file, or a hub id owner/name")
     return found if limit is None else found.take(limit)
@@ -240,35 +257,13 @@ def _pinned(name: str, part: str | None) -> PromptSet:
     asset = ASSETS[assets_of(name)[0]]
     rows = pinned_rows(name)
     whole = PromptSet(name, asset.url, asset.requirement, rows.prompts, rows.categories, 0, rows.n_incomplete)
-    if part is None:
-        return whole
-    buckets = PARTS[name][part]
-    kept = [i for i, key in enumerate(whole.hashes) if int(key, 16) % N_BUCKETS in buckets]
-    prompts, categories = tuple(whole[i] for i in kept), tuple(whole.categories[i] for i in kept)
-    return replace(whole, name=f"{name}:{part}", prompts=prompts, categories=categories)
+    return whole if part is None else replace(whole.in_buckets(PARTS[name][part]), name=f"{name}:{part}")
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """Running text for perplexity. `sha256` (hex) is of `text` in UTF-8, after any limit."""
-
-    name: str
-    source: str
-    sha256: str
-    text: str
-
-
-def load_corpus(source: str | os.PathLike[str], *, limit_chars: int | None = None) -> Corpus:
-    """Load the pinned corpus `wikipedia`, or a UTF-8 text file; `limit_chars` keeps that many leading characters.
-
-    Raises `PromptError`: no such file, not UTF-8, blank; `AssetError` while fetching the pinned corpus.
-    """
-    if limit_chars is not None and limit_chars < 1:
-        raise PromptError(f"limit_chars is {limit_chars}: expected 1 or more")
-    pinned = source == "wikipedia"
-    path = fetch("wikipedia") if pinned else Path(source).expanduser()
-    text = read_text(path)[:limit_chars]
-    if not text.strip():
-        raise PromptError(f"corpus {path} is blank: expected text")
-    name, origin = ("wikipedia", ASSETS["wikipedia"].url) if pinned else (path.stem, str(path))
-    return Corpus(name, origin, hashlib.sha256(text.encode("utf-8")).hexdigest(), text)
+def _share(whole: PromptSet, share: str) -> PromptSet:
+    if len(whole) < SMALLEST_TO_SHARE:
+        raise PromptError(
+            f"{whole.name!r} has {len(whole)} prompts: at least {SMALLEST_TO_SHARE} are needed to split it by hash "
+            f"into {', '.join(SPLIT)}; add prompts, or give each split a file of its own"
+        )
+    return replace(whole.in_buckets(SPLIT[share]), name=f"{whole.name}#{share}")

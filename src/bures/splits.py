@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bures.config import ScanConfig
-from bures.prompts import PromptSet, load_prompts, require_disjoint
+from bures.prompts import PARTS, PromptSet, load_prompts, require_disjoint
 
 Splits = Mapping[str, PromptSet]
 """`harmful_fit`, `harmless_select` and so on; the names are those of the options."""
@@ -21,7 +21,7 @@ def load_splits(config: ScanConfig) -> Splits:
     Raises:
         PromptError: a set cannot be read, or two of them share a prompt.
     """
-    sets = {name: load_prompts(getattr(config, name), column=config.column) for name in config.sizes}
+    sets = {name: _load(getattr(config, name), config) for name in config.sizes}
     require_disjoint(**sets)
     return MappingProxyType({name: _sample(found, config.sizes[name], config) for name, found in sets.items()})
 
@@ -29,6 +29,11 @@ def load_splits(config: ScanConfig) -> Splits:
 def described(splits: Splits) -> dict[str, dict[str, Any]]:
     """Source, n and sha256 of each."""
     return {name: prompts.describe() for name, prompts in splits.items()}
+
+
+def _load(source: str, config: ScanConfig) -> PromptSet:
+    pinned = source.partition("#")[0].partition(":")[0] in PARTS  # their columns are known
+    return load_prompts(source, column=None if pinned else config.column)
 
 
 def _sample(prompts: PromptSet, n: int | None, config: ScanConfig) -> PromptSet:

@@ -21,13 +21,21 @@ def assets(
 
     from bures.assets import asset_status
     from bures.assets import fetch as fetch_asset
+    from bures.errors import AssetError
 
-    if fetch:
-        for status in asset_status():
+    failed: list[str] = []
+    for status in asset_status() if fetch else ():
+        try:
             fetch_asset(status.asset.name, progress=lambda line: typer.echo(line, err=True))
+        except AssetError as error:  # the others may lie elsewhere
+            failed.append(status.asset.name)
+            typer.echo(str(error), err=True)
     table = Table("asset", "state", "from", "licence", "file")
     for status in asset_status():
         a = status.asset
-        cells = (a.name, status.state, f"{a.package}=={a.version}", a.licence, str(status.path))
+        origin = f"{a.package}@{a.version[:12]}" if a.addresses else a.requirement
+        cells = (a.name, status.state, origin, a.licence, str(status.path))
         table.add_row(*(Text(cell) for cell in cells))
     output(200).print(table)
+    if failed:
+        raise AssetError(f"not fetched: {', '.join(failed)}; what is above says why and how to bring them by hand")

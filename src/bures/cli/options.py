@@ -20,6 +20,11 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file who
 Out = Annotated[Path | None, typer.Option(help="Run folder; default runs/MODEL-HASH. The same command continues it.")]
 Adapter = Annotated[str | None, typer.Option(help="LoRA adapter folder, merged in memory.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
+Harmful = Annotated[
+    str | None,
+    typer.Option(help="For all splits: harmbench, advbench, jailbreakbench, strongreject, file or hub id."),
+]
+Harmless = Annotated[str | None, typer.Option(help="Likewise: alpaca, jailbreakbench-benign, file or hub id.")]
 HarmfulFit = Annotated[str | None, typer.Option(help="Prompts: pinned name, file or hub id [advbench].")]
 HarmfulSelect = Annotated[str | None, typer.Option(help="[harmbench:select]")]
 HarmlessFit = Annotated[str | None, typer.Option(help="[alpaca:fit]")]
@@ -66,13 +71,17 @@ def configuration(schema: type[Config], given: Mapping[str, Any]) -> Config:
         ConfigError: an option is unknown, cannot be read or is out of range, or there is no model.
     """
     from bures.options import read_toml
+    from bures.shorthand import SIDES, expanded
 
-    options: dict[str, Any] = {} if given["config"] is None else read_toml(given["config"])
     fields = cast("Any", schema).model_fields
-    for name in fields:
-        value = given.get(name)
-        if value is not None:
-            options[name] = _LISTS[name](value) if name in _LISTS else value
+    typed = {
+        name: _LISTS[name](value) if name in _LISTS else value
+        for name in (*fields, *SIDES)
+        if (value := given.get(name)) is not None
+    }
+    written = {} if given["config"] is None else read_toml(given["config"])
+    # each by itself: --harmful on the command line is above harmful-fit in the file
+    options = {**expanded(written, fields), **expanded(typed, fields)}
     if not options.get("model"):
         raise ConfigError("no model given; expected a hub id, a folder, a .gguf file or 'organism'")
     if options.get("corpus") == "none":
