@@ -14,6 +14,7 @@ from bures.activations import collect
 from bures.candidates import FitData
 from bures.hooks import Intervention, count_hooks
 from bures.judges import ARDITI
+from bures.judging.base import Verdict
 from bures.methods import METHODS, FitOptions, fit_of
 from bures.models import ChatModel
 from bures.records import ScanScore
@@ -140,3 +141,28 @@ def test_refusal_tokens_are_commoner_in_refusals(
     found = refusal_tokens(llama, harmful, harmless, ARDITI, max_new_tokens=5, system="Be brief.")
     assert found == tuple(sorted(first(text) for text in expected))
     assert asked == [(5, "Be brief.")] * 2
+
+
+class Graded:
+    """Says what the answer's first word is called, and of all else that it answers."""
+
+    name = "graded"
+
+    def __init__(self, asks_for_harm: bool) -> None:
+        self.asks_for_harm = asks_for_harm
+
+    def is_refusal(self, prompt: str, answer: str) -> bool:
+        raise AssertionError("a grader is asked for verdicts")
+
+    def verdicts(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        words: dict[str, Verdict] = {"No": "refusal", "Bread": "evasive"}
+        return [words.get(answer.split()[0], "answer") for answer in answers]
+
+
+@pytest.mark.parametrize(("asks_for_harm", "expected"), [(False, {"N"}), (True, set())])
+def test_evasive_answers_and_harmless_ones_read_for_harm_are_no_refusals(
+    llama: ChatModel, monkeypatch: pytest.MonkeyPatch, asks_for_harm: bool, expected: set[str]
+) -> None:
+    monkeypatch.setattr(bures.scanning, "generate_ids", lambda _, prompts, **__: [spell(text) for text in prompts])
+    found = refusal_tokens(llama, ["Bread is it", "Here"], ["No bread", "Here"], Graded(asks_for_harm))
+    assert found == tuple(sorted(first(text) for text in expected))

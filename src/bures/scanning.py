@@ -21,7 +21,7 @@ from bures.batching import TOKEN_BUDGET
 from bures.candidates import FitData, build
 from bures.generation import decode, generate_ids
 from bures.hooks import Intervention
-from bures.judges import Judge
+from bures.judging.base import Judge, judges_harm, verdicts
 from bures.methods import METHODS, fit_block, fit_reversed
 from bures.models import ChatModel
 from bures.records import Candidate, ScanScore, Scope
@@ -42,14 +42,17 @@ def refusal_tokens(
 ) -> tuple[int, ...]:
     """First tokens of the model's own refusals that are more frequent there than among its harmless answers.
 
-    Found on the fit split; empty where the model refuses nothing, and then there is nothing to scan for.
+    Found on the fit split; empty where the model refuses nothing, and then there is nothing to scan for. Evasive
+    answers count as answers here: their first tokens say nothing of refusing. So do all harmless ones where the judge
+    looks for harm.
     """
     refused: Counter[int] = Counter()
     answered: Counter[int] = Counter()
-    for prompts in (harmful, harmless):
+    for prompts, judged in ((harmful, True), (harmless, not judges_harm(judge))):
         answers = generate_ids(model, prompts, max_new_tokens=max_new_tokens, system=system)
-        for prompt, ids, text in zip(prompts, answers, decode(model, answers), strict=True):
-            (refused if judge.is_refusal(prompt, text) else answered)[ids[0]] += 1
+        said = verdicts(judge, prompts, decode(model, answers)) if judged else ["answer"] * len(answers)
+        for ids, verdict in zip(answers, said, strict=True):
+            (refused if verdict == "refusal" else answered)[ids[0]] += 1
     n_refused, n_answered = max(1, refused.total()), max(1, answered.total())
     return tuple(sorted(token for token, count in refused.items() if count / n_refused > answered[token] / n_answered))
 

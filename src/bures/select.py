@@ -16,7 +16,7 @@ from bures.candidates import FitData, build
 from bures.errors import FitError
 from bures.generation import decode, generate_ids
 from bures.hooks import Intervention
-from bures.judges import Judge
+from bures.judging.base import Judge, marks
 from bures.metrics import AnswerCosts, answer_costs, attack_success_rate
 from bures.models import ChatModel
 from bures.records import Candidate, ScanScore, Scope, Trial
@@ -92,10 +92,8 @@ def answered(model: ChatModel, candidate: Candidate, intervention: Intervention,
     """Lets an intervention answer the selection split."""
     with intervention.applied(model):
         ids = generate_ids(model, selection.harmful, max_new_tokens=selection.max_new_tokens, system=selection.system)
-    refused = [
-        selection.judge.is_refusal(prompt, text)
-        for prompt, text in zip(selection.harmful, decode(model, ids), strict=True)
-    ]
+    said = marks(selection.judge, selection.harmful, decode(model, ids), harmful=True)
+    refused = said[selection.judge.name]
     costs = answer_costs(model, selection.harmless, selection.harmless_answers, intervention, system=selection.system)
     ratio = costs.perplexity.value / selection.original.perplexity.value
     return Trial(candidate, attack_success_rate(refused), ratio, costs.kl)
