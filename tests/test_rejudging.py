@@ -171,7 +171,7 @@ def test_judges_are_held_against_people(
     code, out, _ = call("judge", "evaluate", file)
     assert code == 0
     for judge in ("arditi", "gcg", "bures"):
-        assert f"mine.csv │ {judge}" in out
+        assert f"mine.csv, as it is │ {judge}" in out
     code, out, err = call("judge", "evaluate", file, "--judge", "long", "--record", "--json")
     assert code == 0
     (found,) = json.loads(out)
@@ -179,6 +179,20 @@ def test_judges_are_held_against_people(
     assert "recorded in" in err
     _, out, _ = call("judge", folder, "--judge", "long")
     assert "Judge 'long' against people, refusals: mine.csv (n 3, as it is) precision" in out
+
+
+def test_figures_on_a_judges_own_labels_are_marked_and_not_kept(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = labels(tmp_path / "mine.csv")
+    monkeypatch.setenv("BURES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("bures.judging.labelled.fetch", lambda _: file)
+    code, out, _ = call("judge", "evaluate", "refusal-labels", "--judge", "bures", "--judge", "gcg", "--record")
+    assert code == 0
+    assert "refusal-labels, trained on it │ bures" in out
+    assert "refusal-labels, as it is      │ gcg" in out
+    kept = json.loads((tmp_path / "cache" / "judges" / "measured.json").read_text())
+    assert [each["judge"] for each in kept] == ["gcg"]
 
 
 def test_a_judge_is_trained_from_the_command_line(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

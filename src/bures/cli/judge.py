@@ -91,17 +91,17 @@ def evaluate(
 
     from bures.judges import OFFLINE, judge_by_name
     from bures.judging.labelled import CHOOSING, REPORTING, load_labelled
-    from bures.judging.measured import measure
+    from bures.judging.measured import TRAINED_ON, how, measure
     from bures.judging.measured import record as keep
 
     judges = [judge_by_name(name) for name in judge or OFFLINE]
     found = [
-        measure(each, load_labelled(name), Path(name).name, cut=cut)
+        measure(each, load_labelled(name), Path(name).name, how=how(each.name, name), cut=cut)
         for name in files or (CHOOSING, REPORTING)
         for each in judges
     ]
     if record and cut is None:
-        typer.echo(f"recorded in {keep(found)}", err=True)
+        typer.echo(f"recorded in {keep(e for e in found if e.how != TRAINED_ON)}", err=True)
     if as_json:
         typer.echo(json.dumps([each.to_dict() for each in found], indent=1, allow_nan=False))
     else:
@@ -143,5 +143,5 @@ def _table(found: list[Any]) -> Any:
         table.add_column(name, justify="left" if name in ("set", "judge") else "right", no_wrap=True)
     for e in found:
         figures = (e.precision, e.recall, e.f1, e.accuracy)
-        table.add_row(Text(e.on), Text(e.judge), str(e.n), *(Text(percent(figure)) for figure in figures))
+        table.add_row(Text(f"{e.on}, {e.how}"), Text(e.judge), str(e.n), *(Text(percent(figure)) for figure in figures))
     return table

@@ -17,10 +17,15 @@ from bures.assets import cache_dir
 from bures.errors import ConfigError
 from bures.judging.base import Judge, marks
 from bures.judging.evaluation import quality
-from bures.judging.labelled import Labelled, groups
+from bures.judging.labelled import CHOOSING, Labelled, groups
 from bures.stats import Measurement
 
 PACKAGED = "data/judge/measured.json"
+
+TRAINED_ON = "trained on it"
+"""How a trained judge came by figures on its own labels; they flatter and are not kept."""
+
+_TRAINED = ("bures", "bures-lm")
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,11 @@ def measure(
     """
     prompts, answers = [row.prompt for row in rows], [row.answer.strip()[:cut] for row in rows]
     return figures_of(judge.name, rows, marks(judge, prompts, answers, harmful=True)[judge.name], on, how)
+
+
+def how(judge: str, on: str) -> str:
+    """How a judge comes by its figures on a set when it is simply asked."""
+    return TRAINED_ON if judge in _TRAINED and on == CHOOSING else "as it is"
 
 
 def figures_of(judge: str, rows: Sequence[Labelled], said: Sequence[bool], on: str, how: str) -> JudgeError:
