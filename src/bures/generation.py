@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -19,6 +19,7 @@ Advance = Callable[[int], object]
 """Called with the number of prompts that were answered."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Whoever generates an audit's answers."""
 

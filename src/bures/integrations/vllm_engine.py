@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ _ENVIRONMENT: Mapping[str, str] = {
     "VLLM_USE_V2_MODEL_RUNNER": "0",  # the worker reads the books of the first one
     "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # a fork would inherit this process's threads
     "VLLM_NO_USAGE_STATS": "1",
+    "PYTHONWARNINGS": "ignore",  # of its processes
 }
 
 
@@ -136,6 +138,7 @@ class VllmEngine:
                 source = stack.enter_context(tempfile.TemporaryDirectory(prefix="bures-vllm-"))
                 write_weights(model, Path(source))
             stack.enter_context(_environment())
+            stack.enter_context(warnings.catch_warnings(action="ignore"))
             with needs(EXTRA):
                 vllm: Any = importlib.import_module("vllm")
             try:
@@ -167,6 +170,7 @@ class VllmEngine:
             "enable_prefix_caching": False,
             "worker_extension_cls": WORKER,
             "disable_log_stats": True,
+            "use_tqdm_on_load": False,
             "seed": 0,
         }
         commit = getattr(model.hf.config, "_commit_hash", None)
