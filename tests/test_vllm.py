@@ -146,12 +146,14 @@ def test_prompts_in_chunks_and_requests_that_are_put_back(tmp_path: Path, monkey
     with opened(model, 24, prompts) as engine:
         settings = engine._settings
         tight = {"max_num_batched_tokens": 48, "enable_chunked_prefill": True, "max_num_seqs": 8}
-        cache = {"block_size": 16, "num_gpu_blocks_override": 30}
+        cache = {"block_size": 32, "num_gpu_blocks_override": 14, "disable_log_stats": False}
         monkeypatch.setattr(engine, "_settings", lambda *given: {**settings(*given), **tight, **cache})
         X = collect(engine.here.model, prompts, blocks=[1])[1]
         map_ = fit_pca_ot(X[:6], X[6:], rank=2)
         for scope in SCOPES:
             moved(engine, prompts, Intervention({1: map_}, scope), at_least=1)
+        (put_back,) = [m.value for m in engine._llm.get_metrics() if m.name == "vllm:num_preemptions"]
+        assert put_back > 0
 
 
 # The audit --------------------------------------------------------------------------------------------------------
