@@ -25,7 +25,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -144,11 +143,10 @@ class VllmEngine:
             try:
                 self._llm = vllm.LLM(**self._settings(source, max(lengths) + self.here.max_new_tokens))
                 self._agreed = self._compare()
-            except ConfigError:
-                self.close()
-                raise
             except Exception as error:
                 self.close()
+                if isinstance(error, ConfigError):
+                    raise
                 reason = " ".join(str(error).split())[:300]
                 raise ConfigError(
                     f"vLLM cannot run {model.name}: {type(error).__name__}: {reason}; "
@@ -239,8 +237,6 @@ class VllmEngine:
         for where in WHERES:
             try:
                 found |= self._watch(ids, [site for site in sites if site.where == where])
-            except ConfigError:
-                raise
             except Exception:
                 if where == "output":
                     raise
@@ -293,7 +289,7 @@ def write_weights(model: ChatModel, folder: Path) -> None:
 def _environment() -> Generator[None]:
     """vLLM's settings that have no argument, while it starts; its log is about errors unless the user wants more."""
     wanted = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"), **_ENVIRONMENT}
-    before, threads = {name: os.environ.get(name) for name in wanted}, torch.get_num_threads()
+    before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
         yield
@@ -303,5 +299,3 @@ def _environment() -> Generator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
