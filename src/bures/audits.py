@@ -21,7 +21,12 @@ NONE, STRONGEST = "none", "strongest"
 
 Which = Literal["harmful", "harmless"]
 _LONGEST_NAME = 100
-_OF_THE_MACHINE = frozenset({"adapter", "device", "dtype", "model", "revision", "token-budget", "trust-remote-code"})
+_OF_THE_MACHINE = frozenset(
+    {
+        *("adapter", "device", "dtype", "model", "revision", "token-budget", "trust-remote-code"),
+        *("backend", "tensor-parallel", "vllm-memory"),
+    }
+)
 _OF_THE_TEST = frozenset({"system", "harmful-test", "harmless-test", "n-test", "n-harmless-test"})  # looked at apart
 
 
@@ -180,6 +185,9 @@ def caveats(a: Run, b: Run) -> list[str]:
         found.append(f"The prompts of {', '.join(moved)} differ: the interventions were fitted or chosen on others.")
     if one.model.get("dtype") != two.model.get("dtype"):
         found.append(f"Computed in {one.model.get('dtype')} and in {two.model.get('dtype')}.")
+    answering = [options.get("backend", "transformers") for options in (of_a, of_b)]
+    if answering[0] != answering[1]:
+        found.append(f"The test prompts were answered by {answering[0]} and by {answering[1]}.")
     packages = sorted({*one.versions, *two.versions})
     newer = [
         f"{p} {one.versions.get(p, '-')} and {two.versions.get(p, '-')}"

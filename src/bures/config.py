@@ -20,6 +20,9 @@ Config = TypeVar("Config", bound="ScanConfig")
 SECRET = frozenset({"storage"})
 """Options that may hold a password and are never written down."""
 
+PASSING = frozenset({"vllm_memory"})
+"""Options on which no figure depends: a run may be continued with another value."""
+
 
 class ScanConfig(BaseModel):
     """What `bures scan` runs. Unknown keys are refused."""
@@ -161,12 +164,25 @@ class AuditConfig(ScanConfig):
     metrics: tuple[str, ...] = ()
     """Metrics that installed packages add."""
 
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """Who answers the test prompts; everything else is computed by transformers."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Devices over which vLLM shards the model."""
+    vllm_memory: float = Field(default=0.5, gt=0.0, le=1.0)
+    """Share of each device's memory (on a CPU: of the machine's) that vLLM takes for weights and cache."""
+
     @model_validator(mode="after")
     def _known_metrics(self) -> AuditConfig:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown:
             known = ", ".join(METRICS) or "(none is installed)"
             raise ValueError(f"metrics: unknown {', '.join(unknown)}; expected some of {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _vllm_alone(self) -> AuditConfig:
+        if self.tensor_parallel > 1 and self.backend != "vllm":
+            raise ValueError("tensor_parallel is of --backend vllm; use --device auto to shard over all devices")
         return self
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -10,7 +12,52 @@ from torch import Tensor
 
 from bures.batching import TOKEN_BUDGET, batches
 from bures.errors import ConfigError
+from bures.hooks import Intervention
 from bures.models import ChatModel
+
+Advance = Callable[[int], object]
+"""Called with the number of prompts that were answered."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Whoever generates an audit's answers."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the results has to know."""
+        ...
+
+    def answers(
+        self, prompts: Sequence[str], intervention: Intervention, advance: Advance | None = None
+    ) -> list[list[int]]:
+        """Token ids of the greedy answers under an intervention, as `generate_ids` gives them."""
+        ...
+
+
+@dataclass(frozen=True)
+class HereEngine:
+    """The transformers model in this process."""
+
+    model: ChatModel
+    max_new_tokens: int
+    system: str | None = None
+    token_budget: int = TOKEN_BUDGET
+    notes: Sequence[str] = ()
+
+    def answers(
+        self, prompts: Sequence[str], intervention: Intervention, advance: Advance | None = None
+    ) -> list[list[int]]:
+        """Token ids of the greedy answers under an intervention."""
+        with intervention.applied(self.model):
+            return generate_ids(
+                self.model,
+                prompts,
+                max_new_tokens=self.max_new_tokens,
+                system=self.system,
+                token_budget=self.token_budget,
+                advance=advance,
+            )
 
 
 def generate_ids(
@@ -20,7 +67,7 @@ def generate_ids(
     max_new_tokens: int = 64,
     system: str | None = None,
     token_budget: int = TOKEN_BUDGET,
-    advance: Callable[[int], object] | None = None,
+    advance: Advance | None = None,
 ) -> list[list[int]]:
     """Token ids of the greedy answers, in the prompts' order, the ending token included where the model ended.
 
@@ -44,7 +91,7 @@ def generate_ids(
     for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, extra=max_new_tokens):
         new = _greedy(model, batch.ids, batch.attended, max_new_tokens)
         for i, row in zip(batch.index, new.tolist(), strict=True):
-            answers[i] = _until_end(row, model.eos_ids)
+            answers[i] = until_end(row, model.eos_ids)
         if advance is not None:
             advance(len(batch.index))
     return answers
@@ -92,7 +139,7 @@ def _greedy(model: ChatModel, ids: Tensor, attended: Tensor, max_new_tokens: int
     return output[:, ids.shape[1] :]
 
 
-def _until_end(row: list[int], eos_ids: tuple[int, ...]) -> list[int]:
+def until_end(row: list[int], eos_ids: tuple[int, ...]) -> list[int]:
     """The answer up to and with its first ending token."""
     for place, token in enumerate(row):
         if token in eos_ids:

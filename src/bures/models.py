@@ -210,6 +210,14 @@ def organism_adapter() -> Path:
     return Path(str(resources.files("bures") / "data" / "organism"))
 
 
+def stored_weights(spec: str, adapter: str | None) -> str | None:
+    """The hub id or folder that holds a model's very weights as safetensors; None: they are made in memory."""
+    if adapter is not None or spec == ORGANISM or spec in assets.ASSETS:
+        return None
+    source, arguments = _resolve(Path(spec).expanduser(), spec, None)
+    return None if "gguf_file" in arguments else source
+
+
 # Loading ----------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from bures.activations import collect
 from bures.candidates import ARDITI_SITES, FitData, build
 from bures.config import AuditConfig
 from bures.errors import FitError
-from bures.generation import decode, generate_ids
+from bures.generation import Engine, decode
 from bures.hooks import Intervention
 from bures.integrations.lm_eval import evaluate
 from bures.judges import readings
@@ -81,17 +81,7 @@ class Bench:
     corpus: Corpus | None
     folder: RunFolder
     told: Progress
-
-    def answers(self, prompts: PromptSet) -> list[list[int]]:
-        """Greedy answers, under whatever is applied."""
-        return generate_ids(
-            self.model,
-            prompts,
-            max_new_tokens=self.config.max_new_tokens,
-            system=self.config.system,
-            token_budget=self.config.token_budget,
-            advance=self.told.advance,
-        )
+    engine: Engine
 
 
 def measure(bench: Bench, line: Line, original: Sequence[list[int]]) -> Row:
@@ -145,8 +135,7 @@ def _answer(
 ) -> Iterator[dict[str, Any]]:
     """Fills the row's ASR or over-refusal from new answers or given ones; yields the completions."""
     prompts = bench.splits[f"{which}_test"]
-    with intervention.applied(bench.model):
-        ids = bench.answers(prompts) if given is None else given
+    ids = bench.engine.answers(prompts, intervention, bench.told.advance) if given is None else given
     texts = decode(bench.model, ids)
     refused = readings(bench.config.judge, list(prompts), texts, harmful=which == "harmful")
     marks = {name: "".join("01"[verdict] for verdict in verdicts) for name, verdicts in refused.items()}

@@ -14,7 +14,7 @@ import torch
 
 from bures.activations import collect
 from bures.candidates import FitData
-from bures.config import SECRET, ScanConfig
+from bures.config import PASSING, SECRET, ScanConfig
 from bures.errors import ConfigError, FitError
 from bures.geometry import geometry
 from bures.judges import judge_by_name
@@ -40,7 +40,8 @@ MIN_FOR_GEOMETRY = 9
 
 def default_out(config: ScanConfig) -> Path:
     """`runs/<model>-<hash of the options>`: the same command finds its folder again."""
-    digest = hashlib.sha256(f"{type(config).__name__} {config.model_dump_json()}".encode()).hexdigest()[:8]
+    options = config.model_dump_json(exclude=set(PASSING))
+    digest = hashlib.sha256(f"{type(config).__name__} {options}".encode()).hexdigest()[:8]
     return (
         Path("runs") / f"{re.sub(r'[^A-Za-z0-9.]+', '-', Path(config.model).name).strip('-')[:60] or 'model'}-{digest}"
     )
@@ -48,7 +49,7 @@ def default_out(config: ScanConfig) -> Path:
 
 def open_run(config: ScanConfig, schema: type[Result], out: str | Path | None) -> tuple[RunFolder, Result | None]:
     """The run folder of a job, and the result that it holds where the job has been finished."""
-    options = config.model_dump(mode="json", exclude=set(SECRET))
+    options = config.model_dump(mode="json", exclude={*SECRET, *PASSING})
     folder = RunFolder.open(Path(out) if out is not None else default_out(config), options)
     held = folder.load(schema)
     return folder, held if held is not None and held.status == "complete" else None

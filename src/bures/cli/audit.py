@@ -89,6 +89,13 @@ def audit(
     ] = None,
     n_task: Annotated[int | None, typer.Option(help="Questions of each task or MMLU subject [all].")] = None,
     metrics: Annotated[str | None, typer.Option(help="Metrics of installed packages [none].")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Who answers the test prompts: transformers or vllm [transformers].")
+    ] = None,
+    tensor_parallel: Annotated[int | None, typer.Option(help="Devices over which vLLM shards the model [1].")] = None,
+    vllm_memory: Annotated[
+        float | None, typer.Option(help="Share of device memory that vLLM takes, on a CPU of the machine's [0.5].")
+    ] = None,
     judge: Annotated[
         str | None, typer.Option(help="Judge that chooses and heads the table: arditi or gcg [arditi].")
     ] = None,

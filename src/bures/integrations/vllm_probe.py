@@ -1,0 +1,63 @@
+"""Whether another engine computes what transformers computes: activations on one prompt, site by site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bures.architecture import tensor_of
+from bures.hooks import Site, Where
+from bures.models import ChatModel
+
+WHERES: tuple[Where, ...] = ("output", "input", "attention", "mlp")
+
+
+def tolerance(model: ChatModel) -> float:
+    """Largest relative difference that rounding explains; a residual that was left out makes one near 1."""
+    return 0.01 if model.hf.dtype == torch.float32 else 0.2
+
+
+def module_names(model: ChatModel) -> dict[str, Any]:
+    """What the worker needs to know to find the same modules in vLLM's model."""
+    names = {child: name for name, child in model.blocks[0].named_children()}
+    return {
+        "depth": len(model.blocks),
+        "attention": names[model.parts.attentions[0]],
+        "mlp": names[model.parts.mlps[0]],
+    }
+
+
+@torch.inference_mode()
+def activations(model: ChatModel, ids: Sequence[int], sites: Sequence[Site]) -> dict[Site, Tensor]:
+    """The transformers model's activations at the last token of a prompt, each (d,) in float32."""
+    found: dict[Site, Tensor] = {}
+    modules = {"input": model.blocks, "output": model.blocks, "attention": model.parts.attentions}
+    modules["mlp"] = model.parts.mlps
+    with ExitStack() as stack:
+        for site in sites:
+
+            def after(_: nn.Module, __: Any, output: Any, site: Site = site) -> None:
+                found[site] = tensor_of(output)[0, -1].float().cpu()
+
+            def before(_: nn.Module, args: Any, kwargs: Any, site: Site = site) -> None:
+                found[site] = (args[0] if args else kwargs["hidden_states"])[0, -1].float().cpu()
+
+            module = modules[site.where][site.block]
+            if site.where == "input":
+                stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+            else:
+                stack.callback(module.register_forward_hook(after).remove)
+        model.decoder(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False)
+    return found
+
+
+def apart(expected: Mapping[Site, Tensor], found: Mapping[Site, Tensor], where: Where) -> float:
+    """Largest relative difference over the blocks; infinite where nothing came."""
+    sites = [site for site in expected if site.where == where]
+    if any(site not in found or found[site].shape != expected[site].shape for site in sites):
+        return float("inf")
+    return max(float((found[s] - expected[s]).norm() / expected[s].norm().clamp(min=1e-12)) for s in sites)
