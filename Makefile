@@ -56,7 +56,7 @@ $(VLLM)/.test: pyproject.toml constraints-vllm.txt
 	@touch $@
 
 test-vllm: $(VLLM)/.test
-	$(VLLM)/bin/python -m pytest -q -n 0 tests/test_vllm.py
+	$(VLLM)/bin/python -m pytest -q -n 0 -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning tests/test_vllm.py
 
 check: $(VENV)/.check
 	$(BIN)/ruff check src tests benchmarks docs examples

