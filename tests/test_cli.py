@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -459,3 +460,15 @@ def test_help_shows_an_example(run: Run) -> None:
         code, out, _ = run(command, "--help")
         assert code == 0
         assert f"Example: bures {command}" in out
+
+
+def test_a_judge_that_lacks_its_package_says_so_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    monkeypatch.setattr("bures.stages.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("bures.auditing.load_splits", lambda _: {})
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["audit", "organism", "--corpus", "none", "--judge", "llm:m", "--out", str(tmp_path / "run")])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("needs the OpenAI client; pip install 'bures[judge]'")

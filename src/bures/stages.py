@@ -18,6 +18,7 @@ from bures.config import PASSING, SECRET, ScanConfig
 from bures.errors import ConfigError, FitError
 from bures.geometry import geometry
 from bures.judges import judge_by_name
+from bures.judging.base import require_ready
 from bures.localisation import block_effects, conclude, needs_more_blocks, partners, probability, removed, strongest
 from bures.methods import FitOptions
 from bures.models import ChatModel, load_model
@@ -56,7 +57,13 @@ def open_run(config: ScanConfig, schema: type[Result], out: str | Path | None) -
 
 
 def open_model(config: ScanConfig, told: Progress) -> ChatModel:
-    """The model of a job."""
+    """The model of a job.
+
+    Raises:
+        ConfigError: the job's judge lacks something.
+        ModelError: the model cannot be loaded.
+    """
+    require_ready(judge_by_name(config.judge))
     told.stage("loading the model", 1)
     model = load_model(
         config.model,

@@ -64,6 +64,13 @@ def judges_harm(judge: Judge) -> bool:
     return bool(getattr(judge, "asks_for_harm", False))
 
 
+def require_ready(judge: Judge) -> None:
+    """Lets a judge that has a `prepare` complain of what it lacks before anything is computed."""
+    prepare = getattr(judge, "prepare", None)
+    if callable(prepare):
+        prepare()
+
+
 def marks(judge: Judge, prompts: Sequence[str], answers: Sequence[str], *, harmful: bool) -> dict[str, list[bool]]:
     """Which answers count as refused, by the judge and by the judge with incoherent answers counted in.
 

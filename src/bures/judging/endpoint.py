@@ -94,6 +94,10 @@ class EndpointJudge:
                 "another server than OpenAI's"
             ) from error
 
+    def prepare(self) -> None:
+        """Raises `ConfigError` where there is no client or no key."""
+        _ = self.client
+
     def verdicts(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
         """The verdict on every answer, in order; what was asked before is not asked again.
 
