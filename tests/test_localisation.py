@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from bures.config import ScanConfig
-from bures.localisation import block_effects, conclude, needs_more_blocks, partners, probability, removed, strongest
+from bures.localisation import (
+    block_effects,
+    conclude,
+    control,
+    needs_more_blocks,
+    partners,
+    probability,
+    removed,
+    strongest,
+)
 from bures.locating import scan
 from bures.prompts import load_prompts
 from bures.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore
@@ -36,6 +45,7 @@ def told(scores: list[ScanScore], *, joint: tuple[Effect, ...] = (), **changes: 
     given: dict[str, Any] = {
         "harmful": BEFORE,
         "harmless": HARMLESS,
+        "control": Effect((6,), "act-b6-all", Measurement(0.8, N, (0.7, 0.9)), 0.1),
         "shuffled": (0.05, 19),
         "geometry": [figures(e.blocks[0], 0.99) for e in effects],
     }
@@ -73,7 +83,10 @@ def test_two_blocks_or_a_spread() -> None:
     ("changes", "words"),
     [
         ({"harmful": HARMLESS}, "not told apart"),
-        ({"shuffled": (0.99, 19)}, "of 19 maps fitted on shuffled labels 99%"),
+        (
+            {"shuffled": (0.99, 19)},
+            "act-b6-all removes 80% [70, 90] of the first-token refusal, and the best of 19 such",
+        ),
         ({"geometry": [figures(b, 0.55) for b in range(2, 8)]}, "held-out AUROC 0.55"),
     ],
 )
@@ -95,6 +108,20 @@ def test_a_map_over_the_kl_limit_does_not_speak() -> None:
     assert [e.candidate for e in effects] == ["act-b1-all", None]
     assert effects[1].removed.value == 0.0
     assert strongest(effects).candidate == "act-b1-all"
+
+
+def test_no_ablation_is_held_against_shuffled_labels_where_there_is_a_transport_map() -> None:
+    def held(*scores: ScanScore) -> str | None:
+        found = control(BEFORE, scores, block_effects(BEFORE, scores, 0.5), 0.5)
+        return None if found is None else found[1].candidate
+
+    rfa, act, dear = score(1, -3.0), score(1, -1.0, method="act"), score(1, -2.0, kl=0.6, method="mean-act")
+    assert held(rfa, act, dear, score(2, -0.5, method="act")) == "act-b1-all"
+    assert held(rfa, dear) == "rfa-b1-all"
+    assert held(dear) is None
+    found = control(BEFORE, [rfa, act], block_effects(BEFORE, [rfa, act], 0.5), 0.5)
+    assert found is not None
+    assert found[1].removed.value == pytest.approx(1 - probability([-1.0])[0] / probability(BEFORE).mean())
 
 
 def test_the_effect_is_chosen_on_one_half_and_measured_on_the_other() -> None:

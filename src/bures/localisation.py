@@ -6,7 +6,10 @@ of the selection prompts and measured on the other, both ways round, so that the
 the interval resamples prompts. A candidate whose KL on harmless prompts is over the limit does not speak.
 
 Refusal counts as localised where a block's effect stands clear of zero, harmful and harmless prompts can be told apart
-there (held-out AUROC), and maps fitted on shuffled labels do less: a permutation test at the strongest block.
+there (held-out AUROC), and maps fitted on shuffled labels do less: a permutation test at the strongest block. Its map
+is a transport map where there is one. An ablation takes away a direction however short the gap along it is, and the gap
+of shuffled labels points where activations vary most, which is often from harmless to harmful: such ablations may
+remove refusal too, and are no control.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bures.methods import METHODS
 from bures.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Verdict
 from bures.stats import Measurement, bootstrap_mean, bootstrap_ratio_of_sums
 
@@ -67,12 +71,31 @@ def strongest(effects: Sequence[Effect]) -> Effect:
     return max(effects, key=lambda effect: effect.removed.value)
 
 
+def control(
+    original: Sequence[float], scores: Sequence[ScanScore], effects: Sequence[Effect], max_kl: float
+) -> tuple[Candidate, Effect] | None:
+    """The map at the strongest block that is held against shuffled labels, and its effect with the true ones.
+
+    The strongest within the KL limit that is no ablation; an ablation where there is nothing else; None where no
+    candidate is within the limit.
+    """
+    block = strongest(effects).blocks
+    speaking = [s for s in scores if s.candidate.blocks == block and s.first_token_kl <= max_kl]
+    if not speaking:
+        return None
+    moving = [s for s in speaking if not METHODS[s.candidate.method].ablates] or speaking
+    best = min(moving, key=lambda s: (s.refusal_log_odds, s.first_token_kl))
+    effect = Effect(block, best.candidate.key, removed(original, probability(best.each)), best.first_token_kl)
+    return best.candidate, effect
+
+
 def conclude(
     n_blocks: int,
     harmful: Sequence[float],
     harmless: Sequence[float],
     effects: Sequence[Effect],
     joint: Sequence[Effect],
+    control: Effect | None,
     shuffled: tuple[float, int] | None,
     geometry: Sequence[BlockGeometry],
 ) -> Localisation:
@@ -84,12 +107,13 @@ def conclude(
         harmless: of the harmless ones.
         effects: of single blocks.
         joint: of several blocks together.
-        shuffled: largest effect on shuffled labels, and how many fits.
+        control: the map that is held against shuffled labels.
+        shuffled: its largest effect on shuffled labels, and how many fits.
         geometry: of the scanned blocks.
     """
     refusal, refusal_harmless = bootstrap_mean(probability(harmful)), bootstrap_mean(probability(harmless))
     peak = strongest(effects)
-    problem = _problem(refusal, refusal_harmless, peak, joint, shuffled, geometry)
+    problem = _problem(refusal, refusal_harmless, peak, joint, control, shuffled, geometry)
     verdict: Verdict = "nothing" if problem else _extent(peak, joint)
     first = last = None
     if verdict != "nothing":
@@ -108,6 +132,7 @@ def conclude(
         first,
         last,
         sentence,
+        control,
     )
 
 
@@ -151,6 +176,7 @@ def _problem(
     refusal_harmless: Measurement,
     peak: Effect,
     joint: Sequence[Effect],
+    control: Effect | None,
     shuffled: tuple[float, int] | None,
     geometry: Sequence[BlockGeometry],
 ) -> str | None:
@@ -166,10 +192,10 @@ def _problem(
             f"Nothing is localised: the strongest map ({_where(best)}) removes {_share(best.removed)} of the "
             "first-token refusal."
         )
-    if shuffled is not None and peak.removed.value <= shuffled[0]:
+    if control is not None and shuffled is not None and control.removed.value <= shuffled[0]:
         return (
-            f"Nothing is localised: the strongest map ({_where(peak)}) removes {_share(peak.removed)} of the "
-            f"first-token refusal, and the best of {shuffled[1]} maps fitted on shuffled labels {shuffled[0]:.0%}."
+            f"Nothing is localised: at the strongest block {_where(control)} removes {_share(control.removed)} of the "
+            f"first-token refusal, and the best of {shuffled[1]} such maps fitted on shuffled labels {shuffled[0]:.0%}."
         )
     here = [g for g in geometry if g.block == peak.blocks[0]]
     if here and _low(here[0].auroc) <= HALF:

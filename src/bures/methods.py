@@ -63,6 +63,7 @@ class Method:
         fit: (source, target, rank, options) -> map; the rank is 0 for a method without one. Raises `FitError` where
             the activations do not allow it.
         ranked: whether it has a rank K.
+        ablates: whether its map takes a direction away, however short the gap along it is.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Method:
     sequential: bool
     fit: Callable[[Rows, Targets, int, FitOptions], TransportMap]
     ranked: bool = False
+    ablates: bool = False
 
 
 def _pca_ot(source: Rows, target: Targets, rank: int, options: FitOptions) -> TransportMap:
@@ -82,8 +84,14 @@ METHODS: Mapping[str, Method] = Registry(
     {
         m.name: m
         for m in (
-            Method("rfa", "RFA", False, lambda x, y, _, __: fit_rfa(x, y)),
-            Method("rfa-mean", "RFA + harmless mean", False, lambda x, y, _, __: fit_rfa(x, y, add_target_mean=True)),
+            Method("rfa", "RFA", False, lambda x, y, _, __: fit_rfa(x, y), ablates=True),
+            Method(
+                "rfa-mean",
+                "RFA + harmless mean",
+                False,
+                lambda x, y, _, __: fit_rfa(x, y, add_target_mean=True),
+                ablates=True,
+            ),
             Method("act", "Linear-AcT", True, lambda x, y, _, __: fit_act(x, y)),
             Method(
                 "act-interval", "Linear-AcT, source interval", True, lambda x, y, _, __: fit_act(x, y, interval=True)

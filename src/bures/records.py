@@ -121,11 +121,12 @@ class Localisation:
         refusal_harmless: the same of harmless ones.
         effects: of every scanned block.
         joint: of pairs of blocks and of all blocks, where one does not suffice.
-        shuffled: largest effect of maps fitted on shuffled labels at the strongest block, and how many were fitted.
+        shuffled: largest effect of `control` fitted on shuffled labels instead, and how many such fits there were.
         geometry: of every scanned block.
         verdict: in two words.
         first, last: the blocks between which refusal is decided; None where nothing is localised.
         sentence: the verdict in words, with the numbers that made it say so.
+        control: the map at the strongest block that is held against shuffled labels, with its effect on true ones.
     """
 
     n_blocks: int
@@ -139,6 +140,7 @@ class Localisation:
     first: int | None
     last: int | None
     sentence: str
+    control: Effect | None = None
 
 
 @dataclass(frozen=True)

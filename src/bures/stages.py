@@ -19,7 +19,16 @@ from bures.errors import ConfigError, FitError
 from bures.geometry import geometry
 from bures.judges import judge_by_name
 from bures.judging.base import require_ready
-from bures.localisation import block_effects, conclude, needs_more_blocks, partners, probability, removed, strongest
+from bures.localisation import (
+    block_effects,
+    conclude,
+    control,
+    needs_more_blocks,
+    partners,
+    probability,
+    removed,
+    strongest,
+)
 from bures.methods import FitOptions
 from bures.models import ChatModel, load_model
 from bures.progress import Progress
@@ -215,13 +224,23 @@ def locate(
     found = {score.candidate.key: score.candidate for score in scores}
     best = found.get(strongest(effects).candidate or "")
     joint: tuple[Effect, ...] = ()
-    shuffled = None
-    if best is not None:
-        joint = _joint(scanner, effects, best, blocks) if needs_more_blocks(effects) else ()
-        drawn = scanner.shuffled(best, times=SHUFFLES, seed=config.seed)
+    if best is not None and needs_more_blocks(effects):
+        joint = _joint(scanner, effects, best, blocks)
+    shuffled, held = None, control(scanner.harmful, scores, effects, config.max_kl)
+    if held is not None:
+        drawn = scanner.shuffled(held[0], times=SHUFFLES, seed=config.seed)
         shuffled = max(removed(scanner.harmful, probability(each)).value for each in drawn), SHUFFLES
     told.advance()
-    return conclude(len(model.blocks), scanner.harmful, scanner.harmless, effects, joint, shuffled, figures)
+    return conclude(
+        len(model.blocks),
+        scanner.harmful,
+        scanner.harmless,
+        effects,
+        joint,
+        None if held is None else held[1],
+        shuffled,
+        figures,
+    )
 
 
 def _joint(scanner: Scanner, effects: Sequence[Effect], best: Candidate, blocks: Sequence[int]) -> tuple[Effect, ...]:

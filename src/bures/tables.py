@@ -186,7 +186,9 @@ def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
     ]
     if found.shuffled is not None:
         share, times = found.shuffled
-        lines.append(f"Shuffled labels, strongest block: the best of {times} fits removes {share:.0%}.")
+        held = found.control
+        true = "" if held is None else f"{held.candidate} removes {held.removed.value:.0%}, "
+        lines.append(f"Strongest block: {true}the best of {times} such fits on shuffled labels {share:.0%}.")
     return [*lines, *result.notes]
 
 

@@ -7,6 +7,7 @@ from bures.report.apart import geometry_figure
 from bures.report.causal import effects_figure, joint_table
 from bures.report.page import Block, Section
 from bures.report.scores import scores_figure
+from bures.report.text import named
 from bures.results import RunResult
 
 
@@ -29,7 +30,9 @@ def _shuffled(found: Localisation) -> str | None:
     if found.shuffled is None:
         return None
     level, times = found.shuffled
+    held = found.control
+    true = "" if held is None else f"{named(held.candidate or '-', 60)} removes {held.removed.value:.0%} of it, "
     return (
-        f"A check against chance: the best of {times} maps fitted on shuffled labels at the strongest block removes "
-        f"{level:.0%} of it. A map that removes no more than that says nothing about refusal."
+        f"A check against chance at the strongest block: {true}the best of {times} fits on shuffled labels "
+        f"{level:.0%}. A map that removes no more than that says nothing about refusal."
     )
