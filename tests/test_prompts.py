@@ -278,7 +278,7 @@ def test_wrong_columns_are_answered_with_the_ones_there_are(tmp_path: Path) -> N
     message = refused(lambda: load_prompts(path, column="prompt"))
     assert "no column 'prompt'" in message
     assert "id, title, first name" in message
-    assert "--harmful-column" in message
+    assert "by --column" in message
     text = write(tmp_path / "a.txt", SECRET)
     assert "no column" in refused(lambda: load_prompts(text, column="prompt"))
 
