@@ -95,8 +95,7 @@ def table(columns: Sequence[str], records: Iterable[Mapping[str, object]], colum
     if chosen is None or chosen not in columns:
         wanted = f"no column {column!r}" if column is not None else f"no prompt column ({', '.join(PROMPT_COLUMNS)})"
         raise PromptError(
-            f"{where} has {wanted}; its columns are {_show(columns)}: "
-            "name the one with the prompts by --column"
+            f"{where} has {wanted}; its columns are {_show(columns)}: name the one with the prompts by --column"
         )
     category = _first([name for name in columns if name != chosen], CATEGORY_COLUMNS)
     context = [name for name in columns if name.casefold() in CONTEXT_COLUMNS and name != chosen]
