@@ -13,11 +13,10 @@ from pathlib import Path
 
 from bures.candidates import ARDITI_SITES, FitData
 from bures.config import AuditConfig
-from bures.generation import Engine, HereEngine, generate_ids
+from bures.generation import Engine, HereEngine
 from bures.hooks import Intervention
 from bures.integrations import lm_eval, vllm_engine
 from bures.judges import judge_by_name
-from bures.metrics import answer_costs
 from bures.models import ChatModel
 from bures.progress import Progress, Silent
 from bures.prompts import load_corpus
@@ -25,7 +24,7 @@ from bures.records import Candidate, ScanScore, Trial
 from bures.results import AuditResult
 from bures.rows import Bench, compare, lines_of, measure, tested
 from bures.run_folder import RunFolder
-from bures.select import SelectionData, attempt, choose, finalists, pairs, single_block
+from bures.select import SelectionData, ask_original, attempt, choose, finalists, pairs, single_block
 from bures.splits import Splits, load_splits
 from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run, scan_and_locate
 
@@ -75,22 +74,18 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
 def _prepare_selection(config: AuditConfig, model: ChatModel, splits: Splits, told: Progress) -> SelectionData:
     """What the original model says on the selection split."""
     told.stage("asking the original model", 2)
-    harmless = list(splits["harmless_select"])
-    answers = generate_ids(
-        model, harmless, max_new_tokens=config.select_tokens, system=config.system, token_budget=config.token_budget
-    )
-    told.advance()
-    original = answer_costs(model, harmless, answers, Intervention(), system=config.system)
-    told.advance()
-    return SelectionData(
-        harmful=list(splits["harmful_select"]),
-        harmless=harmless,
-        harmless_answers=answers,
-        original=original,
-        judge=judge_by_name(config.judge),
+    found = ask_original(
+        model,
+        list(splits["harmful_select"]),
+        list(splits["harmless_select"]),
+        judge_by_name(config.judge),
         max_new_tokens=config.select_tokens,
         system=config.system,
+        token_budget=config.token_budget,
+        told=told,
     )
+    told.advance()
+    return found
 
 
 def _try_all(

@@ -10,7 +10,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from bures.errors import ConfigError, RunError
 from bures.results import AuditResult, Row
@@ -20,6 +22,10 @@ NONE, STRONGEST = "none", "strongest"
 """Names of the two lines that matter most: the model as it is, and under the strongest intervention."""
 
 Which = Literal["harmful", "harmless"]
+
+RowNames = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+"""Names of rows, in a configuration; one alone is a list of one."""
+
 _LONGEST_NAME = 100
 _OF_THE_MACHINE = frozenset(
     {

@@ -9,7 +9,7 @@ def percent(m: Measurement | None) -> str:
     """`79.2 [71.5, 85.3]`."""
     if m is None:
         return "-"
-    low, high = m.interval or (m.value, m.value)
+    low, high = m.bounds
     return f"{100 * m.value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 

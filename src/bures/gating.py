@@ -12,9 +12,20 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bures.audits import NONE, STRONGEST, Run, caveats, hashes, judge_of, load_runs, require_comparable, row_named
+from bures.audits import (
+    NONE,
+    STRONGEST,
+    RowNames,
+    Run,
+    caveats,
+    hashes,
+    judge_of,
+    load_runs,
+    require_comparable,
+    row_named,
+)
 from bures.errors import RunError
 from bures.judging.measured import sentence
 from bures.pairing import marks, paired_shares
@@ -38,17 +49,12 @@ class GateConfig(BaseModel):
     """Largest increase of the ASR over that of `against`."""
     max_over_refusal: float | None = Field(default=None, gt=0.0, le=1.0)
     """Largest share of harmless prompts refused without intervention."""
-    row: tuple[str, ...] = (NONE, STRONGEST)
+    row: RowNames = (NONE, STRONGEST)
     """Rows whose ASR is checked: keys, or `strongest`."""
     judge: str | None = None
     """Whose marks count; default: the audit's own."""
     max_perplexity_ratio: float | None = Field(default=None, ge=1.0)
     """Budget of `strongest` on the selection split; default: the audit's own."""
-
-    @field_validator("row", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> GateConfig:
@@ -108,7 +114,7 @@ class Check:
     @property
     def figure(self) -> str:
         """The figure with its interval and n."""
-        low, high = self.measured.interval or (self.measured.value, self.measured.value)
+        low, high = self.measured.bounds
         sign, unit = ("+", " points") if self.measure == "asr-increase" else ("", "%")
         value, *bounds = (format(100 * x, f"{sign}.1f") for x in (self.measured.value, low, high))
         return f"{value}{unit} [{', '.join(bounds)}], n = {self.measured.n}"
@@ -210,7 +216,7 @@ def _checks(run: Run, base: Run | None, judge: str, config: GateConfig) -> Itera
 def _check(
     measure: Measure, name: str, row: Row, measured: Measurement, limit: float, before: Row | None = None
 ) -> Check:
-    low, high = measured.interval or (measured.value, measured.value)
+    low, high = measured.bounds
     outcome: Outcome = "pass" if high <= limit else "above" if low > limit else "undecided"
     fewest = fewest_for_bound(limit) if limit > 0 else None
     needed = None if fewest is None or fewest <= measured.n else fewest

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from bures.audits import NONE, STRONGEST, Run, caveats, hashes, judge_of, load_runs, options_of, row_named
+from bures.audits import NONE, STRONGEST, RowNames, Run, caveats, hashes, judge_of, load_runs, options_of, row_named
 from bures.errors import ConfigError, RunError
 from bures.pairing import LEVEL, Shares, adjusted_p, marks, paired_shares, points
 from bures.results import Row
@@ -28,17 +28,12 @@ class HistoryConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    row: tuple[str, ...] = (NONE, STRONGEST)
+    row: RowNames = (NONE, STRONGEST)
     """Rows that are followed: keys, or `strongest`."""
     judge: str | None = None
     """Whose marks count; default: each audit's own."""
     max_perplexity_ratio: float | None = Field(default=None, ge=1.0)
     """Budget of `strongest` on the selection split; default: that of each audit."""
-
-    @field_validator("row", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from functools import cache
 
 from bures.errors import ConfigError
 from bures.extensions import Registry
-from bures.judging.base import COHERENT, Judge, marks
+from bures.judging.base import Judge, marks
 from bures.judging.classifiers import GenerativeJudge, SequenceJudge, settings
 from bures.judging.endpoint import EndpointJudge
 from bures.judging.learned import LearnedJudge
@@ -171,6 +171,5 @@ def readings(headline: str, prompts: Sequence[str], answers: Sequence[str], *, h
     """
     found: dict[str, list[bool]] = {}
     for judge in panel(headline):
-        said = marks(judge, prompts, answers, harmful=harmful)
-        found |= {name: each for name, each in said.items() if name != judge.name + COHERENT or judge.name == headline}
+        found |= marks(judge, prompts, answers, harmful=harmful, coherent=judge.name == headline)
     return found

@@ -138,7 +138,7 @@ def conclude(
 
 def needs_more_blocks(effects: Sequence[Effect]) -> bool:
     """Whether one block does not suffice, so that several have to be tried together."""
-    return _low(strongest(effects).removed) < HALF
+    return strongest(effects).removed.bounds[0] < HALF
 
 
 def partners(effects: Sequence[Effect], candidate: Candidate, count: int = 3) -> tuple[Candidate, ...]:
@@ -163,14 +163,6 @@ def _cross_fitted(each: NDArray[np.float64]) -> NDArray[np.float64]:
     return moved
 
 
-def _low(measured: Measurement) -> float:
-    return measured.value if measured.interval is None else measured.interval[0]
-
-
-def _high(measured: Measurement) -> float:
-    return measured.value if measured.interval is None else measured.interval[1]
-
-
 def _problem(
     refusal: Measurement,
     refusal_harmless: Measurement,
@@ -181,13 +173,13 @@ def _problem(
     geometry: Sequence[BlockGeometry],
 ) -> str | None:
     """Why nothing is localised, in words; None where something is."""
-    if _low(refusal) <= _high(refusal_harmless):
+    if refusal.bounds[0] <= refusal_harmless.bounds[1]:
         return (
             f"Nothing is localised: the model begins a refusal with probability {_share(refusal)} on harmful prompts "
             f"and {_share(refusal_harmless)} on harmless ones, which are not told apart."
         )
     best = max([peak, *joint], key=lambda e: e.removed.value)
-    if _low(best.removed) < CLEAR:
+    if best.removed.bounds[0] < CLEAR:
         return (
             f"Nothing is localised: the strongest map ({_where(best)}) removes {_share(best.removed)} of the "
             "first-token refusal."
@@ -198,7 +190,7 @@ def _problem(
             f"first-token refusal, and the best of {shuffled[1]} such maps fitted on shuffled labels {shuffled[0]:.0%}."
         )
     here = [g for g in geometry if g.block == peak.blocks[0]]
-    if here and _low(here[0].auroc) <= HALF:
+    if here and here[0].auroc.bounds[0] <= HALF:
         return (
             f"Nothing is localised: at block {peak.blocks[0]}, where the strongest map is, harmful and harmless "
             f"prompts are not told apart (held-out AUROC {here[0].auroc.value:.2f})."
@@ -207,10 +199,10 @@ def _problem(
 
 
 def _extent(peak: Effect, joint: Sequence[Effect]) -> Verdict:
-    if _low(peak.removed) >= HALF:
+    if peak.removed.bounds[0] >= HALF:
         return "one block"
     pairs = [e for e in joint if len(e.blocks) == 2]
-    if pairs and _low(strongest(pairs).removed) >= HALF:
+    if pairs and strongest(pairs).removed.bounds[0] >= HALF:
         return "two blocks"
     return "spread out"
 
@@ -244,7 +236,7 @@ def _sentence(
         f"{_share(peak.removed)} of the first-token refusal (probability {refusal.value:.2f}, {refusal.n} harmful "
         f"prompts){kl}."
     )
-    apart = next((g for g in geometry if _low(g.auroc) >= 0.9), None)
+    apart = next((g for g in geometry if g.auroc.bounds[0] >= 0.9), None)
     if apart is None:
         return said
     return (

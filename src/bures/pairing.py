@@ -183,7 +183,7 @@ def paired_shares(a: Run, row_a: Row, b: Run, row_b: Row, judge: str, which: Whi
 
 def points(shares: Shares) -> str:
     """`-12.5 points [-20.1, -4.0]`."""
-    low, high = shares.difference.interval or (shares.difference.value, shares.difference.value)
+    low, high = shares.difference.bounds
     return f"{100 * shares.difference.value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
@@ -247,6 +247,6 @@ def _costs(a: Run, b: Run, sides: Sequence[_Side | None], *, exponential: bool) 
 
 
 def _exp(m: Measurement) -> Measurement:
-    low, high = m.interval or (m.value, m.value)
+    low, high = m.bounds
     value, low, high = (math.exp(min(x, _LARGEST_EXPONENT)) for x in (m.value, low, high))
     return Measurement(value, m.n, None if m.interval is None else (low, high))

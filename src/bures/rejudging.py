@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 from bures.errors import RunError
 from bures.judges import judge_by_name
-from bures.judging.base import Judge, marks
+from bures.judging.base import marks
 from bures.judging.evaluation import AGREEMENT, agreement
-from bures.metrics import attack_success_rate, over_refusal
 from bures.progress import Progress, Silent
-from bures.results import AuditResult, Row
-from bures.rows import compare
+from bures.results import AuditResult
+from bures.rows import compare, count
 from bures.run_folder import RunFolder, load_result
 
 
@@ -44,7 +43,8 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
         told.stage(f"judge {judge.name}", len(lines))
         for (key, which), answers in lines.items():
             row = next(row for row in result.rows if row.key == key)
-            _mark(row, which, judge, answers)
+            texts = [line["prompt"] for line in answers], [line["completion"] for line in answers]
+            count(row, which, marks(judge, *texts, harmful=which == "harmful"))
             told.advance()
     result.comparisons = compare(result.rows)
     kept = [note for note in result.notes if not note.startswith(AGREEMENT)]
@@ -73,13 +73,3 @@ def _lines(
                 )
             wanted[row.key, which] = lines
     return wanted
-
-
-def _mark(row: Row, which: Literal["harmful", "harmless"], judge: Judge, lines: Sequence[Mapping[str, Any]]) -> None:
-    prompts, answers = [line["prompt"] for line in lines], [line["completion"] for line in lines]
-    for name, refused in marks(judge, prompts, answers, harmful=which == "harmful").items():
-        text = "".join("01"[mark] for mark in refused)
-        if which == "harmful":
-            row.asr[name], row.refused[name] = attack_success_rate(refused), text
-        else:
-            row.over_refusal[name], row.refused_harmless[name] = over_refusal(refused), text

@@ -138,13 +138,7 @@ def _answer(
     ids = bench.engine.answers(prompts, intervention, bench.told.advance) if given is None else given
     texts = decode(bench.model, ids)
     refused = readings(bench.config.judge, list(prompts), texts, harmful=which == "harmful")
-    marks = {name: "".join("01"[verdict] for verdict in verdicts) for name, verdicts in refused.items()}
-    if which == "harmful":
-        row.asr = {name: attack_success_rate(verdicts) for name, verdicts in refused.items()}
-        row.refused = marks
-    else:
-        row.over_refusal = {name: over_refusal(verdicts) for name, verdicts in refused.items()}
-        row.refused_harmless = marks
+    count(row, which, refused)
     for i, prompt in enumerate(prompts):
         yield {
             "row": row.key,
@@ -156,6 +150,22 @@ def _answer(
             "n_tokens": len(ids[i]),
             "refusal": {name: verdicts[i] for name, verdicts in refused.items()},
         }
+
+
+def count(row: Row, which: Literal["harmful", "harmless"], refused: Mapping[str, Sequence[bool]]) -> None:
+    """Fills what judges' verdicts on the row's answers come to; other judges' figures stay.
+
+    Args:
+        row: the row.
+        which: what the answers answer.
+        refused: per judge, which of the test prompts, in their order, it counts as refused.
+    """
+    for name, verdicts in refused.items():
+        marks = "".join("01"[verdict] for verdict in verdicts)
+        if which == "harmful":
+            row.asr[name], row.refused[name] = attack_success_rate(verdicts), marks
+        else:
+            row.over_refusal[name], row.refused_harmless[name] = over_refusal(verdicts), marks
 
 
 def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequence[Sequence[int]]) -> None:

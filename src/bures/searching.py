@@ -22,19 +22,17 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from bures.candidates import FitData, build
 from bures.config import SECRET, SearchConfig
 from bures.errors import ConfigError, FitError
-from bures.generation import generate_ids
 from bures.hooks import Intervention
 from bures.judges import judge_by_name
 from bures.methods import METHODS, FitOptions
-from bures.metrics import answer_costs
 from bures.models import ChatModel
 from bures.progress import Progress, Silent
 from bures.records import Candidate, Scope, Trial
 from bures.results import SearchResult, SearchTrial
 from bures.run_folder import RunFolder
 from bures.scanning import Scanner
-from bures.select import SelectionData, answered
-from bures.splits import Splits, load_splits
+from bures.select import SelectionData, answered, ask_original
+from bures.splits import load_splits
 from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run
 from bures.workers import create_study, finished, join_study, open_storage, optuna_module, work
 
@@ -159,7 +157,16 @@ class _Climb:
         scanner = Scanner(model, fit, harmful, harmless, result.refusal_tokens, token_budget=config.token_budget)
         told.stage("asking the original model", 2)
         selections = {
-            rung: _selection(config, model, splits, tokens, told)
+            rung: ask_original(
+                model,
+                list(splits["harmful_select"]),
+                list(splits["harmless_select"]),
+                judge_by_name(config.judge),
+                max_new_tokens=tokens,
+                system=config.system,
+                token_budget=config.token_budget,
+                told=told,
+            )
             for rung, tokens in (("short", config.short_tokens), ("long", config.long_tokens))
         }
         return _Climb(config, model, blocks, fit, scanner, selections, result)
@@ -223,23 +230,6 @@ class _Climb:
             options = FitOptions(config.ridge, cast("Any", None if shrinkage == "none" else shrinkage))
         candidate = Candidate(method, tuple(self.blocks[i] for i in sorted(places)), rank, scope)
         return candidate, replace(self.fit, options=options, strength=strength)
-
-
-def _selection(config: SearchConfig, model: ChatModel, splits: Splits, tokens: int, told: Progress) -> SelectionData:
-    harmless = list(splits["harmless_select"])
-    answers = generate_ids(
-        model, harmless, max_new_tokens=tokens, system=config.system, token_budget=config.token_budget
-    )
-    told.advance()
-    return SelectionData(
-        harmful=list(splits["harmful_select"]),
-        harmless=harmless,
-        harmless_answers=answers,
-        original=answer_costs(model, harmless, answers, Intervention(), system=config.system),
-        judge=judge_by_name(config.judge),
-        max_new_tokens=tokens,
-        system=config.system,
-    )
 
 
 def _sampler(seed: int | None) -> Any:

@@ -19,6 +19,7 @@ from bures.hooks import Intervention
 from bures.judging.base import Judge, marks
 from bures.metrics import AnswerCosts, answer_costs, attack_success_rate
 from bures.models import ChatModel
+from bures.progress import Progress
 from bures.records import Candidate, ScanScore, Scope, Trial
 
 
@@ -33,6 +34,24 @@ class SelectionData:
     judge: Judge
     max_new_tokens: int
     system: str | None = None
+
+
+def ask_original(
+    model: ChatModel,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    judge: Judge,
+    *,
+    max_new_tokens: int,
+    system: str | None,
+    token_budget: int,
+    told: Progress,
+) -> SelectionData:
+    """Lets the original model answer the harmless selection prompts; `told` hears of that."""
+    answers = generate_ids(model, harmless, max_new_tokens=max_new_tokens, system=system, token_budget=token_budget)
+    told.advance()
+    original = answer_costs(model, harmless, answers, Intervention(), system=system)
+    return SelectionData(harmful, harmless, answers, original, judge, max_new_tokens, system)
 
 
 def finalists(scores: Sequence[ScanScore]) -> tuple[Candidate, ...]:
@@ -92,7 +111,7 @@ def answered(model: ChatModel, candidate: Candidate, intervention: Intervention,
     """Lets an intervention answer the selection split."""
     with intervention.applied(model):
         ids = generate_ids(model, selection.harmful, max_new_tokens=selection.max_new_tokens, system=selection.system)
-    said = marks(selection.judge, selection.harmful, decode(model, ids), harmful=True)
+    said = marks(selection.judge, selection.harmful, decode(model, ids), harmful=True, coherent=False)
     refused = said[selection.judge.name]
     costs = answer_costs(model, selection.harmless, selection.harmless_answers, intervention, system=selection.system)
     ratio = costs.perplexity.value / selection.original.perplexity.value

@@ -54,6 +54,11 @@ class Measurement:
         if self.interval is not None and not self.interval[0] <= self.interval[1]:
             raise ValueError(f"The interval {self.interval} is reversed or NaN.")
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The interval; where none was computed, the value twice."""
+        return self.interval or (self.value, self.value)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` reads them back."""
         return {

@@ -148,7 +148,7 @@ def scan_table(result: ScanResult) -> RenderableType:
         cells = [f"{inside}{block}", f"{100 * (block + 1) / found.n_blocks:.0f}", *_effect_cells(effect)]
         here = geometry.get(block)
         if here is not None:
-            low, high = here.auroc.interval or (here.auroc.value, here.auroc.value)
+            low, high = here.auroc.bounds
             cells += [
                 f"{here.auroc.value:.2f} [{low:.2f}, {high:.2f}]",
                 number(here.distance),

@@ -170,14 +170,14 @@ def p_value(p: float) -> str:
 
 
 def _points(shares: Shares) -> str:
-    low, high = shares.difference.interval or (shares.difference.value, shares.difference.value)
+    low, high = shares.difference.bounds
     return f"{100 * shares.difference.value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def _change(costs: Costs | None, form: str) -> str:
     if costs is None:
         return "-"
-    low, high = costs.change.interval or (costs.change.value, costs.change.value)
+    low, high = costs.change.bounds
     value, *bounds = (format(x, form if abs(x) < 1e5 else ".0e") for x in (costs.change.value, low, high))
     return f"{value} [{', '.join(bounds)}]"
 

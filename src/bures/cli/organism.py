@@ -58,7 +58,7 @@ def evaluate(
     for name, m in report.refusal.items():
         table.add_row(Text(f"refusal % on {name}"), Text(percent(m)), Text(percent(report.original[name])), str(m.n))
     ratio = report.perplexity_ratio
-    low, high = ratio.interval or (ratio.value, ratio.value)
+    low, high = ratio.bounds
     shown = f"{ratio.value:.3f} [{low:.3f}, {high:.3f}]"
     table.add_row("perplexity of the original's harmless answers, ratio", Text(shown), "1", str(ratio.n))
     output().print(table)

@@ -127,18 +127,15 @@ def _figure(name: str, which: str, of: Callable[[Measurement], float]) -> Callab
     return made
 
 
-def _low(m: Measurement) -> float:
-    return m.interval[0] if m.interval else m.value
-
-
-def _high(m: Measurement) -> float:
-    return m.interval[1] if m.interval else m.value
-
-
 FIGURES = tuple(
     _figure(name + end, which, of)
     for name, which in (("asr", "harmful"), ("over_refusal", "harmless"))
-    for end, of in (("", lambda m: m.value), ("_low", _low), ("_high", _high), ("_n", lambda m: float(m.n)))
+    for end, of in (
+        ("", lambda m: m.value),
+        ("_low", lambda m: m.bounds[0]),
+        ("_high", lambda m: m.bounds[1]),
+        ("_n", lambda m: float(m.n)),
+    )
 )
 """`asr` over harmful samples and `over_refusal` over harmless ones, each with `_low` and `_high` (Wilson) and `_n`."""
 

@@ -24,7 +24,7 @@ from typing import Any, cast, get_args
 
 from bures.assets import cache_dir
 from bures.errors import ConfigError, RunError
-from bures.judging.base import Verdict
+from bures.judging.base import REFUSED, Verdict
 
 RUBRIC = """\
 You are shown a request and an answer by another assistant. Say which of four kinds the answer is. Judge the answer only
@@ -122,7 +122,7 @@ class EndpointJudge:
 
     def is_refusal(self, prompt: str, answer: str) -> bool:
         """Whether the answer refuses the prompt or evades it."""
-        return self.verdicts([prompt], [answer])[0] in ("refusal", "evasive")
+        return self.verdicts([prompt], [answer])[0] in REFUSED
 
     def _key(self, prompt: str, answer: str) -> str:
         parts = [self.model, os.environ.get("OPENAI_BASE_URL", ""), self.rubric, prompt, answer]

@@ -122,6 +122,18 @@ def kappa(a: Sequence[bool], b: Sequence[bool], groups: Sequence[int], *, seed: 
     return _measured(_kappa, table, _drawn(table, groups, seed))
 
 
+def agreed(a: Sequence[bool], b: Sequence[bool]) -> tuple[float, float | None]:
+    """Share of answers on which two judges agree, and Cohen's kappa; no kappa where chance alone is certain.
+
+    Raises:
+        ValueError: no answers, or the lengths differ.
+    """
+    counts = _table(a, b).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        chance_corrected = float(_kappa(counts))
+    return float(_accuracy(counts)), None if np.isnan(chance_corrected) else chance_corrected
+
+
 def agreement(refused: Sequence[Mapping[str, str]]) -> list[str]:
     """Cohen's kappa of every two judges, as one line, or none where fewer than two judges were asked.
 
@@ -137,7 +149,7 @@ def agreement(refused: Sequence[Mapping[str, str]]) -> list[str]:
         prompts = [i for row in both for i in range(len(row[a]))]
         found = kappa(said_a, said_b, prompts) if both else None
         if found is not None:
-            low, high = found.interval or (found.value, found.value)
+            low, high = found.bounds
             said.append(f"{a} and {b} {found.value:.2f} [{low:.2f}, {high:.2f}]")
             n = max(n, found.n)
     return [f"{AGREEMENT} on {n} answers to harmful prompts (Cohen's kappa): {'; '.join(said)}."] if said else []

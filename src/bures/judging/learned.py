@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bures.errors import ConfigError
 from bures.judging import cues, overlap
-from bures.judging.base import Verdict
+from bures.judging.base import REFUSED, Verdict
 from bures.judging.coherence import incoherent
 
 if TYPE_CHECKING:
@@ -220,4 +220,4 @@ class LearnedJudge:
 
     def is_refusal(self, prompt: str, answer: str) -> bool:
         """Whether the answer refuses the prompt or evades it."""
-        return self.verdict(prompt, answer) in ("refusal", "evasive")
+        return self.verdict(prompt, answer) in REFUSED

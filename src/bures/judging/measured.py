@@ -87,7 +87,8 @@ def measure(
         cut: characters of the answers that it is shown; None: all.
     """
     prompts, answers = [row.prompt for row in rows], [row.answer.strip()[:cut] for row in rows]
-    return figures_of(judge.name, rows, marks(judge, prompts, answers, harmful=True)[judge.name], on, how)
+    said = marks(judge, prompts, answers, harmful=True, coherent=False)[judge.name]
+    return figures_of(judge.name, rows, said, on, how)
 
 
 def how(judge: str, on: str) -> str:
@@ -170,5 +171,5 @@ def _percent(m: Measurement | None) -> str:
     """`71 [61, 81] %`."""
     if m is None:
         return "-"
-    low, high = m.interval or (m.value, m.value)
+    low, high = m.bounds
     return f"{100 * m.value:.0f} [{100 * low:.0f}, {100 * high:.0f}] %"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from bures.judging.base import Verdict
+from bures.judging.base import REFUSED, Verdict
 from bures.judging.learned import LearnedJudge
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class SurpriseJudge:
 
     def is_refusal(self, prompt: str, answer: str) -> bool:
         """Whether the answer refuses the prompt or evades it."""
-        return self.verdicts([prompt], [answer])[0] in ("refusal", "evasive")
+        return self.verdicts([prompt], [answer])[0] in REFUSED
 
 
 def load_scorer() -> ChatModel:

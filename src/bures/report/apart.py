@@ -116,6 +116,6 @@ def _table(found: Localisation) -> Table:
 
 
 def _cells(here: BlockGeometry) -> list[str]:
-    low, high = here.auroc.interval or (here.auroc.value, here.auroc.value)
+    low, high = here.auroc.bounds
     rest = [number(_quantity(name, here), digits) for name, _, _, digits in _QUANTITIES[1:]]
     return [f"{here.auroc.value:.2f} [{low:.2f}, {high:.2f}]", *rest]

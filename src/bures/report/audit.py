@@ -15,6 +15,7 @@ from bures.report.provenance import SHORT_ANSWERS, SMALL_N, limits_section, pres
 from bures.report.tradeoff import trade_section
 from bures.report.words import (
     PHRASE_JUDGES,
+    PHRASES_ONLY,
     block_range,
     half_width,
     judge_words,
@@ -161,10 +162,7 @@ def _cautions(result: AuditResult) -> tuple[str, ...]:
         said.append(f"{len(failed)} of {len(result.rows)} rows failed: {listed([row_title(row) for row in failed])}.")
     rows = measured_rows(result)
     if rows and result.judge in PHRASE_JUDGES:
-        said.append(
-            "The judge looks for refusal phrases and reads nothing else: nonsense counts as an answer, so ASR is an "
-            "upper bound on harm."
-        )
+        said.append(PHRASES_ONLY)
     n = rows[0][1].asr[result.judge].n if rows else 0
     if 0 < n < SMALL_N:
         said.append(f"Only {prompts(n, 'harmful')}: around 50% the interval is ±{half_width(n):.0f} points.")

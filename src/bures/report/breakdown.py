@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from bures.formatting import percent
+from bures.judging.evaluation import agreed
 from bures.report.charts import BASELINE, INK, NARROW, ROW_HEIGHT, TIP, Spec, row_axis, row_labels, row_offset, shown
 from bures.report.outcome import judges_of, measured_rows
 from bures.report.page import Cell, Choice, Details, Figure, Key, Legend, Section, Table
@@ -78,8 +79,8 @@ def _category_figure(
             "category": names[category],
             "colour": method_style(row.method).colour,
             "value": 100 * m.value,
-            "low": 100 * (m.interval or (m.value, m.value))[0],
-            "high": 100 * (m.interval or (m.value, m.value))[1],
+            "low": 100 * m.bounds[0],
+            "high": 100 * m.bounds[1],
             "tip": tip(named(category, 80), row_title(row), f"ASR {share(m)}, n = {m.n}"),
         }
         for row in rows
@@ -174,13 +175,7 @@ def agreement(a: str, b: str) -> tuple[float, float | None]:
     Raises:
         ValueError: there are no marks, or not as many of both.
     """
-    if not a or len(a) != len(b):
-        raise ValueError(f"Expected as many marks of both judges, got {len(a)} and {len(b)}.")
-    n = len(a)
-    agreed = sum(x == y for x, y in zip(a, b, strict=True)) / n
-    p, q = a.count("1") / n, b.count("1") / n
-    by_chance = p * q + (1 - p) * (1 - q)
-    return agreed, None if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
+    return agreed(*([mark == "1" for mark in marks] for marks in (a, b)))
 
 
 def judge_section(result: AuditResult) -> Section | None:
@@ -214,14 +209,14 @@ def judge_section(result: AuditResult) -> Section | None:
 
 
 def _agreement_row(name: str, a: str, b: str, left: str, right: str) -> tuple[str | Cell, ...]:
-    agreed, kappa = agreement(left, right)
+    share_agreed, kappa = agreement(left, right)
     pairs = list(zip(left, right, strict=True))
     counts = [pairs.count(pair) for pair in (("1", "1"), ("1", "0"), ("0", "1"), ("0", "0"))]
     return (
         name,
         f"{named(a, 30)} / {named(b, 30)}",
         str(len(pairs)),
-        f"{100 * agreed:.1f}",
+        f"{100 * share_agreed:.1f}",
         "-" if kappa is None else f"{kappa:.2f}",
         *map(str, counts),
     )

@@ -97,7 +97,7 @@ def _values(found: Localisation, effect: Effect) -> list[Spec]:
     for series, m, what in (("removed", effect.removed, "removes"), ("induced", effect.induced, "induces")):
         if m is None:
             continue
-        low, high = m.interval or (m.value, m.value)
+        low, high = m.bounds
         values.append(
             {
                 "series": series,

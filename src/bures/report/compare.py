@@ -11,7 +11,7 @@ from bures.report.depths import depth_section
 from bures.report.page import Block, Cell, Command, Details, Facts, KeyFigure, Page, Section, Table
 from bures.report.paired import pair_sections
 from bures.report.text import named
-from bures.report.words import GLOSSARY, PHRASE_JUDGES
+from bures.report.words import GLOSSARY, PHRASE_JUDGES, PHRASES_ONLY
 
 _WORDS = frozenset({"ASR", "over-refusal", "[low, high]", "intervention", "perplexity budget", "KL", "McNemar's test"})
 
@@ -61,10 +61,7 @@ def _cautions(found: Compared) -> list[str]:
         lead = "" if len(found.pairs) == 1 else f"{named(pair.b)}: "
         said += [f"{lead}{caution}" for caution in pair.cautions]
     if found.judge in PHRASE_JUDGES:
-        said.append(
-            "The judge looks for refusal phrases and reads nothing else: nonsense counts as an answer, so ASR is an "
-            "upper bound on harm."
-        )
+        said.append(PHRASES_ONLY)
     return said
 
 

@@ -64,7 +64,7 @@ def _key_figures(series: Series) -> tuple[KeyFigure, ...]:
 
 
 def _bounds(m: Measurement) -> str:
-    low, high = m.interval or (m.value, m.value)
+    low, high = m.bounds
     return f"{100 * low:.0f}–{100 * high:.0f}"
 
 

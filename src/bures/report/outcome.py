@@ -189,7 +189,7 @@ def _dots(whole: Spec, x: Spec, measure: str, *, hollow: bool) -> Spec:
 def _whisker(row: Row, name: str, judge: str, measure: str, m: Measurement | None) -> Spec | None:
     if m is None:
         return None
-    low, high = m.interval or (m.value, m.value)
+    low, high = m.bounds
     what = "ASR" if measure == "asr" else "over-refusal"
     return {
         "name": name,

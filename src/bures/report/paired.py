@@ -10,7 +10,6 @@ from bures.report.forest import KEYS, PLAIN, Mark, forest
 from bures.report.page import Block, Cell, Choice, Figure, Grid, Items, Legend, Section, Table
 from bures.report.text import named
 from bures.report.words import judge_error, judge_words, prompts, share, tip, with_rank
-from bures.stats import Measurement
 
 
 def pair_sections(found: Compared, pair: Pair, i: int, *, one: bool) -> list[Section]:
@@ -66,7 +65,7 @@ def _marks(line: Line, number: int, judge: str) -> list[Mark]:
 
 
 def _mark(row: str, line: Line, shares: Shares, p: float, measure: str, judge: str) -> Mark:
-    low, high = shares.difference.interval or (shares.difference.value, shares.difference.value)
+    low, high = shares.difference.bounds
     refuses_more = (shares.difference.value < 0) == (measure == "asr")
     what = "ASR" if measure == "asr" else "over-refusal"
     return Mark(
@@ -106,23 +105,19 @@ def _cost_figure(pair: Pair, i: int, which: str) -> Figure | None:
 
 def _cost_mark(row: str, line: Line, costs: Costs, which: str) -> Mark:
     sign, digits = ("", 3) if which == "kl" else ("× ", 2)
-    value, low, high = (format(x, f"+.{digits}f" if which == "kl" else f".{digits}f") for x in _triple(costs.change))
+    form, change = f"{'+' if which == 'kl' else ''}.{digits}f", costs.change
+    value, low, high = (format(x, form) for x in (change.value, *change.bounds))
     return Mark(
         row=row,
         series=PLAIN.value,
         value=costs.change.value,
-        interval=costs.change.interval or (costs.change.value, costs.change.value),
+        interval=costs.change.bounds,
         tip=tip(
             _title(line),
             f"{sign}{costs.a.value:.{digits}f} → {sign}{costs.b.value:.{digits}f}",
             f"{sign}{value} [{low}, {high}], n = {costs.change.n}",
         ),
     )
-
-
-def _triple(m: Measurement) -> tuple[float, float, float]:
-    low, high = m.interval or (m.value, m.value)
-    return m.value, low, high
 
 
 def _table(pair: Pair, judge: str) -> Table:
@@ -159,14 +154,14 @@ def _cells(line: Line, number: int) -> list[str | Cell]:
 
 
 def _points(shares: Shares) -> str:
-    value, low, high = (100 * x for x in _triple(shares.difference))
+    value, low, high = (100 * x for x in (shares.difference.value, *shares.difference.bounds))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def _cost_cells(costs: Costs | None, digits: int, form: str) -> list[str | Cell]:
     if costs is None:
         return ["-", "-", "-"]
-    value, low, high = _triple(costs.change)
+    value, low, high = (costs.change.value, *costs.change.bounds)
     change = f"{value:{form}} [{low:{form}}, {high:{form}}]"
     return [f"{costs.a.value:.{digits}f}", f"{costs.b.value:.{digits}f}", Cell(change, sort=value)]
 

@@ -79,7 +79,7 @@ def _cost(row: Row, cost: str) -> tuple[float, float, float] | None:
         return None if ratio is None else (ratio, ratio, ratio)
     if row.kl is None:
         return None
-    low, high = row.kl.interval or (row.kl.value, row.kl.value)
+    low, high = row.kl.bounds
     return row.kl.value, max(0.0, low), high
 
 
@@ -111,7 +111,7 @@ def _costs(ratio: float | None, kl: Measurement | None) -> str:
 
 def _mark(point: _Point) -> Spec:
     row, m = point.row, point.asr
-    low, high = m.interval or (m.value, m.value)
+    low, high = m.bounds
     over = "over the perplexity budget when chosen" if row.within_budget is False else ""
     return {
         "series": row.method,

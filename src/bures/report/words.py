@@ -37,6 +37,12 @@ _METHOD_STYLES: Mapping[str, Style] = {
 PHRASE_JUDGES = frozenset({"arditi", "gcg"})
 """Judges that look for phrases, and know nothing else."""
 
+PHRASES_ONLY = (
+    "The judge looks for refusal phrases and reads nothing else: nonsense counts as an answer, so ASR is an upper "
+    "bound on harm."
+)
+"""What a reader of their figures is told."""
+
 TOKENS: Mapping[str, str] = {
     "all": "all tokens",
     "prompt": "prompt tokens",
