@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bures.errors import FitError
-from bures.linalg import bures_wasserstein_distance, monge_matrix, principal_subspace, psd_power
+from bures.transport.linalg import bures_wasserstein_distance, monge_matrix, principal_subspace, psd_power
 
 relaxed = settings(deadline=None, max_examples=40)
 seeds = st.integers(0, 2**32 - 1)

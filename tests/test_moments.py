@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bures.errors import FitError
-from bures.moments import MomentAccumulator, Moments
+from bures.transport.moments import MomentAccumulator, Moments
 
 
 def rows(n: int, d: int, seed: int, offset: float = 0.0) -> torch.Tensor:

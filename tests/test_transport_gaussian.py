@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sklearn.covariance import OAS, LedoitWolf
 
 from bures.errors import FitError
-from bures.linalg import bures_wasserstein_distance
 from bures.transport import LowRankAffine, TransportMap, fit_pca_ot, fit_pca_ot_path
 from bures.transport.gaussian import ledoit_wolf_intensity, oas_intensity
+from bures.transport.linalg import bures_wasserstein_distance
 
 relaxed = settings(deadline=None, max_examples=40)
 seeds = st.integers(0, 2**32 - 1)

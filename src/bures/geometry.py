@@ -31,10 +31,10 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from bures.errors import FitError
-from bures.linalg import bures_wasserstein_distance, principal_subspace, psd_power, vector_norm
 from bures.records import BlockGeometry
 from bures.stats import auroc
 from bures.transport import fit_act, ledoit_wolf_covariance
+from bures.transport.linalg import bures_wasserstein_distance, principal_subspace, psd_power, vector_norm
 
 COMPONENTS = 8
 """How many principal components the figures along the subspace use, where the prompts allow as many."""

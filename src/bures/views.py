@@ -15,8 +15,8 @@ from torch import Tensor
 
 from bures.errors import FitError
 from bures.hooks import Intervention
-from bures.linalg import principal_subspace
 from bures.records import Gaussian, Point, View
+from bures.transport.linalg import principal_subspace
 
 DIGITS = 4
 """Significant digits of the coordinates, as results keep them."""

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from bures.errors import FitError
-from bures.linalg import vector_norm
 from bures.transport._rows import as_pair
 from bures.transport.base import LowRankAffine
+from bures.transport.linalg import vector_norm
 
 _COINCIDE = 1e-12  # mean gaps below this share of the means' size are rounding
 

@@ -31,9 +31,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from bures.errors import FitError
-from bures.linalg import monge_matrix, principal_subspace, vector_norm
 from bures.transport._rows import as_pair
 from bures.transport.base import LowRankAffine
+from bures.transport.linalg import monge_matrix, principal_subspace, vector_norm
 
 DEFAULT_RIDGE = 1e-6
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bures.linalg import vector_norm
 from bures.transport._rows import as_pair
 from bures.transport.base import DiagonalAffine
+from bures.transport.linalg import vector_norm
 
 
 def fit_mean_shift(source: Tensor, target: Tensor) -> DiagonalAffine:
