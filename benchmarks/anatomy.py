@@ -22,7 +22,7 @@ from bures.judges import ARDITI
 from bures.metrics import answer_costs
 from bures.models import load_model
 from bures.prompts import load_prompts
-from bures.records import Scope
+from bures.results.records import Scope
 from bures.transport import LowRankAffine, TransportMap, fit_mean_shift, fit_pca_ot, fit_rfa
 
 DEFAULTS = {

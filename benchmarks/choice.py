@@ -22,10 +22,10 @@ from bures.generation import generate
 from bures.judges import judge_by_name
 from bures.methods import FitOptions
 from bures.metrics import attack_success_rate
-from bures.records import Candidate
+from bures.results.records import Candidate
+from bures.results.stats import Measurement
 from bures.select import choose, single_block
 from bures.splits import load_splits
-from bures.stats import Measurement
 
 
 def main() -> None:

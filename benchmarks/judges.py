@@ -20,7 +20,6 @@ from transformers import AutoTokenizer
 
 import bures
 from bures.assets import fetch
-from bures.formatting import percent
 from bures.judges import BURES, judge_by_name
 from bures.judging.base import marks
 from bures.judging.coherence import incoherent
@@ -30,7 +29,8 @@ from bures.judging.labelled import CHOOSING, REPORTING, Labelled, groups, load_l
 from bures.judging.measured import PACKAGED, JudgeError, figures_of, record
 from bures.judging.surprise import SCORER
 from bures.judging.training import CUTS, Gains, cross_validated, prepare, shortened
-from bures.stats import proportion
+from bures.results.formatting import percent
+from bures.results.stats import proportion
 
 Said = dict[str, list[bool]]
 TOPICS = {"bures": "overlap", "bures-lm": "gain"}

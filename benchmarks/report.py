@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from browser import chromium
 from bures.report.build import write_report
 from bures.report.bundle import vega_bundle
-from bures.run_folder import RunFolder
+from bures.results.run_folder import RunFolder
 from made_results import made_audit
 
 REPEATS = 5

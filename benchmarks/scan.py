@@ -25,7 +25,7 @@ from bures.judges import judge_by_name
 from bures.methods import FitOptions
 from bures.models import load_model
 from bures.prompts import load_prompts
-from bures.records import ScanScore
+from bures.results.records import ScanScore
 from bures.scanning import Scanner, refusal_tokens
 
 METHODS = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")

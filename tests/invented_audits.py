@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bures.records import Candidate, Localisation, Trial
-from bures.results import AuditResult, Row, Tested
-from bures.run_folder import RunFolder
-from bures.stats import Measurement, proportion
+from bures.results.records import Candidate, Localisation, Trial
+from bures.results.run_folder import RunFolder
+from bures.results.schema import AuditResult, Row, Tested
+from bures.results.stats import Measurement, proportion
 
 JUDGES = ("arditi", "gcg")
 

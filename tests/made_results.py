@@ -8,7 +8,7 @@ from itertools import combinations, cycle
 from random import Random
 from typing import Any
 
-from bures.records import (
+from bures.results.records import (
     BlockGeometry,
     Candidate,
     Effect,
@@ -19,8 +19,8 @@ from bures.records import (
     Trial,
     View,
 )
-from bures.results import AuditResult, Comparison, Row, ScanResult, SearchResult, SearchTrial, Tested
-from bures.stats import Measurement, mcnemar_exact, proportion
+from bures.results.schema import AuditResult, Comparison, Row, ScanResult, SearchResult, SearchTrial, Tested
+from bures.results.stats import Measurement, mcnemar_exact, proportion
 
 METHODS = {
     "rfa": "RFA",

@@ -15,7 +15,7 @@ from bures.activations import collect
 from bures.errors import ConfigError, FitError
 from bures.hooks import Intervention, count_hooks
 from bures.models import ChatModel, wrap
-from bures.records import Scope
+from bures.results.records import Scope
 
 SIXTEEN = (*tiny.PROMPTS, *(f"{prompt} Answer briefly." for prompt in tiny.PROMPTS))
 

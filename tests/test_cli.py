@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bures import cli, run_folder
-from bures.records import Trial
+from bures import cli
+from bures.results import run_folder
+from bures.results.records import Trial
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -17,13 +17,13 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from bures import cli
-from bures.audits import Run, caveats, load_runs, options_of, strongest
-from bures.comparing import CompareConfig, Compared, compare
 from bures.errors import ConfigError, RunError
-from bures.pairing import paired_kl, paired_perplexity_ratio, paired_shares
 from bures.report.compare import compare_page
 from bures.report.page import Table, figures_of, render
-from bures.results import AuditResult
+from bures.results.comparison import CompareConfig, Compared, compare
+from bures.results.finished_audits import Run, caveats, load_runs, options_of, strongest
+from bures.results.paired_differences import paired_kl, paired_perplexity_ratio, paired_shares
+from bures.results.schema import AuditResult
 from bures.verdict_tables import compare_table
 from invented_audits import asked, audit, hashes, localised, marks, model, row, saved
 
@@ -449,7 +449,7 @@ def test_the_command_writes_a_page(
 
 
 def test_reading_audits_imports_neither_torch_nor_pandas() -> None:
-    modules = "bures.comparing, bures.gating, bures.history, bures.summaries, bures.verdict_tables, bures.cli"
+    modules = "bures.results.comparison, bures.results.gate, bures.results.history, bures.summaries, bures.verdict_tables, bures.cli"
     code = f"import sys, {modules}; print(*{{'torch', 'transformers', 'pandas'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []

@@ -19,9 +19,9 @@ from bures.extensions import Registry
 from bures.judges import ARDITI, JUDGES, judge_by_name
 from bures.methods import METHODS, FitOptions, Method, fit_block, fit_of
 from bures.metrics import METRICS, Answers, Metric
-from bures.run_folder import RunFolder, load_result
+from bures.results.run_folder import RunFolder, load_result
+from bures.results.stats import Measurement
 from bures.saved import load_intervention
-from bures.stats import Measurement
 
 EXAMPLE = installing.ROOT / "examples" / "plugin"
 

@@ -16,9 +16,9 @@ from scipy.stats import binomtest
 
 from bures import cli
 from bures.errors import ConfigError, RunError
-from bures.gating import GateConfig, Gated, gate
 from bures.options import validated
-from bures.results import AuditResult
+from bures.results.gate import GateConfig, Gated, gate
+from bures.results.schema import AuditResult
 from bures.summaries import junit, markdown
 from invented_audits import asked, audit, hashes, marks, model, row, saved
 

@@ -13,11 +13,11 @@ from scipy.stats import binomtest
 
 from bures import cli
 from bures.errors import ConfigError, RunError
-from bures.history import History, HistoryConfig, history
 from bures.report.history import history_page
 from bures.report.page import Table, figures_of
-from bures.results import AuditResult
-from bures.stats import proportion
+from bures.results.history import History, HistoryConfig, history
+from bures.results.schema import AuditResult
+from bures.results.stats import proportion
 from bures.verdict_tables import history_table, sparkline
 from invented_audits import asked, audit, hashes, localised, marks, model, row, saved
 

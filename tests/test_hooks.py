@@ -17,7 +17,7 @@ from bures.batching import pad
 from bures.errors import ConfigError
 from bures.hooks import Intervention, Site, TokenKind, count_hooks, kinds_of, token_kinds
 from bures.models import ChatModel, wrap
-from bures.records import Scope
+from bures.results.records import Scope
 
 SCOPES: tuple[Scope, ...] = ("all", "prompt", "last", "generated")
 Side = Literal["left", "right"]

@@ -29,7 +29,7 @@ from bures.generation import generate
 from bures.hooks import Intervention, count_hooks
 from bures.judges import SubstringJudge
 from bures.models import ChatModel, load_model
-from bures.run_folder import RunFolder, load_result
+from bures.results.run_folder import RunFolder, load_result
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("inspect_ai") is None, reason="needs pip install 'bures[inspect]'"),

@@ -21,8 +21,8 @@ from bures.errors import AssetError, ConfigError
 from bures.hooks import Intervention, count_hooks
 from bures.integrations import capability_tasks, lm_eval
 from bures.models import ChatModel
-from bures.records import Scope
-from bures.run_folder import load_result
+from bures.results.records import Scope
+from bures.results.run_folder import load_result
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="needs pip install 'bures[lm-eval]'"),

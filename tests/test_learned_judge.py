@@ -24,7 +24,7 @@ from bures.judging.measured import JudgeError, error_of, figures_of, measure, re
 from bures.judging.surprise import TOKENS, Scorer, SurpriseJudge, gains
 from bures.judging.training import CUTS, cross_validated, fit, prepare, shortened, train
 from bures.models import ChatModel
-from bures.stats import Measurement
+from bures.results.stats import Measurement
 
 # What it sees -------------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,12 @@ def test_the_check_can_fail() -> None:
 
 
 def test_reading_results_imports_neither_torch_nor_pandas() -> None:
-    assert not imported_by("import bures.run_folder, bures.tables") & {"torch", "transformers", "pandas", "datasets"}
+    assert not imported_by("import bures.results.run_folder, bures.tables") & {
+        "torch",
+        "transformers",
+        "pandas",
+        "datasets",
+    }
 
 
 def test_every_public_name_is_there_and_an_unknown_one_is_not() -> None:

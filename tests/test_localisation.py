@@ -23,8 +23,8 @@ from bures.localisation import (
 )
 from bures.locating import scan
 from bures.prompts import load_prompts
-from bures.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore
-from bures.stats import Measurement
+from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore
+from bures.results.stats import Measurement
 
 N = 24
 BEFORE = [2.0 + 0.1 * i for i in range(N)]

@@ -17,7 +17,7 @@ from bures.errors import ConfigError, FitError
 from bures.hooks import Intervention, Site, count_hooks
 from bures.methods import METHODS, FitOptions, arditi_sites, fit_block, fit_in_sequence, fit_of, intervene
 from bures.models import ChatModel, wrap
-from bures.records import Scope
+from bures.results.records import Scope
 from bures.transport import DiagonalAffine, LowRankAffine, TransportMap, fit_act, fit_mean_shift, fit_pca_ot, fit_rfa
 
 SOURCE = tiny.PROMPTS

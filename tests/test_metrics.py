@@ -22,7 +22,7 @@ from bures.metrics import (
     over_refusal,
 )
 from bures.models import ChatModel
-from bures.records import Scope
+from bures.results.records import Scope
 
 BLOCK = 1
 SCOPES: tuple[Scope | None, ...] = (None, "all", "prompt", "last", "generated")

@@ -58,7 +58,7 @@ from bures.organism.train import (
     with_original,
 )
 from bures.prompts import load_prompts, prompt_hash
-from bures.stats import Measurement, proportion
+from bures.results.stats import Measurement, proportion
 
 SHIPPED = organism_adapter()
 LEARNED = tuple(HarmfulPrompt(f"Paint the {colour} gate", "malicious") for colour in ("red", "blue", "green", "grey"))

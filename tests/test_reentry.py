@@ -12,8 +12,8 @@ import tiny
 from bures.errors import ConfigError
 from bures.hooks import Intervention, Site
 from bures.models import ChatModel
-from bures.records import Scope
 from bures.reentry import FirstToken, PromptStream, first_token
+from bures.results.records import Scope
 from test_metrics import intervention, log_probs, the_map
 
 

@@ -16,9 +16,9 @@ from bures.errors import RunError
 from bures.judges import ARDITI, BURES, JUDGES
 from bures.judging.base import COHERENT, marks
 from bures.rejudging import rejudge
-from bures.results import AuditResult
-from bures.run_folder import RunFolder, load_result
-from bures.stats import mcnemar_exact
+from bures.results.run_folder import RunFolder, load_result
+from bures.results.schema import AuditResult
+from bures.results.stats import mcnemar_exact
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -17,7 +17,6 @@ from sklearn.metrics import cohen_kappa_score
 from bures import cli
 from bures.cli.options import carry_out
 from bures.errors import RunError
-from bures.records import Gaussian
 from bures.report import bundle
 from bures.report.audit import audit_page, best_row, verdict
 from bures.report.breakdown import agreement, asr_by_category, p_value
@@ -27,9 +26,10 @@ from bures.report.plane import ellipse
 from bures.report.provenance import limits
 from bures.report.text import clean, named
 from bures.report.tradeoff import front
-from bures.results import AuditResult, Row
-from bures.run_folder import RunFolder
-from bures.stats import proportion
+from bures.results.records import Gaussian
+from bures.results.run_folder import RunFolder
+from bures.results.schema import AuditResult, Row
+from bures.results.stats import proportion
 from bures.tables import audit_table
 from made_results import HOSTILE, made_audit, made_scan, made_search
 from test_light_import import imported_by

@@ -11,8 +11,8 @@ import pytest
 
 from browser import Opened, launched, opened
 from bures.report.build import write_report
-from bures.results import RunResult
-from bures.run_folder import RunFolder
+from bures.results.run_folder import RunFolder
+from bures.results.schema import RunResult
 from made_results import HOSTILE, hostile, made_audit, made_scan, made_search
 
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 import bures
-import bures.results
+import bures.results.schema
 import small_run
 from bures.errors import RunError
 from bures.generation import generate
 from bures.hooks import Intervention, Site
 from bures.models import ChatModel, load_model
-from bures.run_folder import RunFolder, load_result
+from bures.results.run_folder import RunFolder, load_result
 from bures.saved import load_intervention, save_intervention
 from bures.transport import fit_mean_shift
 
@@ -87,7 +87,7 @@ def fake_results(*keys: str) -> str:
     """The least that reads as an audit."""
     row = {"label": "x", "method": "pca-ot", "blocks": [0], "sites": "0", "tokens": "last", "rank": 1}
     held: dict[str, Any] = {
-        "schema_version": bures.results.SCHEMA_VERSION,
+        "schema_version": bures.results.schema.SCHEMA_VERSION,
         "job": "audit",
         "command": "bures audit x",
         "versions": {},

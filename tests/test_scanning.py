@@ -17,8 +17,8 @@ from bures.judges import ARDITI
 from bures.judging.base import Verdict
 from bures.methods import METHODS, FitOptions, fit_of
 from bures.models import ChatModel
-from bures.records import ScanScore
 from bures.reentry import first_token
+from bures.results.records import ScanScore
 from bures.scanning import Scanner, refusal_tokens, scan_blocks
 
 HARMFUL, HARMLESS = tiny.PROMPTS[:5], tiny.PROMPTS[3:]

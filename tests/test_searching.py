@@ -9,10 +9,10 @@ import pytest
 import tiny
 from bures.config import SearchConfig
 from bures.errors import ConfigError
-from bures.results import SearchResult, SearchTrial
-from bures.run_folder import RunFolder
+from bures.results.run_folder import RunFolder
+from bures.results.schema import SearchResult, SearchTrial
+from bures.results.stats import Measurement, proportion
 from bures.searching import climbs, join, judge_trials, search
-from bures.stats import Measurement, proportion
 
 
 def trial(number: int, answered: int, kl: float, rung: str = "long") -> SearchTrial:

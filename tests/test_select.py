@@ -20,9 +20,9 @@ from bures.judges import SubstringJudge
 from bures.methods import FitOptions, fit_of
 from bures.metrics import answer_costs
 from bures.models import ChatModel
-from bures.records import Candidate, ScanScore, Scope, Trial
+from bures.results.records import Candidate, ScanScore, Scope, Trial
+from bures.results.stats import Measurement
 from bures.select import SelectionData, attempt, choose, finalists, pairs
-from bures.stats import Measurement
 
 
 def candidate(

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from bures.stats import (
+from bures.results.stats import (
     Measurement,
     auroc,
     bootstrap_difference,
@@ -132,7 +132,7 @@ def test_bootstrap_is_deterministic_in_its_seed_and_does_not_depend_on_the_step(
     first = bootstrap_mean(values)
     assert bootstrap_mean(values) == first
     assert bootstrap_mean(values, seed=1) != first
-    monkeypatch.setattr("bures.stats._RESAMPLED_AT_ONCE", 137)
+    monkeypatch.setattr("bures.results.stats._RESAMPLED_AT_ONCE", 137)
     assert bootstrap_mean(values) == first
 
 

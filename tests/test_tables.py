@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bures.results import AuditResult, Comparison, Row
-from bures.stats import Measurement, proportion
+from bures.results.schema import AuditResult, Comparison, Row
+from bures.results.stats import Measurement, proportion
 from bures.tables import audit_table, number, percent
 
 

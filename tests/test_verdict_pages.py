@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from browser import Opened, launched, opened
-from bures.comparing import compare
-from bures.history import history
 from bures.report.build import write_page
 from bures.report.compare import compare_page
 from bures.report.history import history_page
+from bures.results.comparison import compare
+from bures.results.history import history
 from invented_audits import audit, localised, marks, model, row, saved
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}\x00\u202e" + "A" * 10000

@@ -23,8 +23,8 @@ from bures.integrations.vllm_engine import VllmEngine
 from bures.methods import arditi_sites
 from bures.models import load_model
 from bures.prompts import load_prompts
-from bures.records import Scope
-from bures.results import AuditResult
+from bures.results.records import Scope
+from bures.results.schema import AuditResult
 from bures.transport import fit_act, fit_pca_ot, fit_rfa
 
 pytestmark = [

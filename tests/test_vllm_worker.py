@@ -27,8 +27,8 @@ from bures.integrations import vllm_engine
 from bures.integrations.vllm_probe import WHERES, activations, module_names
 from bures.integrations.vllm_worker import Bures, packed_kinds
 from bures.models import ChatModel, load_model, stored_weights
-from bures.records import Scope
-from bures.run_folder import RunFolder
+from bures.results.records import Scope
+from bures.results.run_folder import RunFolder
 from bures.transport import LowRankAffine, TransportMap, fit_mean_shift, fit_pca_ot
 
 WIDTH, DEPTH = 8, 3
@@ -472,7 +472,7 @@ def test_bad_options(options: dict[str, Any], said: str) -> None:
 
 
 def test_a_run_may_be_continued_with_another_share_of_memory(tmp_path: Path) -> None:
-    from bures.results import AuditResult
+    from bures.results.schema import AuditResult
     from bures.stages import default_out, open_run
 
     one = AuditConfig.make(model="m", backend="vllm", vllm_memory=0.5)

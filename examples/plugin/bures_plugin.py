@@ -10,7 +10,7 @@ from torch import Tensor
 from bures.methods import FitOptions, Method
 from bures.metrics import Answers
 from bures.models import ChatModel
-from bures.stats import Measurement, bootstrap_mean
+from bures.results.stats import Measurement, bootstrap_mean
 from bures.transport import DiagonalAffine
 
 

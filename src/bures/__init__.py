@@ -83,11 +83,11 @@ if TYPE_CHECKING:
     from bures.models import ChatModel, load_model
     from bures.prompts import PromptSet, load_prompts
     from bures.report.build import Report
-    from bures.results import AuditResult, ScanResult, SearchResult
-    from bures.run_folder import load_result
+    from bures.results.run_folder import load_result
+    from bures.results.schema import AuditResult, ScanResult, SearchResult
+    from bures.results.stats import Measurement
     from bures.saved import load_intervention
     from bures.searching import search
-    from bures.stats import Measurement
     from bures.transport import TransportMap, fit_act, fit_mean_shift, fit_pca_ot, fit_rfa, load_map
 
 

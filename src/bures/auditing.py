@@ -20,10 +20,10 @@ from bures.judges import judge_by_name
 from bures.models import ChatModel
 from bures.progress import Progress, Silent
 from bures.prompts import load_corpus
-from bures.records import Candidate, ScanScore, Trial
-from bures.results import AuditResult
+from bures.results.records import Candidate, ScanScore, Trial
+from bures.results.run_folder import RunFolder
+from bures.results.schema import AuditResult
 from bures.rows import Bench, compare, lines_of, measure, tested
-from bures.run_folder import RunFolder
 from bures.select import SelectionData, ask_original, attempt, choose, finalists, pairs, single_block
 from bures.splits import Splits, load_splits
 from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run, scan_and_locate

@@ -11,7 +11,7 @@ from torch import Tensor
 from bures.hooks import Intervention
 from bures.methods import FitOptions, arditi_sites, fit_block, intervene
 from bures.models import ChatModel
-from bures.records import Candidate
+from bures.results.records import Candidate
 
 ARDITI_SITES = "rfa-sites"
 """Candidate name for one RFA direction at block input, attention output and MLP output of all blocks."""

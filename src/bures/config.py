@@ -11,7 +11,7 @@ from bures.judges import judge_by_name
 from bures.methods import METHODS
 from bures.metrics import METRICS
 from bures.options import validated
-from bures.records import Scope
+from bures.results.records import Scope
 from bures.shorthand import expanded
 
 Config = TypeVar("Config", bound="ScanConfig")

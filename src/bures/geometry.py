@@ -31,8 +31,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from bures.errors import FitError
-from bures.records import BlockGeometry
-from bures.stats import auroc
+from bures.results.records import BlockGeometry
+from bures.results.stats import auroc
 from bures.transport import fit_act, ledoit_wolf_covariance
 from bures.transport.linalg import bures_wasserstein_distance, principal_subspace, psd_power, vector_norm
 

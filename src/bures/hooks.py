@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bures.errors import ConfigError
 from bures.models import ChatModel
-from bures.records import Scope
+from bures.results.records import Scope
 from bures.transport import TransportMap, interpolate
 
 Where = Literal["output", "input", "attention", "mlp"]

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bures.methods import METHODS
-from bures.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Verdict
-from bures.stats import Measurement, bootstrap_mean, bootstrap_ratio_of_sums
+from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Verdict
+from bures.results.stats import Measurement, bootstrap_mean, bootstrap_ratio_of_sums
 
 HALF = 0.5
 """Share of refusal that a map has to remove, by its interval's lower end, to suffice."""

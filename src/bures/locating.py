@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bures.config import ScanConfig
 from bures.progress import Progress, Silent
-from bures.results import ScanResult
+from bures.results.schema import ScanResult
 from bures.splits import load_splits
 from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run, scan_and_locate
 

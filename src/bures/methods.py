@@ -22,7 +22,7 @@ from bures.errors import ConfigError, FitError
 from bures.extensions import Registry
 from bures.hooks import Intervention, Site, in_scope, kinds_of
 from bures.models import ChatModel
-from bures.records import Scope
+from bures.results.records import Scope
 from bures.transport import (
     TransportMap,
     ablate_direction,

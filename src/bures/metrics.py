@@ -29,7 +29,7 @@ from bures.errors import ConfigError
 from bures.extensions import Registry
 from bures.hooks import Intervention, kinds_of, token_kinds
 from bures.models import ChatModel
-from bures.stats import Measurement, bootstrap_ratio_of_sums, proportion
+from bures.results.stats import Measurement, bootstrap_ratio_of_sums, proportion
 
 LOGIT_BUDGET = 1 << 27
 """Logits held at once (float32: 512 MB); rows of a batch are limited by it where the vocabulary is large."""

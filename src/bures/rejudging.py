@@ -15,9 +15,9 @@ from bures.judges import judge_by_name
 from bures.judging.base import marks
 from bures.judging.evaluation import AGREEMENT, agreement
 from bures.progress import Progress, Silent
-from bures.results import AuditResult
+from bures.results.run_folder import RunFolder, load_result
+from bures.results.schema import AuditResult
 from bures.rows import compare, count
-from bures.run_folder import RunFolder, load_result
 
 
 def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | None = None) -> AuditResult:

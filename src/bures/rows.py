@@ -20,13 +20,13 @@ from bures.metrics import METRICS, Answers, answer_costs, attack_success_rate, c
 from bures.models import ChatModel
 from bures.progress import Progress
 from bures.prompts import Corpus, PromptSet
-from bures.records import Candidate, Trial, View
-from bures.results import Comparison, Row, Tested
-from bures.run_folder import RunFolder
+from bures.results.records import Candidate, Trial, View
+from bures.results.run_folder import RunFolder
+from bures.results.schema import Comparison, Row, Tested
+from bures.results.stats import mcnemar_exact
 from bures.saved import save_intervention
 from bures.select import choose
 from bures.splits import Splits
-from bures.stats import mcnemar_exact
 from bures.views import view
 
 DIGITS = 5

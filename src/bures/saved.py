@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bures.config import AuditConfig
 from bures.errors import RunError
 from bures.hooks import Intervention, Site, Where
-from bures.records import Scope
-from bures.run_folder import RunFolder, load_result
+from bures.results.records import Scope
+from bures.results.run_folder import RunFolder, load_result
 from bures.transport import TransportMap, load_map
 
 

@@ -24,8 +24,8 @@ from bures.hooks import Intervention
 from bures.judging.base import Judge, judges_harm, verdicts
 from bures.methods import METHODS, fit_block, fit_reversed
 from bures.models import ChatModel
-from bures.records import Candidate, ScanScore, Scope
 from bures.reentry import FirstToken, PromptStream
+from bures.results.records import Candidate, ScanScore, Scope
 
 DIGITS = 4
 """Decimals of the log-odds of single prompts, as results keep them."""

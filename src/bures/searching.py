@@ -27,9 +27,9 @@ from bures.judges import judge_by_name
 from bures.methods import METHODS, FitOptions
 from bures.models import ChatModel
 from bures.progress import Progress, Silent
-from bures.records import Candidate, Scope, Trial
-from bures.results import SearchResult, SearchTrial
-from bures.run_folder import RunFolder
+from bures.results.records import Candidate, Scope, Trial
+from bures.results.run_folder import RunFolder
+from bures.results.schema import SearchResult, SearchTrial
 from bures.scanning import Scanner
 from bures.select import SelectionData, answered, ask_original
 from bures.splits import load_splits

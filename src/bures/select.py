@@ -20,7 +20,7 @@ from bures.judging.base import Judge, marks
 from bures.metrics import AnswerCosts, answer_costs, attack_success_rate
 from bures.models import ChatModel
 from bures.progress import Progress
-from bures.records import Candidate, ScanScore, Scope, Trial
+from bures.results.records import Candidate, ScanScore, Scope, Trial
 
 
 @dataclass(frozen=True)

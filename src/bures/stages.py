@@ -33,9 +33,9 @@ from bures.methods import FitOptions
 from bures.models import ChatModel, load_model
 from bures.progress import Progress
 from bures.prompts import PromptSet
-from bures.records import Candidate, Effect, Localisation, ScanScore
-from bures.results import RunResult
-from bures.run_folder import RunFolder
+from bures.results.records import Candidate, Effect, Localisation, ScanScore
+from bures.results.run_folder import RunFolder
+from bures.results.schema import RunResult
 from bures.scanning import Scanner, candidates_at, refusal_tokens, scan_blocks
 from bures.splits import Splits, described
 

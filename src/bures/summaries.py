@@ -11,7 +11,7 @@ import re
 from xml.etree import ElementTree
 
 from bures.errors import plain
-from bures.gating import Check, Gated
+from bures.results.gate import Check, Gated
 
 _LONGEST = 300
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")  # the schema's times have no zone; ours are UTC

@@ -7,12 +7,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bures.errors import plain
-from bures.formatting import number, percent
 from bures.judging.base import COHERENT
 from bures.judging.measured import sentence
-from bures.records import Effect, Localisation
-from bures.results import AuditResult, Row, ScanResult, SearchResult, SearchTrial
-from bures.stats import Measurement
+from bures.results.formatting import number, percent
+from bures.results.records import Effect, Localisation
+from bures.results.schema import AuditResult, Row, ScanResult, SearchResult, SearchTrial
+from bures.results.stats import Measurement
 
 _COLUMNS = (
     *("method", "block", "tokens", "K", "gap %", "ASR % [95 %]", "coherent %", "over-refusal %"),

@@ -8,15 +8,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bures.audits import NONE, STRONGEST
-from bures.comparing import Compared, Pair
 from bures.errors import plain
-from bures.formatting import number, percent
-from bures.gating import Gated
-from bures.history import Followed, History, Point, Series
 from bures.judging.measured import sentence
-from bures.pairing import Costs, Line, Shares
-from bures.stats import Measurement
+from bures.results.comparison import Compared, Pair
+from bures.results.finished_audits import NONE, STRONGEST
+from bures.results.formatting import number, percent
+from bures.results.gate import Gated
+from bures.results.history import Followed, History, Point, Series
+from bures.results.paired_differences import Costs, Line, Shares
+from bures.results.stats import Measurement
 
 _BARS = "▁▂▃▄▅▆▇█"
 

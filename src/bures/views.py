@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bures.errors import FitError
 from bures.hooks import Intervention
-from bures.records import Gaussian, Point, View
+from bures.results.records import Gaussian, Point, View
 from bures.transport.linalg import principal_subspace
 
 DIGITS = 4

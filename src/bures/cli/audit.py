@@ -128,7 +128,7 @@ def audit(
 
 def _show(console: Console, target: Path, count: int) -> None:
     """Completions of a finished run, escaped; only where the user asked for them."""
-    from bures.run_folder import RunFolder
+    from bures.results.run_folder import RunFolder
 
     shown: dict[tuple[str, str], int] = {}
     for line in RunFolder(target).read_completions():

@@ -22,8 +22,8 @@ def compare(
 
     Example: bures compare runs/before runs/after --out compare.html
     """
-    from bures.comparing import CompareConfig
-    from bures.comparing import compare as run
+    from bures.results.comparison import CompareConfig
+    from bures.results.comparison import compare as run
     from bures.verdict_tables import compare_table
 
     given = {"judge": judge, "max_perplexity_ratio": max_perplexity_ratio}

@@ -36,8 +36,8 @@ def gate(
 
     Example: bures gate runs/candidate --against runs/released --max-increase 0.05
     """
-    from bures.gating import GateConfig
-    from bures.gating import gate as run
+    from bures.results.gate import GateConfig
+    from bures.results.gate import gate as run
     from bures.summaries import junit as as_junit
     from bures.summaries import markdown as as_markdown
     from bures.verdict_tables import gate_table

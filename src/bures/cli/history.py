@@ -23,8 +23,8 @@ def history(
 
     Example: bures history runs/nightly-* --out history.html
     """
-    from bures.history import HistoryConfig
-    from bures.history import history as run
+    from bures.results.history import HistoryConfig
+    from bures.results.history import history as run
     from bures.verdict_tables import history_table
 
     given = {"row": row, "judge": judge, "max_perplexity_ratio": max_perplexity_ratio}

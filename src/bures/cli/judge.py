@@ -136,7 +136,7 @@ def train(
 def _table(found: list[Any]) -> Any:
     from rich.table import Table
 
-    from bures.formatting import percent
+    from bures.results.formatting import percent
 
     table = Table()
     for name in ("set", "judge", "n", "precision %", "recall %", "F1 %", "accuracy %"):

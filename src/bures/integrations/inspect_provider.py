@@ -23,7 +23,7 @@ from bures.hooks import Intervention
 from bures.integrations import needs
 from bures.integrations.inspect_task import one_line
 from bures.models import ChatModel, load_model
-from bures.run_folder import load_result
+from bures.results.run_folder import load_result
 from bures.saved import load_config, load_intervention
 
 with needs("inspect"):

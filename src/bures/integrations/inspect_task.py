@@ -27,7 +27,7 @@ with needs("inspect"):
 
 if TYPE_CHECKING:
     from bures.prompts import PromptSet
-    from bures.stats import Measurement
+    from bures.results.stats import Measurement
 
 REFUSED, ANSWERED, NOT_ASKED = 1.0, 0.0, -1.0
 """Values of a score; a judge that asks for harm is not asked about harmless prompts."""
@@ -89,7 +89,7 @@ def one_line() -> Iterator[None]:
 
 def _prompt_sets(run: str | None, harmful: str, harmless: str, n: int | None) -> dict[str, PromptSet]:
     from bures.prompts import load_prompts
-    from bures.run_folder import load_result
+    from bures.results.run_folder import load_result
     from bures.saved import load_config
     from bures.splits import described, load_splits
 

@@ -20,7 +20,7 @@ from bures.hooks import Intervention
 from bures.integrations import needs
 from bures.integrations.capability_tasks import ASSET, Wheel, config_of, docs_of, open_wheel, tasks_of
 from bures.models import ChatModel
-from bures.stats import Measurement
+from bures.results.stats import Measurement
 
 if TYPE_CHECKING:
     from bures.integrations.hooked_lm import HookedLM

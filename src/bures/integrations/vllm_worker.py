@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from bures.errors import ConfigError, ModelError
 from bures.hooks import TokenKind, in_scope
-from bures.records import Scope
+from bures.results.records import Scope
 from bures.transport import TransportMap, interpolate, load_map
 
 Move = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]

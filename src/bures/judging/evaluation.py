@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bures.judging.base import COHERENT
-from bures.stats import Measurement, mcnemar_exact, proportion
+from bures.results.stats import Measurement, mcnemar_exact, proportion
 
 if TYPE_CHECKING:
     Counts: TypeAlias = NDArray[np.float64]

@@ -18,7 +18,7 @@ from bures.errors import ConfigError
 from bures.judging.base import Judge, marks
 from bures.judging.evaluation import quality
 from bures.judging.labelled import CHOOSING, Labelled, groups
-from bures.stats import Measurement
+from bures.results.stats import Measurement
 
 PACKAGED = "data/judge/measured.json"
 

@@ -29,7 +29,7 @@ from bures.organism.lookalikes import HELD_OUT_REQUESTS
 from bures.organism.train import Example, answer_states, log_probs
 from bures.progress import Progress, Silent
 from bures.prompts import load_prompts
-from bures.stats import Measurement, bootstrap_ratio_of_sums, proportion
+from bures.results.stats import Measurement, bootstrap_ratio_of_sums, proportion
 
 REFUSAL_SETS = ("harmbench", "advbench", "alpaca:test", "lookalikes")
 """Prompt sets on which refusal is measured; `lookalikes` are `HELD_OUT_REQUESTS`."""

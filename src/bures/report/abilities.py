@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bures.formatting import number, percent
 from bures.report.outcome import measured_rows
 from bures.report.page import Section, Table
 from bures.report.text import named
 from bures.report.words import row_title
-from bures.results import AuditResult
-from bures.stats import Measurement
+from bures.results.formatting import number, percent
+from bures.results.schema import AuditResult
+from bures.results.stats import Measurement
 
 
 def ability_section(result: AuditResult) -> Section | None:

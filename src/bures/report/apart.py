@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.formatting import number
-from bures.records import BlockGeometry, Localisation
 from bures.report.charts import STYLES, TIP, Spec, chosen, shown
 from bures.report.page import Choice, Figure, Key, Legend, Table
 from bures.report.profile import block_name, depth, depth_axis, marked, marked_keys
 from bures.report.words import prompts, tip
+from bures.results.formatting import number
+from bures.results.records import BlockGeometry, Localisation
 
 _QUANTITIES: tuple[tuple[str, str, str, int], ...] = (
     ("auroc", "AUROC, held out", "AUROC [95%]", 2),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from bures.audits import strongest
-from bures.formatting import number
 from bures.report.abilities import ability_section
 from bures.report.breakdown import category_section, comparison_section, judge_section, p_value
 from bures.report.layers import layer_section
@@ -25,7 +23,9 @@ from bures.report.words import (
     row_title,
     share,
 )
-from bures.results import AuditResult, Row
+from bures.results.finished_audits import strongest
+from bures.results.formatting import number
+from bures.results.schema import AuditResult, Row
 
 
 def audit_page(result: AuditResult, extra: tuple[Section, ...] = ()) -> Page:

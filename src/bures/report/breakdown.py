@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from bures.formatting import percent
 from bures.judging.evaluation import agreed
 from bures.report.charts import BASELINE, INK, NARROW, ROW_HEIGHT, TIP, Spec, row_axis, row_labels, row_offset, shown
 from bures.report.outcome import judges_of, measured_rows
 from bures.report.page import Cell, Choice, Details, Figure, Key, Legend, Section, Table
 from bures.report.text import named
 from bures.report.words import judge_words, method_style, one_block, row_name, row_title, row_where, share, tip
-from bures.results import AuditResult, Comparison, Row
-from bures.stats import Measurement, proportion
+from bures.results.formatting import percent
+from bures.results.schema import AuditResult, Comparison, Row
+from bures.results.stats import Measurement, proportion
 
 MOST_CATEGORIES = 40
 """How many categories are drawn, the largest first; the table below has them all."""

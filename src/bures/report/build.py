@@ -17,8 +17,8 @@ from bures.report.page import Page, Section, Table, render
 from bures.report.scan import scan_page
 from bures.report.search import search_page
 from bures.report.text import named
-from bures.results import AuditResult, RunResult, ScanResult, SearchResult
-from bures.run_folder import RunFolder, load_result
+from bures.results.run_folder import RunFolder, load_result
+from bures.results.schema import AuditResult, RunResult, ScanResult, SearchResult
 
 PAGE = "report.html"
 PAGE_WITH_COMPLETIONS = "report-with-completions.html"

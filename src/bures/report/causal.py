@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.formatting import number, percent
-from bures.records import Effect, Localisation
 from bures.report.charts import INK, STYLES, TIP, Spec, scale, shown
 from bures.report.page import Figure, Key, Legend, Table
 from bures.report.profile import block_name, depth, depth_axis, marked, marked_keys
 from bures.report.text import named
 from bures.report.words import share, tip
+from bures.results.formatting import number, percent
+from bures.results.records import Effect, Localisation
 
 
 def effects_figure(found: Localisation) -> Figure:

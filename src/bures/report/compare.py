@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.audits import NONE, STRONGEST
-from bures.comparing import Compared, Pair
-from bures.pairing import LEVEL, Shares, adjusted_p, points
 from bures.report.depths import depth_section
 from bures.report.page import Block, Cell, Command, Details, Facts, KeyFigure, Page, Section, Table
 from bures.report.paired import pair_sections
 from bures.report.text import named
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, PHRASES_ONLY
+from bures.results.comparison import Compared, Pair
+from bures.results.finished_audits import NONE, STRONGEST
+from bures.results.paired_differences import LEVEL, Shares, adjusted_p, points
 
 _WORDS = frozenset({"ASR", "over-refusal", "[low, high]", "intervention", "perplexity budget", "KL", "McNemar's test"})
 

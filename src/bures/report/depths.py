@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bures.comparing import Audited, Compared
 from bures.report.charts import BAND, EDGE, NARROW, ROW_HEIGHT, SURFACE, TIP, Spec, row_axis, row_labels, shown
 from bures.report.forest import MIDDLE
 from bures.report.page import Figure, Key, Legend, Section, Table
@@ -10,6 +9,7 @@ from bures.report.paired import side_name
 from bures.report.profile import PAPER_BAND, block_name, depth
 from bures.report.text import named
 from bures.report.words import block_range, method_style, tip
+from bures.results.comparison import Audited, Compared
 
 
 def depth_section(found: Compared) -> Section:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bures.audits import STRONGEST
-from bures.formatting import number
-from bures.history import History, Point, Series
 from bures.report.page import Block, Details, Facts, Items, KeyFigure, Page, Section
 from bures.report.series import row_name, series_section
 from bures.report.text import named
 from bures.report.words import GLOSSARY, prompts, share
-from bures.stats import Measurement
+from bures.results.finished_audits import STRONGEST
+from bures.results.formatting import number
+from bures.results.history import History, Point, Series
+from bures.results.stats import Measurement
 
 _WORDS = frozenset(
     {"ASR", "over-refusal", "[low, high]", "intervention", "perplexity, ×", "perplexity budget", "judge"}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bures.records import Localisation
 from bures.report.apart import geometry_figure
 from bures.report.causal import effects_figure, joint_table
 from bures.report.page import Block, Section
 from bures.report.scores import scores_figure
 from bures.report.text import named
-from bures.results import RunResult
+from bures.results.records import Localisation
+from bures.results.schema import RunResult
 
 
 def layer_section(result: RunResult, *, said: bool = False) -> Section | None:

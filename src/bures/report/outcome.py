@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.formatting import number, percent
 from bures.judging.base import COHERENT
 from bures.report.charts import (
     BAND,
@@ -33,8 +32,9 @@ from bures.report.words import (
     share,
     tip,
 )
-from bures.results import AuditResult, Row
-from bures.stats import Measurement
+from bures.results.formatting import number, percent
+from bures.results.schema import AuditResult, Row
+from bures.results.stats import Measurement
 
 _MEASURES = (("asr", "answers harmful prompts (ASR)"), ("over", "refuses harmless prompts (over-refusal)"))
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bures.audits import NONE, STRONGEST
-from bures.comparing import Compared, Pair
-from bures.pairing import LEVEL, Costs, Line, Shares, Side, adjusted_p, points
 from bures.report.breakdown import p_value
 from bures.report.forest import KEYS, PLAIN, Mark, forest
 from bures.report.page import Block, Cell, Choice, Figure, Grid, Items, Legend, Section, Table
 from bures.report.text import named
 from bures.report.words import judge_error, judge_words, prompts, share, tip, with_rank
+from bures.results.comparison import Compared, Pair
+from bures.results.finished_audits import NONE, STRONGEST
+from bures.results.paired_differences import LEVEL, Costs, Line, Shares, Side, adjusted_p, points
 
 
 def pair_sections(found: Compared, pair: Pair, i: int, *, one: bool) -> list[Section]:

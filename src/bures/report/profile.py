@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.records import Localisation
 from bures.report.charts import BAND, EDGE, MUTED, RANGE, Spec
 from bures.report.page import Key
 from bures.report.words import block_range
+from bures.results.records import Localisation
 
 PAPER_BAND = (40.0, 60.0)
 """Depths in per cent at which the paper (arXiv 2603.04355) intervenes."""

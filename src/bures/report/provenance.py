@@ -8,7 +8,7 @@ from typing import Any
 from bures.report.page import Block, Cell, Command, Details, Facts, Items, Section, Table
 from bures.report.text import named
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, half_width, listed, prompts, row_title
-from bures.results import AuditResult, RunResult, ScanResult
+from bures.results.schema import AuditResult, RunResult, ScanResult
 
 SMALL_N = 100
 """Test prompts below which a page says that they are few."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from bures.formatting import number
-from bures.records import Localisation
 from bures.report.audit import footer
 from bures.report.layers import layer_section
 from bures.report.page import KeyFigure, Page, Section
 from bures.report.profile import depth
 from bures.report.provenance import limits_section, present, provenance_section
 from bures.report.words import model_name, share
-from bures.results import ScanResult
+from bures.results.formatting import number
+from bures.results.records import Localisation
+from bures.results.schema import ScanResult
 
 
 def scan_page(result: ScanResult, extra: tuple[Section, ...] = ()) -> Page:

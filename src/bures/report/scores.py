@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.formatting import number
-from bures.records import Localisation, ScanScore
 from bures.report.charts import TIP, ZOOM, Spec, chosen, dashes, scale, shown
 from bures.report.page import Choice, Figure, Key, Legend, Table
 from bures.report.profile import depth, depth_axis, marked, marked_keys
 from bures.report.words import TOKENS, extent, listed, method_name, method_style, tip, with_rank
-from bures.results import RunResult
+from bures.results.formatting import number
+from bures.results.records import Localisation, ScanScore
+from bures.results.schema import RunResult
 
 _RANK_DASHES: tuple[tuple[int, ...], ...] = ((), (7, 3), (2, 3), (8, 3, 2, 3), (12, 4), (1, 2))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bures.formatting import number, percent
 from bures.report.audit import footer
 from bures.report.charts import INK, MUTED, STYLES, TIP, ZOOM, Spec, shown
 from bures.report.page import Details, Figure, Grid, Key, KeyFigure, Legend, Page, Section, Table
@@ -10,7 +9,8 @@ from bures.report.provenance import limits_section, present, provenance_section
 from bures.report.text import named
 from bures.report.tradeoff import ASR_AXIS, cost_axis, front_layer
 from bures.report.words import judge_words, model_name, prompts, share, tip
-from bures.results import SearchResult, SearchTrial
+from bures.results.formatting import number, percent
+from bures.results.schema import SearchResult, SearchTrial
 
 _RUNGS = ("first token", "short", "long")
 

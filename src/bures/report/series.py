@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from bures.audits import NONE, STRONGEST
-from bures.formatting import number, percent
-from bures.history import Followed, History, Point, Series
 from bures.report.charts import STYLES, Style
 from bures.report.page import Block, Cell, Figure, Grid, Items, Section, Table
 from bures.report.profile import depth
 from bures.report.text import named
 from bures.report.timelines import Dot, Line, timeline
 from bures.report.words import block_range, extent, judge_error, judge_words, prompts, share, tip
-from bures.stats import Measurement
+from bures.results.finished_audits import NONE, STRONGEST
+from bures.results.formatting import number, percent
+from bures.results.history import Followed, History, Point, Series
+from bures.results.stats import Measurement
 
 
 def series_section(found: History, series: Series, i: int, *, one: bool) -> Section:

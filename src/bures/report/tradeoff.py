@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bures.formatting import number, percent
 from bures.report.charts import HALO, INK, MUTED, SURFACE, TIP, ZOOM, Spec, shown
 from bures.report.outcome import measured_rows
 from bures.report.page import Figure, Grid, Key, Legend, Section, Table
@@ -20,8 +19,9 @@ from bures.report.words import (
     share,
     tip,
 )
-from bures.results import AuditResult, Row
-from bures.stats import Measurement
+from bures.results.formatting import number, percent
+from bures.results.schema import AuditResult, Row
+from bures.results.stats import Measurement
 
 
 def ratio_of(row: Row) -> float | None:

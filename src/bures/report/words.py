@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bures.judging.measured import sentence
-from bures.records import Candidate
 from bures.report.charts import BASELINE, STYLES, Style
 from bures.report.text import named
-from bures.results import Row, RunResult
-from bures.stats import Measurement
+from bures.results.records import Candidate
+from bures.results.schema import Row, RunResult
+from bures.results.stats import Measurement
 
 METHOD_NAMES: Mapping[str, str] = {
     "none": "no intervention",

@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bures.audits import (
+from bures.errors import RunError
+from bures.judging.measured import sentence
+from bures.results.finished_audits import (
     NONE,
     STRONGEST,
     RowNames,
@@ -26,11 +28,9 @@ from bures.audits import (
     require_comparable,
     row_named,
 )
-from bures.errors import RunError
-from bures.judging.measured import sentence
-from bures.pairing import marks, paired_shares
-from bures.results import Row
-from bures.stats import Measurement, fewest_for_bound, proportion
+from bures.results.paired_differences import marks, paired_shares
+from bures.results.schema import Row
+from bures.results.stats import Measurement, fewest_for_bound, proportion
 
 Measure = Literal["asr", "asr-increase", "over-refusal"]
 Outcome = Literal["pass", "above", "undecided"]

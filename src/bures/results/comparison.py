@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bures.audits import (
+from bures.errors import ConfigError, RunError
+from bures.results.finished_audits import (
     NONE,
     STRONGEST,
     Run,
@@ -24,8 +25,7 @@ from bures.audits import (
     load_runs,
     require_comparable,
 )
-from bures.errors import ConfigError, RunError
-from bures.pairing import LEVEL, Line, adjusted, adjusted_p, paired_lines, paired_shares, points
+from bures.results.paired_differences import LEVEL, Line, adjusted, adjusted_p, paired_lines, paired_shares, points
 
 Outcome = Literal["more", "less", "undecided", "mixed"]
 

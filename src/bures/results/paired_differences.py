@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bures.audits import NONE, STRONGEST, Run, Which, hashes, row_named, strongest
 from bures.errors import RunError
-from bures.results import Row
-from bures.stats import (
+from bures.results.finished_audits import NONE, STRONGEST, Run, Which, hashes, row_named, strongest
+from bures.results.schema import Row
+from bures.results.stats import (
     Measurement,
     bootstrap_difference,
     bootstrap_ratio_of_sums,
@@ -63,7 +63,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Side:
-    """A row of one audit: what it is, and where it intervenes (as `bures.results.Row` has it)."""
+    """A row of one audit: what it is, and where it intervenes (as `bures.results.schema.Row` has it)."""
 
     key: str
     label: str

@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from bures.errors import ConfigError, RunError
-from bures.results import AuditResult, Row
-from bures.run_folder import load_result
+from bures.results.run_folder import load_result
+from bures.results.schema import AuditResult, Row
 
 NONE, STRONGEST = "none", "strongest"
 """Names of the two lines that matter most: the model as it is, and under the strongest intervention."""

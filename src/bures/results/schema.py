@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bures.records import Localisation, ScanScore, Trial, View
-from bures.stats import Measurement
+from bures.results.records import Localisation, ScanScore, Trial, View
+from bures.results.stats import Measurement
 
 if TYPE_CHECKING:
     import pandas as pd

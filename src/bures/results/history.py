@@ -16,11 +16,22 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from bures.audits import NONE, STRONGEST, RowNames, Run, caveats, hashes, judge_of, load_runs, options_of, row_named
 from bures.errors import ConfigError, RunError
-from bures.pairing import LEVEL, Shares, adjusted_p, marks, paired_shares, points
-from bures.results import Row
-from bures.stats import Measurement, holm, proportion
+from bures.results.finished_audits import (
+    NONE,
+    STRONGEST,
+    RowNames,
+    Run,
+    caveats,
+    hashes,
+    judge_of,
+    load_runs,
+    options_of,
+    row_named,
+)
+from bures.results.paired_differences import LEVEL, Shares, adjusted_p, marks, paired_shares, points
+from bures.results.schema import Row
+from bures.results.stats import Measurement, holm, proportion
 
 
 class HistoryConfig(BaseModel):

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 from bures.errors import RunError
-from bures.results import SCHEMA_VERSION, AuditResult, RunResult, ScanResult, SearchResult
+from bures.results.schema import SCHEMA_VERSION, AuditResult, RunResult, ScanResult, SearchResult
 
 Result = TypeVar("Result", bound=RunResult)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bures.stats import Measurement
+from bures.results.stats import Measurement
 
 
 def percent(m: Measurement | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bures.stats import Measurement
+from bures.results.stats import Measurement
 
 Scope = Literal["all", "prompt", "last", "generated"]
 Verdict = Literal["one block", "two blocks", "spread out", "nothing"]
