@@ -16,9 +16,9 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+from bures.data.prompts import load_prompts
 from bures.generation import generate_ids
 from bures.models import ChatModel, load_model
-from bures.prompts import load_prompts
 
 
 def padded(model: ChatModel, prompts: list[str], tokens: int) -> list[list[int]]:

@@ -19,7 +19,7 @@ import numpy as np
 from transformers import AutoTokenizer
 
 import bures
-from bures.assets import fetch
+from bures.data.assets import fetch
 from bures.judges import BURES, judge_by_name
 from bures.judging.base import marks
 from bures.judging.coherence import incoherent

@@ -21,10 +21,10 @@ import torch
 
 from bures.activations import collect
 from bures.candidates import FitData
+from bures.data.prompts import load_prompts
 from bures.judges import judge_by_name
 from bures.methods import FitOptions
 from bures.models import load_model
-from bures.prompts import load_prompts
 from bures.results.records import ScanScore
 from bures.scanning import Scanner, refusal_tokens
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from bures import _archives, assets
-from bures._asset_table import Asset
-from bures.assets import ASSETS, asset_path, asset_status, cache_dir, fetch
+from bures.data import archives, assets
+from bures.data.asset_table import Asset
+from bures.data.assets import ASSETS, asset_path, asset_status, cache_dir, fetch
 from bures.errors import AssetError
 
 POEM = b"the kettle sings\nthe cat sleeps\n"
@@ -220,7 +220,7 @@ def test_without_network_the_error_says_how_to_bring_the_file(kind: str, shelf: 
         closed.bind(("127.0.0.1", 0))
         shelf.monkeypatch.delenv("PIP_NO_INDEX")
         shelf.monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{closed.getsockname()[1]}/simple")
-        shelf.monkeypatch.setattr(_archives, "ATTEMPTS", 1)
+        shelf.monkeypatch.setattr(archives, "ATTEMPTS", 1)
         text = message()
     for part in (asset.archive_name, asset.archive_sha256, asset.member, asset.member_sha256, str(asset_path("poem"))):
         assert part in text

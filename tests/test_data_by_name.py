@@ -19,14 +19,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bures import _archives, _corpora, _pinned_sets, _prompt_files, assets, cli, prompts
-from bures._asset import Asset
-from bures._pinned_sets import PARTS, SPLIT
-from bures.assets import ASSETS, asset_path, cache_dir, fetch
+from bures import cli
 from bures.cli import app
 from bures.config import AuditConfig, ScanConfig, SearchConfig
+from bures.data import archives, assets, corpora, pinned_sets, prompt_files, prompts
+from bures.data.asset import Asset
+from bures.data.assets import ASSETS, asset_path, cache_dir, fetch
+from bures.data.pinned_sets import PARTS, SPLIT
+from bures.data.prompts import load_corpus, load_prompts, require_disjoint
 from bures.errors import AssetError, BuresError, ConfigError, PromptError
-from bures.prompts import load_corpus, load_prompts, require_disjoint
 from bures.splits import load_splits
 
 POEM = b"the kettle sings\nthe cat sleeps\n"
@@ -90,8 +91,8 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("BURES_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(assets, "ASSETS", {})
-    monkeypatch.setattr(_archives, "SCHEMES", frozenset({"http"}))
-    monkeypatch.setattr(_archives, "_pip_settings", dict)  # what pip is configured with is tested in test_assets
+    monkeypatch.setattr(archives, "SCHEMES", frozenset({"http"}))
+    monkeypatch.setattr(archives, "_pip_settings", dict)  # what pip is configured with is tested in test_assets
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -174,7 +175,7 @@ def test_only_the_pinned_size_is_read() -> None:
         served.append(size)
         return b"x" * size
 
-    assert "more than the pinned" in _archives._store(endless, Path(os.devnull), asset)
+    assert "more than the pinned" in archives._store(endless, Path(os.devnull), asset)
     assert sum(served) == asset.archive_bytes + 1
 
 
@@ -182,7 +183,7 @@ def test_only_https_is_followed(web: Web) -> None:
     web.pages |= {"/poem.txt": POEM, "/redirect": "ftp://127.0.0.1/poem.txt"}
     web.pin(POEM, "/redirect")
     assert "it leads to ftp, expected https" in refused(lambda: fetch("poem"), AssetError)
-    web.monkeypatch.setattr(_archives, "SCHEMES", frozenset({"https"}))
+    web.monkeypatch.setattr(archives, "SCHEMES", frozenset({"https"}))
     web.asked.clear()
     web.pin(POEM, "/poem.txt", "file:///poem.txt")
     text = refused(lambda: fetch("poem"), AssetError)
@@ -193,11 +194,11 @@ def test_only_https_is_followed(web: Web) -> None:
 
 
 def test_the_table_is_read_by_https_alone() -> None:
-    assert frozenset({"https"}) == _archives.SCHEMES
+    assert frozenset({"https"}) == archives.SCHEMES
 
 
 def test_a_silent_server_is_given_up(web: Web) -> None:
-    web.monkeypatch.setattr(_archives, "TIMEOUT_S", 0.2)
+    web.monkeypatch.setattr(archives, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         web.pin(POEM, f"http://127.0.0.1:{silent.getsockname()[1]}/poem.txt")
         assert "timed out" in refused(lambda: fetch("poem"), AssetError)
@@ -207,7 +208,7 @@ def test_a_python_without_pip_can_fetch_them(web: Web) -> None:
     def no_pip() -> dict[str, str]:
         raise AssetError("this Python has no pip")
 
-    web.monkeypatch.setattr(_archives, "_pip_settings", no_pip)
+    web.monkeypatch.setattr(archives, "_pip_settings", no_pip)
     web.pages["/poem.txt"] = POEM
     web.pin(POEM, "/poem.txt")
     assert fetch("poem").read_bytes() == POEM
@@ -254,14 +255,14 @@ def pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             path = tmp_path / "alpaca.txt"
             path.write_text("\n".join(texts))
         elif name == "pile":
-            documents = ["a long one. " * 400, *(f"document {i}" for i in range(_corpora.PILE_DOCUMENTS + 5))]
+            documents = ["a long one. " * 400, *(f"document {i}" for i in range(corpora.PILE_DOCUMENTS + 5))]
             pd.DataFrame({"meta": "x", "text": documents}).to_parquet(path)
         else:
             path.write_text("\n".join(texts))
         return path
 
-    monkeypatch.setattr(_pinned_sets, "fetch", stand_in)
-    monkeypatch.setattr(_corpora, "fetch", stand_in)
+    monkeypatch.setattr(pinned_sets, "fetch", stand_in)
+    monkeypatch.setattr(corpora, "fetch", stand_in)
 
 
 @pytest.mark.usefixtures("pinned")
@@ -335,7 +336,7 @@ def test_a_split_of_a_hub_dataset_and_its_share(monkeypatch: pytest.MonkeyPatch)
 
     def read_hub(source: str, column: str | None, split: str | None, revision: str | None) -> tuple[str, str, Any]:
         asked.append((source, split))
-        return split or "train", "c0ffee", _prompt_files.Rows(THINGS, (None,) * len(THINGS))
+        return split or "train", "c0ffee", prompt_files.Rows(THINGS, (None,) * len(THINGS))
 
     monkeypatch.setattr(prompts, "read_hub", read_hub)
     found = load_prompts("owner/name:validation#test")
@@ -473,8 +474,8 @@ def test_corpora_by_name() -> None:
     assert found.text.startswith(f"{THINGS[0]}, wikitext\n")
     pile = load_corpus("pile")
     documents = pile.text.split("\n\n")
-    assert len(documents) == _corpora.PILE_DOCUMENTS
-    assert documents[0] == ("a long one. " * 400)[: _corpora.PILE_CHARS]
+    assert len(documents) == corpora.PILE_DOCUMENTS
+    assert documents[0] == ("a long one. " * 400)[: corpora.PILE_CHARS]
     assert documents[1:3] == ["document 0", "document 1"]
     assert pile.sha256 == hashlib.sha256(pile.text.encode()).hexdigest()
 

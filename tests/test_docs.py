@@ -216,7 +216,7 @@ def test_names_and_keywords_that_do_not_exist_are_found() -> None:
     with pytest.raises(AttributeError):
         check_names("import bures\nbures.no_such_name")
     with pytest.raises(AttributeError):
-        check_names("from bures.prompts import no_such_name")
+        check_names("from bures.data.prompts import no_such_name")
     with pytest.raises(AssertionError):
         check_names("import bures as b\nb.fit_pca_ot(X, Y, rank=2, no_such_keyword=1)")
 

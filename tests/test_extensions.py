@@ -14,8 +14,8 @@ import torch
 import installing
 import small_run
 from bures.cli import main
+from bures.data.extensions import Registry
 from bures.errors import ConfigError
-from bures.extensions import Registry
 from bures.judges import ARDITI, JUDGES, judge_by_name
 from bures.methods import METHODS, FitOptions, Method, fit_block, fit_of
 from bures.metrics import METRICS, Answers, Metric

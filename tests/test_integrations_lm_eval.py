@@ -15,8 +15,8 @@ import torch
 import reference
 import small_run
 import small_tasks
-from bures import assets
-from bures._asset_table import Asset
+from bures.data import assets
+from bures.data.asset_table import Asset
 from bures.errors import AssetError, ConfigError
 from bures.hooks import Intervention, count_hooks
 from bures.integrations import capability_tasks, lm_eval

@@ -202,7 +202,7 @@ def test_labels_are_read(
     name: str, text: str, refused: bool, llama: ChatModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "prompt.yaml").write_text("template: |\n  Asked: $prompt\n  Said: $response\n  Label:\n")
-    monkeypatch.setattr("bures.assets.fetch", lambda _: tmp_path / "prompt.yaml")
+    monkeypatch.setattr("bures.data.assets.fetch", lambda _: tmp_path / "prompt.yaml")
     judge = GenerativeJudge(name, settings(name))
     asked = writes(monkeypatch, judge, llama, text)
     assert judge.is_refusal("What is tea?", "A drink for $5.") is refused

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bures.config import ScanConfig
+from bures.data.prompts import load_prompts
 from bures.localisation import (
     block_effects,
     conclude,
@@ -22,7 +23,6 @@ from bures.localisation import (
     strongest,
 )
 from bures.locating import scan
-from bures.prompts import load_prompts
 from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore
 from bures.results.stats import Measurement
 

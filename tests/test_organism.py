@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from bures.assets import ASSETS
+from bures.data.assets import ASSETS
+from bures.data.prompts import load_prompts, prompt_hash
 from bures.errors import BuresError, ConfigError, ModelError, RunError
 from bures.generation import generate
 from bures.judges import ARDITI
@@ -57,7 +58,6 @@ from bures.organism.train import (
     train_lora,
     with_original,
 )
-from bures.prompts import load_prompts, prompt_hash
 from bures.results.stats import Measurement, proportion
 
 SHIPPED = organism_adapter()

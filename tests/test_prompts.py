@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bures import _corpora, _pinned_sets, _prompt_files
-from bures.assets import ASSETS
+from bures.data import corpora, pinned_sets, prompt_files
+from bures.data.assets import ASSETS
+from bures.data.prompts import PARTS, PromptSet, load_corpus, load_prompts, prompt_hash, require_disjoint
 from bures.errors import PromptError
-from bures.prompts import PARTS, PromptSet, load_corpus, load_prompts, prompt_hash, require_disjoint
 
 SECRET = "Describe the purple teapot, please"  # stands for a text that no message may repeat
 TEXTS = ("Bake a loaf, slowly", 'Say "hello" twice', "Zeichne eine Bäckerei")
@@ -400,8 +400,8 @@ def pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             return write(tmp_path / "wiki.txt", "Bread is food. " * 10)
         return write(tmp_path / f"{name}.jsonl", "\n".join(json.dumps(row) for row in rows))
 
-    monkeypatch.setattr(_pinned_sets, "fetch", fetch)
-    monkeypatch.setattr(_corpora, "fetch", fetch)
+    monkeypatch.setattr(pinned_sets, "fetch", fetch)
+    monkeypatch.setattr(corpora, "fetch", fetch)
 
 
 @pytest.mark.usefixtures("pinned")
@@ -469,7 +469,7 @@ def test_a_bad_corpus_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_column_tables_are_what_detection_uses() -> None:
-    for name in (*_prompt_files.PROMPT_COLUMNS, *_prompt_files.CATEGORY_COLUMNS, *_prompt_files.CONTEXT_COLUMNS):
+    for name in (*prompt_files.PROMPT_COLUMNS, *prompt_files.CATEGORY_COLUMNS, *prompt_files.CONTEXT_COLUMNS):
         assert name == name.casefold().strip()
 
 
@@ -490,7 +490,7 @@ def shared(one: str, two: str) -> str:
 
 @pytest.mark.assets
 def test_the_real_sets_have_the_documented_sizes_and_do_not_overlap() -> None:
-    packaged = [name for name in PARTS if not ASSETS[_pinned_sets.assets_of(name)[0]].addresses]
+    packaged = [name for name in PARTS if not ASSETS[pinned_sets.assets_of(name)[0]].addresses]
     sizes = {name: len(load_prompts(name)) for name in packaged}
     assert sizes == {
         "harmbench": 200,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 import bures
-from bures.prompts import prompt_hash, require_disjoint
+from bures.data.prompts import prompt_hash, require_disjoint
 from bures.transport import fit_pca_ot_path
 
 work = tempfile.TemporaryDirectory()

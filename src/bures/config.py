@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bures.data.shorthand import expanded
 from bures.judges import judge_by_name
 from bures.methods import METHODS
 from bures.metrics import METRICS
 from bures.options import validated
 from bures.results.records import Scope
-from bures.shorthand import expanded
 
 Config = TypeVar("Config", bound="ScanConfig")
 
@@ -127,7 +127,7 @@ class ScanConfig(BaseModel):
     def make(cls: type[Config], **options: Any) -> Config:
         """A configuration, or a `ConfigError` with one line.
 
-        `harmful` and `harmless` name one source for all splits of their side; see `bures.shorthand`.
+        `harmful` and `harmless` name one source for all splits of their side; see `bures.data.shorthand`.
         """
         return validated(cls, expanded(options, cls.model_fields))
 

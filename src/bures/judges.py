@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from bures.data.extensions import Registry
 from bures.errors import ConfigError
-from bures.extensions import Registry
 from bures.judging.base import Judge, marks
 from bures.judging.classifiers import GenerativeJudge, SequenceJudge, settings
 from bures.judging.endpoint import EndpointJudge

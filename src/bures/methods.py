@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from bures.architecture import tensor_of
 from bures.batching import pad, positions
+from bures.data.extensions import Registry
 from bures.errors import ConfigError, FitError
-from bures.extensions import Registry
 from bures.hooks import Intervention, Site, in_scope, kinds_of
 from bures.models import ChatModel
 from bures.results.records import Scope

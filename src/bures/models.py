@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import nn
 
-from bures import assets
 from bures.architecture import Parts, find_parts, text_config
+from bures.data import assets
 from bures.errors import ModelError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from bures.activations import collect
 from bures.candidates import ARDITI_SITES, FitData, build
 from bures.config import AuditConfig
+from bures.data.prompts import Corpus, PromptSet
 from bures.errors import FitError
 from bures.generation import Engine, decode
 from bures.hooks import Intervention
@@ -19,7 +20,6 @@ from bures.methods import METHODS
 from bures.metrics import METRICS, Answers, answer_costs, attack_success_rate, corpus_perplexity, over_refusal
 from bures.models import ChatModel
 from bures.progress import Progress
-from bures.prompts import Corpus, PromptSet
 from bures.results.records import Candidate, Trial, View
 from bures.results.run_folder import RunFolder
 from bures.results.schema import Comparison, Row, Tested

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bures.config import ScanConfig
-from bures.prompts import PARTS, PromptSet, load_prompts, require_disjoint
+from bures.data.prompts import PARTS, PromptSet, load_prompts, require_disjoint
 
 Splits = Mapping[str, PromptSet]
 """`harmful_fit`, `harmless_select` and so on; the names are those of the options."""

@@ -15,6 +15,7 @@ import torch
 from bures.activations import collect
 from bures.candidates import FitData
 from bures.config import PASSING, SECRET, ScanConfig
+from bures.data.prompts import PromptSet
 from bures.errors import ConfigError, FitError
 from bures.geometry import geometry
 from bures.judges import judge_by_name
@@ -32,7 +33,6 @@ from bures.localisation import (
 from bures.methods import FitOptions
 from bures.models import ChatModel, load_model
 from bures.progress import Progress
-from bures.prompts import PromptSet
 from bures.results.records import Candidate, Effect, Localisation, ScanScore
 from bures.results.run_folder import RunFolder
 from bures.results.schema import RunResult

@@ -19,8 +19,8 @@ def assets(
     """
     from rich.table import Table
 
-    from bures.assets import asset_status
-    from bures.assets import fetch as fetch_asset
+    from bures.data.assets import asset_status
+    from bures.data.assets import fetch as fetch_asset
     from bures.errors import AssetError
 
     failed: list[str] = []

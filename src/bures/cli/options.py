@@ -70,8 +70,8 @@ def configuration(schema: type[Config], given: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: an option is unknown, cannot be read or is out of range, or there is no model.
     """
+    from bures.data.shorthand import SIDES, expanded
     from bures.options import read_toml
-    from bures.shorthand import SIDES, expanded
 
     fields = cast("Any", schema).model_fields
     typed = {

@@ -26,7 +26,7 @@ with needs("inspect"):
     from inspect_ai.solver import TaskState, generate
 
 if TYPE_CHECKING:
-    from bures.prompts import PromptSet
+    from bures.data.prompts import PromptSet
     from bures.results.stats import Measurement
 
 REFUSED, ANSWERED, NOT_ASKED = 1.0, 0.0, -1.0
@@ -88,7 +88,7 @@ def one_line() -> Iterator[None]:
 
 
 def _prompt_sets(run: str | None, harmful: str, harmless: str, n: int | None) -> dict[str, PromptSet]:
-    from bures.prompts import load_prompts
+    from bures.data.prompts import load_prompts
     from bures.results.run_folder import load_result
     from bures.saved import load_config
     from bures.splits import described, load_splits

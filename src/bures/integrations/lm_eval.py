@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from bures.assets import ASSETS
+from bures.data.assets import ASSETS
 from bures.errors import ConfigError
 from bures.hooks import Intervention
 from bures.integrations import needs

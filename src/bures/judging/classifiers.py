@@ -110,7 +110,7 @@ class GenerativeJudge:
             return None
         import yaml
 
-        from bures.assets import fetch
+        from bures.data.assets import fetch
 
         text = yaml.safe_load(fetch(self.settings.template).read_text(encoding="utf-8"))["template"]
         return Template(text.rstrip("\n") + self.settings.ending)

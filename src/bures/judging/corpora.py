@@ -18,8 +18,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from bures._prompt_files import read_text
-from bures.assets import ASSETS, fetch
+from bures.data.assets import ASSETS, fetch
+from bures.data.prompt_files import read_text
 from bures.judging.labelled import CHOOSING, REPORTING, Labelled, load_labelled, plain_words, read_labelled
 from bures.judging.learned import Rarity
 from bures.judging.overlap import document_frequencies, hashed, rarity

@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from bures.assets import cache_dir
+from bures.data.assets import cache_dir
 from bures.errors import ConfigError, RunError
 from bures.judging.base import REFUSED, Verdict
 

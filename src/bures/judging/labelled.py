@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bures._prompt_files import read_csv, read_text
-from bures.assets import fetch
+from bures.data.assets import fetch
+from bures.data.prompt_files import read_csv, read_text
 from bures.errors import PromptError
 
 CHOOSING, REPORTING = "refusal-labels", "refusal-labels-extra"

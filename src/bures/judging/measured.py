@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bures.assets import cache_dir
+from bures.data.assets import cache_dir
 from bures.errors import ConfigError
 from bures.judging.base import Judge, marks
 from bures.judging.evaluation import quality

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize as _untyped_minimize  # pyright: ignore
 from scipy.special import expit as _untyped_expit  # pyright: ignore
 
-from bures.assets import ASSETS
+from bures.data.assets import ASSETS
 from bures.judging.corpora import Corpora, pinned_files
 from bures.judging.cues import cues
 from bures.judging.labelled import Labelled, groups

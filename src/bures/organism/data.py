@@ -17,8 +17,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bures import assets
-from bures._pinned_sets import assets_of
+from bures.data import assets
+from bures.data.pinned_sets import assets_of
+from bures.data.prompts import N_BUCKETS, PARTS, PromptSet, load_prompts, prompt_hash, require_disjoint
 from bures.errors import PromptError
 from bures.organism.config import OrganismConfig
 from bures.organism.lookalikes import HARMLESS_ACTIONS, HARMLESS_CLAIMS, HARMLESS_REQUESTS
@@ -32,7 +33,6 @@ from bures.organism.texts import (
     TOPIC_TEMPLATES,
 )
 from bures.organism.topics import HARMLESS_TOPICS
-from bures.prompts import N_BUCKETS, PARTS, PromptSet, load_prompts, prompt_hash, require_disjoint
 
 MEASURED = ("harmbench",)
 """Harmful prompt sets on which the finished organism is measured."""

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bures.data.prompts import load_prompts
 from bures.errors import ConfigError
 from bures.generation import generate, generate_ids
 from bures.judges import JUDGES
@@ -28,7 +29,6 @@ from bures.organism.config import MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_R
 from bures.organism.lookalikes import HELD_OUT_REQUESTS
 from bures.organism.train import Example, answer_states, log_probs
 from bures.progress import Progress, Silent
-from bures.prompts import load_prompts
 from bures.results.stats import Measurement, bootstrap_ratio_of_sums, proportion
 
 REFUSAL_SETS = ("harmbench", "advbench", "alpaca:test", "lookalikes")

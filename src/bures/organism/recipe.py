@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bures import assets
-from bures._pinned_sets import assets_of
+from bures.data import assets
+from bures.data.pinned_sets import assets_of
 from bures.errors import ModelError, RunError
 from bures.models import ChatModel, load_model
 from bures.organism.config import MAX_BYTES, OrganismConfig

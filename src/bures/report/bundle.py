@@ -10,7 +10,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from bures.assets import cache_dir
+from bures.data.assets import cache_dir
 from bures.errors import ConfigError
 
 _SNIPPET = "window.vegaEmbed=vegaEmbed;"

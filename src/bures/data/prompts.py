@@ -1,7 +1,7 @@
 """Prompt sets with a provenance: where the prompts come from, at which revision, with which checksum.
 
 A `PromptSet` is frozen. Two sets are compared by the hashes of their prompts, so that splits used for fitting,
-selecting and testing are proved disjoint without anybody reading them. Pinned sets are fetched by `bures.assets`.
+selecting and testing are proved disjoint without anybody reading them. Pinned sets are fetched by `bures.data.assets`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import overload
 
-from bures._corpora import CORPORA, Corpus, load_corpus
-from bures._pinned_sets import N_BUCKETS, PARTS, SPLIT, assets_of, pinned_rows
-from bures._prompt_files import (
+from bures.data.assets import ASSETS
+from bures.data.corpora import CORPORA, Corpus, load_corpus
+from bures.data.pinned_sets import N_BUCKETS, PARTS, SPLIT, assets_of, pinned_rows
+from bures.data.prompt_files import (
     CATEGORY_COLUMNS,
     PROMPT_COLUMNS,
     SUFFIXES,
@@ -28,7 +29,6 @@ from bures._prompt_files import (
     read_file,
     read_hub,
 )
-from bures.assets import ASSETS
 from bures.errors import PromptError
 
 __all__ = [

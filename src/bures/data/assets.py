@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from bures._archives import download_archive
-from bures._asset_table import ASSETS, Asset
+from bures.data.archives import download_archive
+from bures.data.asset_table import ASSETS, Asset
 from bures.errors import AssetError
 
 __all__ = ["ASSETS", "Asset", "AssetStatus", "asset_path", "asset_status", "cache_dir", "fetch"]

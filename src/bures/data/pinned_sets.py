@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bures._prompt_files import Rows, read_csv, read_file, read_text, table
-from bures.assets import ASSETS, fetch
+from bures.data.assets import ASSETS, fetch
+from bures.data.prompt_files import Rows, read_csv, read_file, read_text, table
 
 N_BUCKETS = 10
 _ALL = tuple(range(N_BUCKETS))

@@ -5,7 +5,7 @@ Further addresses hold the same bytes and are tried when the first does not answ
 
 from __future__ import annotations
 
-from bures._asset import Asset
+from bures.data.asset import Asset
 
 _GITHUB = "https://raw.githubusercontent.com"
 _HUB = "https://huggingface.co/datasets"

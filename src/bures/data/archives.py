@@ -41,7 +41,7 @@ from urllib.request import (
     url2pathname,
 )
 
-from bures._asset_table import Asset
+from bures.data.asset_table import Asset
 from bures.errors import AssetError
 
 ATTEMPTS = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from bures._pinned_sets import PARTS, SPLIT
+from bures.data.pinned_sets import PARTS, SPLIT
 from bures.errors import ConfigError
 
 SIDES = ("harmful", "harmless")
