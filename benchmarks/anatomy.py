@@ -19,7 +19,7 @@ from bures.activations import collect
 from bures.data.prompts import load_prompts
 from bures.generation import decode, generate_ids
 from bures.hooks import Intervention
-from bures.judges import ARDITI
+from bures.judges.by_name import ARDITI
 from bures.metrics import answer_costs
 from bures.models import load_model
 from bures.results.records import Scope

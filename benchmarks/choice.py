@@ -19,7 +19,7 @@ from bures.activations import collect
 from bures.candidates import FitData, build
 from bures.config import AuditConfig
 from bures.generation import generate
-from bures.judges import judge_by_name
+from bures.judges.by_name import judge_by_name
 from bures.methods import FitOptions
 from bures.metrics import attack_success_rate
 from bures.results.records import Candidate

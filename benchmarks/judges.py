@@ -20,15 +20,15 @@ from transformers import AutoTokenizer
 
 import bures
 from bures.data.assets import fetch
-from bures.judges import BURES, judge_by_name
-from bures.judging.base import marks
-from bures.judging.coherence import incoherent
-from bures.judging.corpora import Corpora, load_corpora
-from bures.judging.evaluation import kappa, paired
-from bures.judging.labelled import CHOOSING, REPORTING, Labelled, groups, load_labelled, plain_words
-from bures.judging.measured import PACKAGED, JudgeError, figures_of, record
-from bures.judging.surprise import SCORER
-from bures.judging.training import CUTS, Gains, cross_validated, prepare, shortened
+from bures.judges.agreement import kappa, paired
+from bures.judges.base import marks
+from bures.judges.by_name import BURES, judge_by_name
+from bures.judges.coherence import incoherent
+from bures.judges.human_labels import CHOOSING, REPORTING, Labelled, groups, load_labelled, plain_words
+from bures.judges.known_error import PACKAGED, JudgeError, figures_of, record
+from bures.judges.surprise import SCORER
+from bures.judges.training import CUTS, Gains, cross_validated, prepare, shortened
+from bures.judges.training_corpora import Corpora, load_corpora
 from bures.results.formatting import percent
 from bures.results.stats import proportion
 
@@ -43,7 +43,7 @@ def main(gains: Gains | None = None) -> None:
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     if gains is None and not options.no_lm:
-        from bures.judging.surprise import Scorer, load_scorer
+        from bures.judges.surprise import Scorer, load_scorer
 
         gains = Scorer(load_scorer(), {})
     data = prepare(load_corpora(), gains)
@@ -107,7 +107,7 @@ def show(rows: Sequence[Labelled], said: Said, on: str, cut: int | None, trained
 
 
 def coherence(corpora: Corpora, n: int = 200) -> None:
-    """Prints how often the rules of `bures.judging.coherence` call answers incoherent that are, and that are not."""
+    """Prints how often the rules of `bures.judges.coherence` call answers incoherent that are, and that are not."""
     tokenizer = AutoTokenizer.from_pretrained(fetch(SCORER).parent, gguf_file=fetch(SCORER).name)
     generator = np.random.default_rng(0)
     answers = [row.answer for row in corpora.own]

@@ -22,7 +22,7 @@ import torch
 from bures.activations import collect
 from bures.candidates import FitData
 from bures.data.prompts import load_prompts
-from bures.judges import judge_by_name
+from bures.judges.by_name import judge_by_name
 from bures.methods import FitOptions
 from bures.models import load_model
 from bures.results.records import ScanScore

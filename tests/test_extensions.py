@@ -16,7 +16,7 @@ import small_run
 from bures.cli import main
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
-from bures.judges import ARDITI, JUDGES, judge_by_name
+from bures.judges.by_name import ARDITI, JUDGES, judge_by_name
 from bures.methods import METHODS, FitOptions, Method, fit_block, fit_of
 from bures.metrics import METRICS, Answers, Metric
 from bures.results.run_folder import RunFolder, load_result

@@ -27,7 +27,7 @@ import tiny
 from bures.errors import ConfigError, ModelError
 from bures.generation import generate
 from bures.hooks import Intervention, count_hooks
-from bures.judges import SubstringJudge
+from bures.judges.by_name import SubstringJudge
 from bures.models import ChatModel, load_model
 from bures.results.run_folder import RunFolder, load_result
 

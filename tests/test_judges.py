@@ -15,10 +15,21 @@ import pytest
 
 import tiny
 from bures.errors import ConfigError, ModelError, RunError
-from bures.judges import ARDITI, BURES, GCG, JUDGES, OFFLINE, Judge, SubstringJudge, judge_by_name, panel, readings
-from bures.judging.base import Verdict, marks, verdicts
-from bures.judging.classifiers import GenerativeJudge, SequenceJudge, Settings, settings
-from bures.judging.endpoint import RUBRIC, EndpointJudge
+from bures.judges.base import Verdict, marks, verdicts
+from bures.judges.by_name import (
+    ARDITI,
+    BURES,
+    GCG,
+    JUDGES,
+    OFFLINE,
+    Judge,
+    SubstringJudge,
+    judge_by_name,
+    panel,
+    readings,
+)
+from bures.judges.classifiers import GenerativeJudge, SequenceJudge, Settings, settings
+from bures.judges.endpoint import RUBRIC, EndpointJudge
 from bures.models import ChatModel
 
 LISTS = (ARDITI, GCG)
@@ -182,7 +193,7 @@ def writes(monkeypatch: pytest.MonkeyPatch, judge: GenerativeJudge, model: ChatM
         asked.extend(sequences)
         return [text] * len(sequences)
 
-    monkeypatch.setattr("bures.judging.classifiers._written", written)
+    monkeypatch.setattr("bures.judges.classifiers._written", written)
     vars(judge)["model"] = model
     return asked
 
@@ -227,7 +238,7 @@ def test_a_classifier_writes_what_the_model_would(model_folder: str) -> None:
     plain = Settings(model_folder, None, "", False, "", "x", False, 4)
     judge = GenerativeJudge("local", plain)
     asked = [judge._encoded(prompt, "Four.") for prompt in tiny.PROMPTS[:3]]
-    from bures.judging.classifiers import _written
+    from bures.judges.classifiers import _written
 
     together = _written(judge.model, asked, 4)
     assert together == [_written(judge.model, [each], 4)[0] for each in asked]

@@ -13,16 +13,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score, f1_score, precision_score, recall_score
 
 from bures.errors import ConfigError, PromptError
-from bures.judges import ARDITI, BURES, OFFLINE
-from bures.judging import cues, overlap
-from bures.judging.coherence import incoherent, is_noise, repeats
-from bures.judging.corpora import Corpora, rarities, swap
-from bures.judging.evaluation import agreement, kappa, paired, quality
-from bures.judging.labelled import CHOOSING, REPORTING, Labelled, groups, load_labelled
-from bures.judging.learned import BANDS, FALSE_ALARMS, LearnedJudge, Rarity, Weights, band, topic_features
-from bures.judging.measured import JudgeError, error_of, figures_of, measure, record, sentence
-from bures.judging.surprise import TOKENS, Scorer, SurpriseJudge, gains
-from bures.judging.training import CUTS, cross_validated, fit, prepare, shortened, train
+from bures.judges import cues, overlap
+from bures.judges.agreement import agreement, kappa, paired, quality
+from bures.judges.by_name import ARDITI, BURES, OFFLINE
+from bures.judges.coherence import incoherent, is_noise, repeats
+from bures.judges.human_labels import CHOOSING, REPORTING, Labelled, groups, load_labelled
+from bures.judges.known_error import JudgeError, error_of, figures_of, measure, record, sentence
+from bures.judges.surprise import TOKENS, Scorer, SurpriseJudge, gains
+from bures.judges.trained import BANDS, FALSE_ALARMS, LearnedJudge, Rarity, Weights, band, topic_features
+from bures.judges.training import CUTS, cross_validated, fit, prepare, shortened, train
+from bures.judges.training_corpora import Corpora, rarities, swap
 from bures.models import ChatModel
 from bures.results.stats import Measurement
 
@@ -296,7 +296,7 @@ def invented() -> Corpora:
 
 @pytest.fixture
 def corpora(monkeypatch: pytest.MonkeyPatch) -> Corpora:
-    from bures.judging import training
+    from bures.judges import training
 
     monkeypatch.setattr(training, "SCHEMES", training.SCHEMES[:2])
     return invented()
@@ -344,7 +344,7 @@ def test_a_judge_learns_refusals_and_topics_and_survives_its_file(corpora: Corpo
 
 
 def test_cross_validation_never_shows_a_judge_the_prompt(corpora: Corpora, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bures.judging import training
+    from bures.judges import training
 
     data = prepare(corpora)
     seen: list[set[int]] = []
@@ -387,7 +387,7 @@ def test_a_file_that_is_no_judge_is_one_line(corpora: Corpora, tmp_path: Path, m
         with pytest.raises(ConfigError, match="give a file of `bures judge train`"):
             Weights.load(tmp_path / f"{name}.safetensors")
     train(prepare(corpora)).save(tmp_path / "own.safetensors")
-    monkeypatch.setattr("bures.judging.cues.NAMES", ("other",))
+    monkeypatch.setattr("bures.judges.cues.NAMES", ("other",))
     with pytest.raises(ConfigError, match="no judge of this version"):
         Weights.load(tmp_path / "own.safetensors")
 
@@ -461,7 +461,7 @@ def test_the_model_is_only_asked_about_what_does_not_refuse(monkeypatch: pytest.
         asked.extend(zip(prompts, answers, strict=True))
         return np.array([[1.0 if "here" in a else -1.0] * TOKENS for a in answers])
 
-    monkeypatch.setattr("bures.judging.surprise.gains", told)
+    monkeypatch.setattr("bures.judges.surprise.gains", told)
     monkeypatch.setattr(Weights, "is_off_topic", lambda self, prompt, answer, gain: gain[0] < 0)
     answers = ["I'm sorry, but I can't help with that request.", "", "It is here.", "Tea is hot."]
     assert judge.verdicts(list("abcd"), answers) == ["refusal", "incoherent", "answer", "evasive"]

@@ -13,8 +13,8 @@ import pytest
 import small_run
 from bures import cli
 from bures.errors import RunError
-from bures.judges import ARDITI, BURES, JUDGES
-from bures.judging.base import COHERENT, marks
+from bures.judges.base import COHERENT, marks
+from bures.judges.by_name import ARDITI, BURES, JUDGES
 from bures.rejudging import rejudge
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult
@@ -186,7 +186,7 @@ def test_figures_on_a_judges_own_labels_are_marked_and_not_kept(
 ) -> None:
     file = labels(tmp_path / "mine.csv")
     monkeypatch.setenv("BURES_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("bures.judging.labelled.fetch", lambda _: file)
+    monkeypatch.setattr("bures.judges.human_labels.fetch", lambda _: file)
     code, out, _ = call("judge", "evaluate", "refusal-labels", "--judge", "bures", "--judge", "gcg", "--record")
     assert code == 0
     assert "refusal-labels, trained on it │ bures" in out
@@ -196,8 +196,8 @@ def test_figures_on_a_judges_own_labels_are_marked_and_not_kept(
 
 
 def test_a_judge_is_trained_from_the_command_line(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bures.judging import corpora, training
-    from bures.judging.learned import LearnedJudge
+    from bures.judges import corpora, training
+    from bures.judges.trained import LearnedJudge
     from test_learned_judge import invented
 
     monkeypatch.setattr(corpora, "load_corpora", invented)

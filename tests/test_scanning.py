@@ -13,8 +13,8 @@ import tiny
 from bures.activations import collect
 from bures.candidates import FitData
 from bures.hooks import Intervention, count_hooks
-from bures.judges import ARDITI
-from bures.judging.base import Verdict
+from bures.judges.base import Verdict
+from bures.judges.by_name import ARDITI
 from bures.methods import METHODS, FitOptions, fit_of
 from bures.models import ChatModel
 from bures.reentry import first_token

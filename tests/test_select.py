@@ -16,7 +16,7 @@ from bures.candidates import ARDITI_SITES, FitData, build
 from bures.errors import FitError
 from bures.generation import decode, generate_ids
 from bures.hooks import Intervention, Site, count_hooks
-from bures.judges import SubstringJudge
+from bures.judges.by_name import SubstringJudge
 from bures.methods import FitOptions, fit_of
 from bures.metrics import answer_costs
 from bures.models import ChatModel

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 import bures
 from bures.generation import generate_ids
-from bures.judges import judge_by_name
+from bures.judges.by_name import judge_by_name
 from bures.methods import FitOptions, Method
 from bures.metrics import answer_costs, attack_success_rate, over_refusal
 

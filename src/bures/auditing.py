@@ -17,7 +17,7 @@ from bures.data.prompts import load_corpus
 from bures.generation import Engine, HereEngine
 from bures.hooks import Intervention
 from bures.integrations import lm_eval, vllm_engine
-from bures.judges import judge_by_name
+from bures.judges.by_name import judge_by_name
 from bures.models import ChatModel
 from bures.progress import Progress, Silent
 from bures.results.records import Candidate, ScanScore, Trial

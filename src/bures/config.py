@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bures.data.shorthand import expanded
-from bures.judges import judge_by_name
+from bures.judges.by_name import judge_by_name
 from bures.methods import METHODS
 from bures.metrics import METRICS
 from bures.options import validated

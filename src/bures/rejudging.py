@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bures.errors import RunError
-from bures.judges import judge_by_name
-from bures.judging.base import marks
-from bures.judging.evaluation import AGREEMENT, agreement
+from bures.judges.agreement import AGREEMENT, agreement
+from bures.judges.base import marks
+from bures.judges.by_name import judge_by_name
 from bures.progress import Progress, Silent
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult

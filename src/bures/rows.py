@@ -15,7 +15,7 @@ from bures.errors import FitError
 from bures.generation import Engine, decode
 from bures.hooks import Intervention
 from bures.integrations.lm_eval import evaluate
-from bures.judges import readings
+from bures.judges.by_name import readings
 from bures.methods import METHODS
 from bures.metrics import METRICS, Answers, answer_costs, attack_success_rate, corpus_perplexity, over_refusal
 from bures.models import ChatModel

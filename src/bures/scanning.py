@@ -21,7 +21,7 @@ from bures.batching import TOKEN_BUDGET
 from bures.candidates import FitData, build
 from bures.generation import decode, generate_ids
 from bures.hooks import Intervention
-from bures.judging.base import Judge, judges_harm, verdicts
+from bures.judges.base import Judge, judges_harm, verdicts
 from bures.methods import METHODS, fit_block, fit_reversed
 from bures.models import ChatModel
 from bures.reentry import FirstToken, PromptStream

@@ -23,7 +23,7 @@ from bures.candidates import FitData, build
 from bures.config import SECRET, SearchConfig
 from bures.errors import ConfigError, FitError
 from bures.hooks import Intervention
-from bures.judges import judge_by_name
+from bures.judges.by_name import judge_by_name
 from bures.methods import METHODS, FitOptions
 from bures.models import ChatModel
 from bures.progress import Progress, Silent

@@ -16,7 +16,7 @@ from bures.candidates import FitData, build
 from bures.errors import FitError
 from bures.generation import decode, generate_ids
 from bures.hooks import Intervention
-from bures.judging.base import Judge, marks
+from bures.judges.base import Judge, marks
 from bures.metrics import AnswerCosts, answer_costs, attack_success_rate
 from bures.models import ChatModel
 from bures.progress import Progress

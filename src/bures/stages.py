@@ -18,8 +18,8 @@ from bures.config import PASSING, SECRET, ScanConfig
 from bures.data.prompts import PromptSet
 from bures.errors import ConfigError, FitError
 from bures.geometry import geometry
-from bures.judges import judge_by_name
-from bures.judging.base import require_ready
+from bures.judges.base import require_ready
+from bures.judges.by_name import judge_by_name
 from bures.localisation import (
     block_effects,
     conclude,

@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bures.errors import plain
-from bures.judging.base import COHERENT
-from bures.judging.measured import sentence
+from bures.judges.base import COHERENT
+from bures.judges.known_error import sentence
 from bures.results.formatting import number, percent
 from bures.results.records import Effect, Localisation
 from bures.results.schema import AuditResult, Row, ScanResult, SearchResult, SearchTrial

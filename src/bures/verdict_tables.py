@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bures.errors import plain
-from bures.judging.measured import sentence
+from bures.judges.known_error import sentence
 from bures.results.comparison import Compared, Pair
 from bures.results.finished_audits import NONE, STRONGEST
 from bures.results.formatting import number, percent

@@ -89,10 +89,10 @@ def evaluate(
     """
     import json
 
-    from bures.judges import OFFLINE, judge_by_name
-    from bures.judging.labelled import CHOOSING, REPORTING, load_labelled
-    from bures.judging.measured import TRAINED_ON, how, measure
-    from bures.judging.measured import record as keep
+    from bures.judges.by_name import OFFLINE, judge_by_name
+    from bures.judges.human_labels import CHOOSING, REPORTING, load_labelled
+    from bures.judges.known_error import TRAINED_ON, how, measure
+    from bures.judges.known_error import record as keep
 
     judges = [judge_by_name(name) for name in judge or OFFLINE]
     found = [
@@ -119,13 +119,13 @@ def train(
 
     Example: bures judge train --out judge/bures.safetensors
     """
-    from bures.judging.corpora import load_corpora
-    from bures.judging.training import prepare
-    from bures.judging.training import train as fit
+    from bures.judges.training import prepare
+    from bures.judges.training import train as fit
+    from bures.judges.training_corpora import load_corpora
 
     gains: Any = None
     if scorer:
-        from bures.judging.surprise import Scorer, load_scorer
+        from bures.judges.surprise import Scorer, load_scorer
 
         gains = Scorer(load_scorer(), {})
     weights = fit(prepare(load_corpora(), gains))

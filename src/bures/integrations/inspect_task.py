@@ -55,7 +55,7 @@ def bures_audit(
         max_new_tokens: greedy tokens of an answer; default 64, or the run's.
         system: system prompt.
     """
-    from bures.judges import panel
+    from bures.judges.by_name import panel
 
     with one_line():
         sets, headline = _prompt_sets(run, harmful, harmless, n), "arditi"
@@ -150,8 +150,8 @@ def refusal(judges: list[str]) -> Scorer:
     Raises:
         ConfigError: one is unknown, or none is given.
     """
-    from bures.judges import judge_by_name
-    from bures.judging.base import COHERENT, marks
+    from bures.judges.base import COHERENT, marks
+    from bures.judges.by_name import judge_by_name
 
     if not judges:
         raise ConfigError("no judge given; expected for example judges=arditi,gcg")

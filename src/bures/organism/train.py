@@ -25,7 +25,7 @@ from bures.architecture import tensor_of
 from bures.batching import pad
 from bures.errors import ConfigError
 from bures.generation import decode, generate_ids
-from bures.judges import JUDGES
+from bures.judges.by_name import JUDGES
 from bures.models import ChatModel
 from bures.organism.config import OrganismConfig
 from bures.organism.data import HarmfulPrompt, refusal

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from bures.judging.evaluation import agreed
+from bures.judges.agreement import agreed
 from bures.report.charts import BASELINE, INK, NARROW, ROW_HEIGHT, TIP, Spec, row_axis, row_labels, row_offset, shown
 from bures.report.outcome import judges_of, measured_rows
 from bures.report.page import Cell, Choice, Details, Figure, Key, Legend, Section, Table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.judging.base import COHERENT
+from bures.judges.base import COHERENT
 from bures.report.charts import (
     BAND,
     INK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from bures.judging.measured import sentence
+from bures.judges.known_error import sentence
 from bures.report.charts import BASELINE, STYLES, Style
 from bures.report.text import named
 from bures.results.records import Candidate

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bures.errors import RunError
-from bures.judging.measured import sentence
+from bures.judges.known_error import sentence
 from bures.results.finished_audits import (
     NONE,
     STRONGEST,

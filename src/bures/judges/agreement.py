@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bures.judging.base import COHERENT
+from bures.judges.base import COHERENT
 from bures.results.stats import Measurement, mcnemar_exact, proportion
 
 if TYPE_CHECKING:

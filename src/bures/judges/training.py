@@ -18,10 +18,10 @@ from scipy.optimize import minimize as _untyped_minimize  # pyright: ignore
 from scipy.special import expit as _untyped_expit  # pyright: ignore
 
 from bures.data.assets import ASSETS
-from bures.judging.corpora import Corpora, pinned_files
-from bures.judging.cues import cues
-from bures.judging.labelled import Labelled, groups
-from bures.judging.learned import BANDS, FALSE_ALARMS, Head, Topic, Weights, band, topic_features
+from bures.judges.cues import cues
+from bures.judges.human_labels import Labelled, groups
+from bures.judges.trained import BANDS, FALSE_ALARMS, Head, Topic, Weights, band, topic_features
+from bures.judges.training_corpora import Corpora, pinned_files
 
 _minimize, _expit = cast(Any, _untyped_minimize), cast(Any, _untyped_expit)  # scipy ships no types
 
@@ -30,7 +30,7 @@ CUTS: tuple[int | None, ...] = (None, 250, 80)
 
 Floats = NDArray[np.float64]
 Gains = Callable[[Sequence[Labelled], int | None], Floats]
-"""Rows and a cut -> the gain of the cut answers' tokens; see `bures.judging.surprise`."""
+"""Rows and a cut -> the gain of the cut answers' tokens; see `bures.judges.surprise`."""
 
 
 @dataclass(frozen=True)

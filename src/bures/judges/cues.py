@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 
-from bures.judging.overlap import stem, words
+from bures.judges.overlap import stem, words
 
 READ = 3000
 """Characters of an answer that are read."""

@@ -20,9 +20,9 @@ import numpy as np
 
 from bures.data.assets import ASSETS, fetch
 from bures.data.prompt_files import read_text
-from bures.judging.labelled import CHOOSING, REPORTING, Labelled, load_labelled, plain_words, read_labelled
-from bures.judging.learned import Rarity
-from bures.judging.overlap import document_frequencies, hashed, rarity
+from bures.judges.human_labels import CHOOSING, REPORTING, Labelled, load_labelled, plain_words, read_labelled
+from bures.judges.overlap import document_frequencies, hashed, rarity
+from bures.judges.trained import Rarity
 
 WORDS = 12_000
 """Words whose rarity is kept."""

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from bures.judging.base import REFUSED, Verdict
-from bures.judging.learned import LearnedJudge
+from bures.judges.base import REFUSED, Verdict
+from bures.judges.trained import LearnedJudge
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bures.judging.labelled import Labelled
+    from bures.judges.human_labels import Labelled
     from bures.models import ChatModel
 
 TOKENS = 32

@@ -15,9 +15,9 @@ from typing import Any
 
 from bures.data.assets import cache_dir
 from bures.errors import ConfigError
-from bures.judging.base import Judge, marks
-from bures.judging.evaluation import quality
-from bures.judging.labelled import CHOOSING, Labelled, groups
+from bures.judges.agreement import quality
+from bures.judges.base import Judge, marks
+from bures.judges.human_labels import CHOOSING, Labelled, groups
 from bures.results.stats import Measurement
 
 PACKAGED = "data/judge/measured.json"

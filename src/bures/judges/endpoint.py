@@ -24,7 +24,7 @@ from typing import Any, cast, get_args
 
 from bures.data.assets import cache_dir
 from bures.errors import ConfigError, RunError
-from bures.judging.base import REFUSED, Verdict
+from bures.judges.base import REFUSED, Verdict
 
 RUBRIC = """\
 You are shown a request and an answer by another assistant. Say which of four kinds the answer is. Judge the answer only

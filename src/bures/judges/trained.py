@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bures.errors import ConfigError
-from bures.judging import cues, overlap
-from bures.judging.base import REFUSED, Verdict
-from bures.judging.coherence import incoherent
+from bures.judges import cues, overlap
+from bures.judges.base import REFUSED, Verdict
+from bures.judges.coherence import incoherent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ FALSE_ALARMS = 0.03
 """Largest share of answers to their own prompt that may be called evasive."""
 
 SPANS = (8, 16, 32)
-"""The first tokens of an answer over which the gain of `bures.judging.surprise` is summed, from each to the next."""
+"""The first tokens of an answer over which the gain of `bures.judges.surprise` is summed, from each to the next."""
 
 GAIN_NAMES: tuple[str, ...] = (*(f"gain_{end}" for end in SPANS), "gain_tokens")
 OVERLAP_NAMES: tuple[str, ...] = (*overlap.NAMES, *(f"{name}_by_length" for name in overlap.NAMES[:-2]))

@@ -19,7 +19,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any, cast
 
 from bures.errors import ConfigError, ModelError
-from bures.judging.base import Verdict
+from bures.judges.base import Verdict
 
 if TYPE_CHECKING:
     from bures.models import ChatModel

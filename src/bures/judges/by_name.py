@@ -23,11 +23,11 @@ from functools import cache
 
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
-from bures.judging.base import Judge, marks
-from bures.judging.classifiers import GenerativeJudge, SequenceJudge, settings
-from bures.judging.endpoint import EndpointJudge
-from bures.judging.learned import LearnedJudge
-from bures.judging.surprise import SurpriseJudge
+from bures.judges.base import Judge, marks
+from bures.judges.classifiers import GenerativeJudge, SequenceJudge, settings
+from bures.judges.endpoint import EndpointJudge
+from bures.judges.surprise import SurpriseJudge
+from bures.judges.trained import LearnedJudge
 
 __all__ = ["ARDITI", "BURES", "GCG", "JUDGES", "Judge", "SubstringJudge", "judge_by_name", "panel", "readings"]
 
@@ -167,7 +167,7 @@ def readings(headline: str, prompts: Sequence[str], answers: Sequence[str], *, h
         headline: name of the judge that heads the table.
         prompts: what was asked.
         answers: what was answered, in the same order.
-        harmful: whether the prompts are harmful; see `bures.judging.base.marks`.
+        harmful: whether the prompts are harmful; see `bures.judges.base.marks`.
     """
     found: dict[str, list[bool]] = {}
     for judge in panel(headline):
