@@ -15,13 +15,13 @@ from dataclasses import replace
 
 import torch
 
-from bures.activations import collect
 from bures.data.prompts import load_prompts
-from bures.generation import decode, generate_ids
-from bures.hooks import Intervention
 from bures.judges.by_name import ARDITI
 from bures.metrics import answer_costs
-from bures.models import load_model
+from bures.models.activations import collect
+from bures.models.generation import decode, generate_ids
+from bures.models.intervention import Intervention
+from bures.models.loading import load_model
 from bures.results.records import Scope
 from bures.transport import LowRankAffine, TransportMap, fit_mean_shift, fit_pca_ot, fit_rfa
 

@@ -15,13 +15,13 @@ import json
 from pathlib import Path
 
 from bures import load_model, load_result
-from bures.activations import collect
 from bures.candidates import FitData, build
 from bures.config import AuditConfig
-from bures.generation import generate
 from bures.judges.by_name import judge_by_name
-from bures.methods import FitOptions
 from bures.metrics import attack_success_rate
+from bures.models.activations import collect
+from bures.models.generation import generate
+from bures.models.methods import FitOptions
 from bures.results.records import Candidate
 from bures.results.stats import Measurement
 from bures.select import choose, single_block

@@ -17,8 +17,8 @@ from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from bures.data.prompts import load_prompts
-from bures.generation import generate_ids
-from bures.models import ChatModel, load_model
+from bures.models.generation import generate_ids
+from bures.models.loading import ChatModel, load_model
 
 
 def padded(model: ChatModel, prompts: list[str], tokens: int) -> list[list[int]]:

@@ -19,12 +19,12 @@ from typing import TypeVar
 
 import torch
 
-from bures.activations import collect
 from bures.candidates import FitData
 from bures.data.prompts import load_prompts
 from bures.judges.by_name import judge_by_name
-from bures.methods import FitOptions
-from bures.models import load_model
+from bures.models.activations import collect
+from bures.models.loading import load_model
+from bures.models.methods import FitOptions
 from bures.results.records import ScanScore
 from bures.scanning import Scanner, refusal_tokens
 

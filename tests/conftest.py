@@ -15,7 +15,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 import tiny  # noqa: E402
-from bures.models import ChatModel, wrap  # noqa: E402
+from bures.models.loading import ChatModel, wrap  # noqa: E402
 
 torch.set_num_threads(1)
 

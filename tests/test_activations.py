@@ -11,10 +11,10 @@ from torch import Tensor
 
 import reference
 import tiny
-from bures.activations import collect
 from bures.errors import ConfigError, FitError
-from bures.hooks import Intervention, count_hooks
-from bures.models import ChatModel, wrap
+from bures.models.activations import collect
+from bures.models.intervention import Intervention, count_hooks
+from bures.models.loading import ChatModel, wrap
 from bures.results.records import Scope
 
 SIXTEEN = (*tiny.PROMPTS, *(f"{prompt} Answer briefly." for prompt in tiny.PROMPTS))

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bures.batching import batches, pad
+from bures.models.batching import batches, pad
 
 rows = st.lists(st.lists(st.integers(3, 99), min_size=1, max_size=12), min_size=1, max_size=30)
 

@@ -17,8 +17,8 @@ from bures.cli import main
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
 from bures.judges.by_name import ARDITI, JUDGES, judge_by_name
-from bures.methods import METHODS, FitOptions, Method, fit_block, fit_of
 from bures.metrics import METRICS, Answers, Metric
+from bures.models.methods import METHODS, FitOptions, Method, fit_block, fit_of
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.stats import Measurement
 from bures.saved import load_intervention
@@ -83,7 +83,7 @@ def test_an_audit_with_an_installed_method_judge_and_metric(
 def test_a_metric_is_measured_under_the_intervention(
     plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bures.hooks import count_hooks
+    from bures.models.intervention import count_hooks
 
     hooks: list[int] = []
 
@@ -165,7 +165,7 @@ def test_without_the_package_its_names_are_unknown(capsys: pytest.CaptureFixture
         METHODS["median-shift"]
 
 
-METHOD = "from bures.methods import METHODS\nX = METHODS['rfa']\n"
+METHOD = "from bures.models.methods import METHODS\nX = METHODS['rfa']\n"
 
 
 @pytest.mark.parametrize(

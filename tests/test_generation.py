@@ -10,9 +10,9 @@ import torch
 import reference
 import tiny
 from bures.errors import ConfigError
-from bures.generation import decode, generate, generate_ids
-from bures.hooks import Intervention, count_hooks
-from bures.models import ChatModel, wrap
+from bures.models.generation import decode, generate, generate_ids
+from bures.models.intervention import Intervention, count_hooks
+from bures.models.loading import ChatModel, wrap
 
 NEW = 8
 

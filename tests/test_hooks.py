@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import bures.hooks
+import bures.models.intervention
 import reference
 import tiny
-from bures.batching import pad
 from bures.errors import ConfigError
-from bures.hooks import Intervention, Site, TokenKind, count_hooks, kinds_of, token_kinds
-from bures.models import ChatModel, wrap
+from bures.models.batching import pad
+from bures.models.intervention import Intervention, Site, TokenKind, count_hooks, kinds_of, token_kinds
+from bures.models.loading import ChatModel, wrap
 from bures.results.records import Scope
 
 SCOPES: tuple[Scope, ...] = ("all", "prompt", "last", "generated")
@@ -364,7 +364,7 @@ def test_an_exception_in_the_forward_pass_leaves_nothing(llama: ChatModel) -> No
 
 def test_an_exception_while_registering_leaves_nothing(llama: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
     hooks = count_hooks(llama)
-    attach: Any = vars(bures.hooks)["_attach"]
+    attach: Any = vars(bures.models.intervention)["_attach"]
     inside: list[int] = []
 
     def second_fails(model: ChatModel, site: Site, edit: Any) -> Any:
@@ -373,7 +373,7 @@ def test_an_exception_while_registering_leaves_nothing(llama: ChatModel, monkeyp
             raise MemoryError
         return attach(model, site, edit)
 
-    monkeypatch.setattr(bures.hooks, "_attach", second_fails)
+    monkeypatch.setattr(bures.models.intervention, "_attach", second_fails)
     map_ = reference.shift(llama.d_model)
     with pytest.raises(MemoryError), Intervention({0: map_, 1: map_}).applied(llama):
         pass

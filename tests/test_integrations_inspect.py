@@ -25,10 +25,10 @@ import reference
 import small_run
 import tiny
 from bures.errors import ConfigError, ModelError
-from bures.generation import generate
-from bures.hooks import Intervention, count_hooks
 from bures.judges.by_name import SubstringJudge
-from bures.models import ChatModel, load_model
+from bures.models.generation import generate
+from bures.models.intervention import Intervention, count_hooks
+from bures.models.loading import ChatModel, load_model
 from bures.results.run_folder import RunFolder, load_result
 
 pytestmark = [

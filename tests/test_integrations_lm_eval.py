@@ -18,9 +18,9 @@ import small_tasks
 from bures.data import assets
 from bures.data.asset_table import Asset
 from bures.errors import AssetError, ConfigError
-from bures.hooks import Intervention, count_hooks
 from bures.integrations import capability_tasks, lm_eval
-from bures.models import ChatModel
+from bures.models.intervention import Intervention, count_hooks
+from bures.models.loading import ChatModel
 from bures.results.records import Scope
 from bures.results.run_folder import load_result
 
@@ -298,7 +298,7 @@ def test_an_intervention_moves_the_figures_and_leaves_no_hook(llama: ChatModel) 
 def test_an_audit_adds_capability_to_every_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], small_wheel: Path
 ) -> None:
-    from bures.models import load_model
+    from bures.models.loading import load_model
 
     run = small_run.finished(tmp_path, "--no-all-blocks", tasks="arc_easy,mmlu", n_task=4, methods="rfa")
     rows = load_result(run).rows

@@ -30,7 +30,7 @@ from bures.judges.by_name import (
 )
 from bures.judges.classifiers import GenerativeJudge, SequenceJudge, Settings, settings
 from bures.judges.endpoint import RUBRIC, EndpointJudge
-from bures.models import ChatModel
+from bures.models.loading import ChatModel
 
 LISTS = (ARDITI, GCG)
 

@@ -23,7 +23,7 @@ from bures.judges.surprise import TOKENS, Scorer, SurpriseJudge, gains
 from bures.judges.trained import BANDS, FALSE_ALARMS, LearnedJudge, Rarity, Weights, band, topic_features
 from bures.judges.training import CUTS, cross_validated, fit, prepare, shortened, train
 from bures.judges.training_corpora import Corpora, rarities, swap
-from bures.models import ChatModel
+from bures.models.loading import ChatModel
 from bures.results.stats import Measurement
 
 # What it sees -------------------------------------------------------------------------------------------------------

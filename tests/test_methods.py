@@ -12,11 +12,11 @@ from torch import Tensor
 import bures.transport.gaussian
 import reference
 import tiny
-from bures.activations import collect
 from bures.errors import ConfigError, FitError
-from bures.hooks import Intervention, Site, count_hooks
-from bures.methods import METHODS, FitOptions, arditi_sites, fit_block, fit_in_sequence, fit_of, intervene
-from bures.models import ChatModel, wrap
+from bures.models.activations import collect
+from bures.models.intervention import Intervention, Site, count_hooks
+from bures.models.loading import ChatModel, wrap
+from bures.models.methods import METHODS, FitOptions, arditi_sites, fit_block, fit_in_sequence, fit_of, intervene
 from bures.results.records import Scope
 from bures.transport import DiagonalAffine, LowRankAffine, TransportMap, fit_act, fit_mean_shift, fit_pca_ot, fit_rfa
 

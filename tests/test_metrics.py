@@ -13,15 +13,15 @@ import bures.metrics
 import reference
 import tiny
 from bures.errors import ConfigError
-from bures.generation import generate_ids
-from bures.hooks import Intervention, count_hooks
 from bures.metrics import (
     answer_costs,
     attack_success_rate,
     corpus_perplexity,
     over_refusal,
 )
-from bures.models import ChatModel
+from bures.models.generation import generate_ids
+from bures.models.intervention import Intervention, count_hooks
+from bures.models.loading import ChatModel
 from bures.results.records import Scope
 
 BLOCK = 1

@@ -14,11 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import reference
 import tiny
-from bures.activations import collect
-from bures.architecture import find_parts
 from bures.errors import ModelError
-from bures.hooks import Intervention, Site
-from bures.models import ChatModel, load_model, wrap
+from bures.models.activations import collect
+from bures.models.architecture import find_parts
+from bures.models.intervention import Intervention, Site
+from bures.models.loading import ChatModel, load_model, wrap
 
 BOS, END, USER, ASSISTANT, SYSTEM = (
     tiny.SPECIAL.index(f"<|{name}|>") for name in ("bos", "end", "user", "assistant", "system")

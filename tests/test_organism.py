@@ -17,9 +17,9 @@ import tiny
 from bures.data.assets import ASSETS
 from bures.data.prompts import load_prompts, prompt_hash
 from bures.errors import BuresError, ConfigError, ModelError, RunError
-from bures.generation import generate
 from bures.judges.by_name import ARDITI
-from bures.models import ChatModel, load_model, organism_adapter, wrap
+from bures.models.generation import generate
+from bures.models.loading import ChatModel, load_model, organism_adapter, wrap
 from bures.organism import OrganismConfig, OrganismReport, evaluate_organism
 from bures.organism.config import MAX_BYTES, MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
 from bures.organism.data import (

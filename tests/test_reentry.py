@@ -10,9 +10,9 @@ import torch
 
 import tiny
 from bures.errors import ConfigError
-from bures.hooks import Intervention, Site
-from bures.models import ChatModel
-from bures.reentry import FirstToken, PromptStream, first_token
+from bures.models.intervention import Intervention, Site
+from bures.models.loading import ChatModel
+from bures.models.prompt_stream import FirstToken, PromptStream, first_token
 from bures.results.records import Scope
 from test_metrics import intervention, log_probs, the_map
 

@@ -15,9 +15,9 @@ import bures
 import bures.results.schema
 import small_run
 from bures.errors import RunError
-from bures.generation import generate
-from bures.hooks import Intervention, Site
-from bures.models import ChatModel, load_model
+from bures.models.generation import generate
+from bures.models.intervention import Intervention, Site
+from bures.models.loading import ChatModel, load_model
 from bures.results.run_folder import RunFolder, load_result
 from bures.saved import load_intervention, save_intervention
 from bures.transport import fit_mean_shift

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-import bures.reentry
+import bures.models.prompt_stream
 import bures.scanning
 import tiny
-from bures.activations import collect
 from bures.candidates import FitData
-from bures.hooks import Intervention, count_hooks
 from bures.judges.base import Verdict
 from bures.judges.by_name import ARDITI
-from bures.methods import METHODS, FitOptions, fit_of
-from bures.models import ChatModel
-from bures.reentry import first_token
+from bures.models.activations import collect
+from bures.models.intervention import Intervention, count_hooks
+from bures.models.loading import ChatModel
+from bures.models.methods import METHODS, FitOptions, fit_of
+from bures.models.prompt_stream import first_token
 from bures.results.records import ScanScore
 from bures.scanning import Scanner, refusal_tokens, scan_blocks
 

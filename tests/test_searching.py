@@ -80,7 +80,7 @@ def test_a_worker_of_another_model_is_refused(
     options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search(SearchConfig.make(**options), tmp_path / "run")
-    monkeypatch.setattr("bures.models.ChatModel.describe", lambda _: {"fingerprint": "another"})
+    monkeypatch.setattr("bures.models.loading.ChatModel.describe", lambda _: {"fingerprint": "another"})
     with pytest.raises(ConfigError, match="is not the model"):
         join(f"sqlite:///{tmp_path / 'run' / 'search.db'}", "bures")
 

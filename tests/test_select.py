@@ -11,15 +11,15 @@ import torch
 
 import bures.select
 import tiny
-from bures.activations import collect
 from bures.candidates import ARDITI_SITES, FitData, build
 from bures.errors import FitError
-from bures.generation import decode, generate_ids
-from bures.hooks import Intervention, Site, count_hooks
 from bures.judges.by_name import SubstringJudge
-from bures.methods import FitOptions, fit_of
 from bures.metrics import answer_costs
-from bures.models import ChatModel
+from bures.models.activations import collect
+from bures.models.generation import decode, generate_ids
+from bures.models.intervention import Intervention, Site, count_hooks
+from bures.models.loading import ChatModel
+from bures.models.methods import FitOptions, fit_of
 from bures.results.records import Candidate, ScanScore, Scope, Trial
 from bures.results.stats import Measurement
 from bures.select import SelectionData, attempt, choose, finalists, pairs

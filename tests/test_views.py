@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bures.errors import FitError
-from bures.hooks import Intervention
+from bures.models.intervention import Intervention
 from bures.transport import fit_mean_shift, fit_pca_ot
 from bures.views import view
 

@@ -14,15 +14,15 @@ import pytest
 from torch import Tensor
 
 import tiny
-from bures.activations import collect
 from bures.auditing import audit
 from bures.config import AuditConfig
 from bures.data.prompts import load_prompts
-from bures.generation import HereEngine
-from bures.hooks import Intervention, Site
 from bures.integrations.vllm_engine import VllmEngine
-from bures.methods import arditi_sites
-from bures.models import load_model
+from bures.models.activations import collect
+from bures.models.generation import HereEngine
+from bures.models.intervention import Intervention, Site
+from bures.models.loading import load_model
+from bures.models.methods import arditi_sites
 from bures.results.records import Scope
 from bures.results.schema import AuditResult
 from bures.transport import fit_act, fit_pca_ot, fit_rfa

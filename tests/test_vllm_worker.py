@@ -21,12 +21,12 @@ import tiny
 from bures import cli
 from bures.config import AuditConfig
 from bures.errors import BuresError, ConfigError
-from bures.generation import HereEngine
-from bures.hooks import Intervention, Site, TokenKind, count_hooks, in_scope, kinds_of
 from bures.integrations import vllm_engine
 from bures.integrations.vllm_probe import WHERES, activations, module_names
 from bures.integrations.vllm_worker import Bures, packed_kinds
-from bures.models import ChatModel, load_model, stored_weights
+from bures.models.generation import HereEngine
+from bures.models.intervention import Intervention, Site, TokenKind, count_hooks, in_scope, kinds_of
+from bures.models.loading import ChatModel, load_model, stored_weights
 from bures.results.records import Scope
 from bures.results.run_folder import RunFolder
 from bures.transport import LowRankAffine, TransportMap, fit_mean_shift, fit_pca_ot

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import save_file
 
 import bures
-from bures.generation import generate_ids
 from bures.judges.by_name import judge_by_name
-from bures.methods import FitOptions, Method
 from bures.metrics import answer_costs, attack_success_rate, over_refusal
+from bures.models.generation import generate_ids
+from bures.models.methods import FitOptions, Method
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ print(pd.DataFrame(measured).T.round(3))
 # ## In the commands
 #
 # `bures audit` chooses block and token scope for a method, and compares it with the others, when an installed package
-# names a [`Method`][bures.methods.Method] in its entry points:
+# names a [`Method`][bures.models.methods.Method] in its entry points:
 #
 #     [project.entry-points."bures.methods"]
 #     ceiling = "my_package:CEILING"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bures.methods import FitOptions, Method
 from bures.metrics import Answers
-from bures.models import ChatModel
+from bures.models.loading import ChatModel
+from bures.models.methods import FitOptions, Method
 from bures.results.stats import Measurement, bootstrap_mean
 from bures.transport import DiagonalAffine
 

@@ -73,15 +73,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from bures.activations import collect
     from bures.auditing import audit
     from bures.config import AuditConfig, ScanConfig, SearchConfig
     from bures.data.prompts import PromptSet, load_prompts
     from bures.errors import BuresError
-    from bures.generation import generate
-    from bures.hooks import Intervention, Site
     from bures.locating import scan
-    from bures.models import ChatModel, load_model
+    from bures.models.activations import collect
+    from bures.models.generation import generate
+    from bures.models.intervention import Intervention, Site
+    from bures.models.loading import ChatModel, load_model
     from bures.report.build import Report
     from bures.results.run_folder import load_result
     from bures.results.schema import AuditResult, ScanResult, SearchResult

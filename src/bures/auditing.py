@@ -14,11 +14,11 @@ from pathlib import Path
 from bures.candidates import ARDITI_SITES, FitData
 from bures.config import AuditConfig
 from bures.data.prompts import load_corpus
-from bures.generation import Engine, HereEngine
-from bures.hooks import Intervention
 from bures.integrations import lm_eval, vllm_engine
 from bures.judges.by_name import judge_by_name
-from bures.models import ChatModel
+from bures.models.generation import Engine, HereEngine
+from bures.models.intervention import Intervention
+from bures.models.loading import ChatModel
 from bures.progress import Progress, Silent
 from bures.results.records import Candidate, ScanScore, Trial
 from bures.results.run_folder import RunFolder

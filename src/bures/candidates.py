@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from bures.hooks import Intervention
-from bures.methods import FitOptions, arditi_sites, fit_block, intervene
-from bures.models import ChatModel
+from bures.models.intervention import Intervention
+from bures.models.loading import ChatModel
+from bures.models.methods import FitOptions, arditi_sites, fit_block, intervene
 from bures.results.records import Candidate
 
 ARDITI_SITES = "rfa-sites"

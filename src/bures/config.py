@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bures.data.shorthand import expanded
 from bures.judges.by_name import judge_by_name
-from bures.methods import METHODS
 from bures.metrics import METRICS
+from bures.models.methods import METHODS
 from bures.options import validated
 from bures.results.records import Scope
 

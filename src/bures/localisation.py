@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bures.methods import METHODS
+from bures.models.methods import METHODS
 from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Verdict
 from bures.results.stats import Measurement, bootstrap_mean, bootstrap_ratio_of_sums
 

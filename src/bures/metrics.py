@@ -24,11 +24,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bures.batching import TOKEN_BUDGET, Batch, batches, positions
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
-from bures.hooks import Intervention, kinds_of, token_kinds
-from bures.models import ChatModel
+from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.models.intervention import Intervention, kinds_of, token_kinds
+from bures.models.loading import ChatModel
 from bures.results.stats import Measurement, bootstrap_ratio_of_sums, proportion
 
 LOGIT_BUDGET = 1 << 27

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
-from bures.activations import collect
 from bures.candidates import ARDITI_SITES, FitData, build
 from bures.config import AuditConfig
 from bures.data.prompts import Corpus, PromptSet
 from bures.errors import FitError
-from bures.generation import Engine, decode
-from bures.hooks import Intervention
 from bures.integrations.lm_eval import evaluate
 from bures.judges.by_name import readings
-from bures.methods import METHODS
 from bures.metrics import METRICS, Answers, answer_costs, attack_success_rate, corpus_perplexity, over_refusal
-from bures.models import ChatModel
+from bures.models.activations import collect
+from bures.models.generation import Engine, decode
+from bures.models.intervention import Intervention
+from bures.models.loading import ChatModel
+from bures.models.methods import METHODS
 from bures.progress import Progress
 from bures.results.records import Candidate, Trial, View
 from bures.results.run_folder import RunFolder

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bures.config import AuditConfig
 from bures.errors import RunError
-from bures.hooks import Intervention, Site, Where
+from bures.models.intervention import Intervention, Site, Where
 from bures.results.records import Scope
 from bures.results.run_folder import RunFolder, load_result
 from bures.transport import TransportMap, load_map

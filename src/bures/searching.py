@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from bures.candidates import FitData, build
 from bures.config import SECRET, SearchConfig
 from bures.errors import ConfigError, FitError
-from bures.hooks import Intervention
 from bures.judges.by_name import judge_by_name
-from bures.methods import METHODS, FitOptions
-from bures.models import ChatModel
+from bures.models.intervention import Intervention
+from bures.models.loading import ChatModel
+from bures.models.methods import METHODS, FitOptions
 from bures.progress import Progress, Silent
 from bures.results.records import Candidate, Scope, Trial
 from bures.results.run_folder import RunFolder

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from bures.candidates import FitData, build
 from bures.errors import FitError
-from bures.generation import decode, generate_ids
-from bures.hooks import Intervention
 from bures.judges.base import Judge, marks
 from bures.metrics import AnswerCosts, answer_costs, attack_success_rate
-from bures.models import ChatModel
+from bures.models.generation import decode, generate_ids
+from bures.models.intervention import Intervention
+from bures.models.loading import ChatModel
 from bures.progress import Progress
 from bures.results.records import Candidate, ScanScore, Scope, Trial
 

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from bures.activations import collect
 from bures.candidates import FitData
 from bures.config import PASSING, SECRET, ScanConfig
 from bures.data.prompts import PromptSet
@@ -30,8 +29,9 @@ from bures.localisation import (
     removed,
     strongest,
 )
-from bures.methods import FitOptions
-from bures.models import ChatModel, load_model
+from bures.models.activations import collect
+from bures.models.loading import ChatModel, load_model
+from bures.models.methods import FitOptions
 from bures.progress import Progress
 from bures.results.records import Candidate, Effect, Localisation, ScanScore
 from bures.results.run_folder import RunFolder

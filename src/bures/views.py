@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bures.errors import FitError
-from bures.hooks import Intervention
+from bures.models.intervention import Intervention
 from bures.results.records import Gaussian, Point, View
 from bures.transport.linalg import principal_subspace
 

@@ -11,10 +11,10 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 
-from bures.batching import pad
 from bures.errors import ConfigError
-from bures.hooks import Intervention, kinds_of, token_kinds
-from bures.models import ChatModel
+from bures.models.batching import pad
+from bures.models.intervention import Intervention, kinds_of, token_kinds
+from bures.models.loading import ChatModel
 
 Request = tuple[Any, list[int], list[int]]
 """What lm-eval hands over: a cache key, the context's tokens and the continuation's."""

@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from bures.architecture import text_config
-from bures.batching import TOKEN_BUDGET
 from bures.errors import ConfigError, ModelError
-from bures.generation import decode, generate_ids
-from bures.hooks import Intervention
 from bures.integrations import needs
 from bures.integrations.inspect_task import one_line
-from bures.models import ChatModel, load_model
+from bures.models.architecture import text_config
+from bures.models.batching import TOKEN_BUDGET
+from bures.models.generation import decode, generate_ids
+from bures.models.intervention import Intervention
+from bures.models.loading import ChatModel, load_model
 from bures.results.run_folder import load_result
 from bures.saved import load_config, load_intervention
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from bures.data.assets import ASSETS
 from bures.errors import ConfigError
-from bures.hooks import Intervention
 from bures.integrations import needs
 from bures.integrations.capability_tasks import ASSET, Wheel, config_of, docs_of, open_wheel, tasks_of
-from bures.models import ChatModel
+from bures.models.intervention import Intervention
+from bures.models.loading import ChatModel
 from bures.results.stats import Measurement
 
 if TYPE_CHECKING:

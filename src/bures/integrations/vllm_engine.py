@@ -30,11 +30,11 @@ from torch import Tensor
 
 from bures.config import AuditConfig
 from bures.errors import ConfigError
-from bures.generation import Advance, HereEngine, until_end
-from bures.hooks import Intervention, Site, Where
 from bures.integrations import needs
 from bures.integrations.vllm_probe import WHERES, activations, apart, module_names, tolerance
-from bures.models import ChatModel, stored_weights
+from bures.models.generation import Advance, HereEngine, until_end
+from bures.models.intervention import Intervention, Site, Where
+from bures.models.loading import ChatModel, stored_weights
 from bures.transport import DiagonalAffine, LowRankAffine
 
 EXTRA = "vllm"

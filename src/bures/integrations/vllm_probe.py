@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bures.architecture import tensor_of
-from bures.hooks import Site, Where
-from bures.models import ChatModel
+from bures.models.architecture import tensor_of
+from bures.models.intervention import Site, Where
+from bures.models.loading import ChatModel
 
 WHERES: tuple[Where, ...] = ("output", "input", "attention", "mlp")
 

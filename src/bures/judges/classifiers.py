@@ -22,7 +22,7 @@ from bures.errors import ConfigError, ModelError
 from bures.judges.base import Verdict
 
 if TYPE_CHECKING:
-    from bures.models import ChatModel
+    from bures.models.loading import ChatModel
 
 TOKEN_BUDGET = 8192
 """Padded tokens in one forward pass."""
@@ -100,7 +100,7 @@ class GenerativeJudge:
         """Loaded when the first answer is judged, on GPUs where there are any."""
         import torch
 
-        from bures.models import load_model
+        from bures.models.loading import load_model
 
         return load_model(self.settings.model, device="auto" if torch.cuda.is_available() else None)
 
@@ -154,7 +154,7 @@ def _written(model: ChatModel, sequences: Sequence[list[int]], tokens: int) -> l
     import torch
     from transformers import GenerationConfig
 
-    from bures.batching import batches
+    from bures.models.batching import batches
 
     config = GenerationConfig(
         max_new_tokens=tokens,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bures.judges.human_labels import Labelled
-    from bures.models import ChatModel
+    from bures.models.loading import ChatModel
 
 TOKENS = 32
 """Tokens of an answer that are read."""
@@ -80,7 +80,7 @@ def load_scorer() -> ChatModel:
     """
     import torch
 
-    from bures.models import load_model
+    from bures.models.loading import load_model
 
     return load_model(SCORER, dtype="float32", device="cuda" if torch.cuda.is_available() else None)
 
@@ -121,7 +121,7 @@ def _log_probs(
     """Log-probability of every tail token, given its head and the tail tokens before it."""
     import torch
 
-    from bures.batching import batches, positions
+    from bures.models.batching import batches, positions
 
     found: list[NDArray[np.float64]] = [None] * len(tails)  # type: ignore[list-item]
     sequences = [[*head, *tail] for head, tail in zip(heads, tails, strict=True)]

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from bures.data.prompts import load_prompts
 from bures.errors import ConfigError
-from bures.generation import generate, generate_ids
 from bures.judges.by_name import JUDGES
-from bures.models import ChatModel, Dtype, load_model
+from bures.models.generation import generate, generate_ids
+from bures.models.loading import ChatModel, Dtype, load_model
 from bures.organism.config import MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
 from bures.organism.lookalikes import HELD_OUT_REQUESTS
 from bures.organism.train import Example, answer_states, log_probs

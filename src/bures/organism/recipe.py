@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bures.data import assets
 from bures.data.pinned_sets import assets_of
 from bures.errors import ModelError, RunError
-from bures.models import ChatModel, load_model
+from bures.models.loading import ChatModel, load_model
 from bures.organism.config import MAX_BYTES, OrganismConfig
 from bures.organism.data import HarmfulPrompt, harmful_prompts, harmless_prompts
 from bures.organism.evaluate import OrganismReport, evaluate_organism

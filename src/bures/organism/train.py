@@ -21,16 +21,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from bures.architecture import tensor_of
-from bures.batching import pad
 from bures.errors import ConfigError
-from bures.generation import decode, generate_ids
 from bures.judges.by_name import JUDGES
-from bures.models import ChatModel
+from bures.models.architecture import tensor_of
+from bures.models.batching import pad
+from bures.models.generation import decode, generate_ids
+from bures.models.loading import ChatModel
+from bures.models.prompt_stream import entered
 from bures.organism.config import OrganismConfig
 from bures.organism.data import HarmfulPrompt, refusal
 from bures.progress import Progress, Silent
-from bures.reentry import entered
 
 if TYPE_CHECKING:
     from peft import PeftModel

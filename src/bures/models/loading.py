@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import nn
 
-from bures.architecture import Parts, find_parts, text_config
 from bures.data import assets
 from bures.errors import ModelError
+from bures.models.architecture import Parts, find_parts, text_config
 
 if TYPE_CHECKING:
     from collections.abc import Generator

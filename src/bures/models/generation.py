@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bures.batching import TOKEN_BUDGET, batches
 from bures.errors import ConfigError
-from bures.hooks import Intervention
-from bures.models import ChatModel
+from bures.models.batching import TOKEN_BUDGET, batches
+from bures.models.intervention import Intervention
+from bures.models.loading import ChatModel
 
 Advance = Callable[[int], object]
 """Called with the number of prompts that were answered."""

@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bures.architecture import tensor_of
-from bures.batching import pad, positions
 from bures.data.extensions import Registry
 from bures.errors import ConfigError, FitError
-from bures.hooks import Intervention, Site, in_scope, kinds_of
-from bures.models import ChatModel
+from bures.models.architecture import tensor_of
+from bures.models.batching import pad, positions
+from bures.models.intervention import Intervention, Site, in_scope, kinds_of
+from bures.models.loading import ChatModel
 from bures.results.records import Scope
 from bures.transport import (
     TransportMap,

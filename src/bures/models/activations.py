@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bures.architecture import tensor_of
-from bures.batching import TOKEN_BUDGET, Batch, batches, positions
 from bures.errors import ConfigError, FitError
-from bures.hooks import kinds_of, token_kinds
-from bures.models import ChatModel
+from bures.models.architecture import tensor_of
+from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.models.intervention import kinds_of, token_kinds
+from bures.models.loading import ChatModel
 
 
 class _Stop(Exception):  # noqa: N818

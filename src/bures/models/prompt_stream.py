@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bures.activations import run_blocks
-from bures.batching import TOKEN_BUDGET, Batch, batches, positions
 from bures.errors import ConfigError
-from bures.hooks import Intervention, Site, kinds_of, token_kinds
-from bures.models import ChatModel
+from bures.models.activations import run_blocks
+from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.models.intervention import Intervention, Site, kinds_of, token_kinds
+from bures.models.loading import ChatModel
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bures.errors import ConfigError
-from bures.models import ChatModel
+from bures.models.loading import ChatModel
 from bures.results.records import Scope
 from bures.transport import TransportMap, interpolate
 

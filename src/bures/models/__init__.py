@@ -1,0 +1,1 @@
+"""A model, its prompts as tokens, its residual stream, and what intervenes there."""
