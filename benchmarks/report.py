@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from browser import chromium
 from bures.report.build import write_report
-from bures.report.bundle import vega_bundle
+from bures.report.kit.bundle import vega_bundle
 from bures.results.run_folder import RunFolder
 from made_results import made_audit
 

@@ -18,8 +18,8 @@ from scipy.stats import binomtest
 
 from bures import cli
 from bures.errors import ConfigError, RunError
-from bures.report.compare import compare_page
-from bures.report.page import Table, figures_of, render
+from bures.report.kit.page import Table, figures_of, render
+from bures.report.pages.compare import compare_page
 from bures.results.comparison import CompareConfig, Compared, compare
 from bures.results.finished_audits import Run, caveats, load_runs, options_of, strongest
 from bures.results.paired_differences import paired_kl, paired_perplexity_ratio, paired_shares
@@ -421,7 +421,7 @@ def test_every_chart_compiles_and_names_on_the_page_are_inert(
     compared: Callable[..., Compared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vl_convert = pytest.importorskip("vl_convert")
-    monkeypatch.setattr("bures.report.page.vega_bundle", lambda: "")
+    monkeypatch.setattr("bures.report.kit.page.vega_bundle", lambda: "")
     evil = "</script><script>alert(1)</script>{{7*7}}\x00\u202e" + "A" * 5000
     other = after(model=model(evil), command=evil, localisation=localised(1, 2))
     for each in other.rows[1:]:
@@ -440,7 +440,7 @@ def test_every_chart_compiles_and_names_on_the_page_are_inert(
 def test_the_command_writes_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bures.report.page.vega_bundle", lambda: "")
+    monkeypatch.setattr("bures.report.kit.page.vega_bundle", lambda: "")
     folders = [saved(tmp_path / "a", before()), saved(tmp_path / "b", after())]
     assert called(capsys, "compare", *folders, "--out", tmp_path / "page.html")[0] == 0
     assert "after against before" in (tmp_path / "page.html").read_text()
@@ -449,7 +449,7 @@ def test_the_command_writes_a_page(
 
 
 def test_reading_audits_imports_neither_torch_nor_pandas() -> None:
-    modules = "bures.results.comparison, bures.results.gate, bures.results.history, bures.summaries, bures.verdict_tables, bures.cli"
+    modules = "bures.results.comparison, bures.results.gate, bures.results.history, bures.report.gate_summaries, bures.verdict_tables, bures.cli"
     code = f"import sys, {modules}; print(*{{'torch', 'transformers', 'pandas'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []

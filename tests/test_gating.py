@@ -17,9 +17,9 @@ from scipy.stats import binomtest
 from bures import cli
 from bures.errors import ConfigError, RunError
 from bures.options import validated
+from bures.report.gate_summaries import junit, markdown
 from bures.results.gate import GateConfig, Gated, gate
 from bures.results.schema import AuditResult
-from bures.summaries import junit, markdown
 from invented_audits import asked, audit, hashes, marks, model, row, saved
 
 EVIL = "|<script>alert(1)</script>`\n# @everyone #1 [x](http://a.b) \\| {{7*7}} **b** ]]>&amp;\x00\x1b\u202e\ufffe"

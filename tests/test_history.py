@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 
 from bures import cli
 from bures.errors import ConfigError, RunError
-from bures.report.history import history_page
-from bures.report.page import Table, figures_of
+from bures.report.kit.page import Table, figures_of
+from bures.report.pages.history import history_page
 from bures.results.history import History, HistoryConfig, history
 from bures.results.schema import AuditResult
 from bures.results.stats import proportion
@@ -200,7 +200,7 @@ def test_every_chart_compiles_and_names_on_the_page_are_inert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vl_convert = pytest.importorskip("vl_convert")
-    monkeypatch.setattr("bures.report.page.vega_bundle", lambda: "")
+    monkeypatch.setattr("bures.report.kit.page.vega_bundle", lambda: "")
     evil = "</script><script>alert(1)</script>{{7*7}}\x00\u202e"
     first = night(2, 20, model=model(evil))
     first.rows[1].label = evil

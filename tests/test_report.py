@@ -18,14 +18,14 @@ from bures import cli
 from bures.cli.options import carry_out
 from bures.errors import RunError
 from bures.report import bundle
-from bures.report.audit import audit_page, best_row, verdict
-from bures.report.breakdown import agreement, asr_by_category, p_value
 from bures.report.build import page_of, write_report
-from bures.report.page import Cell, Figure, Legend, Page, Section, Table, as_json_in_html, figures_of, render
-from bures.report.plane import ellipse
-from bures.report.provenance import limits
-from bures.report.text import clean, named
-from bures.report.tradeoff import front
+from bures.report.kit.page import Cell, Figure, Legend, Page, Section, Table, as_json_in_html, figures_of, render
+from bures.report.kit.text import clean, named
+from bures.report.pages.audit import audit_page, best_row, verdict
+from bures.report.sections.breakdown import agreement, asr_by_category, p_value
+from bures.report.sections.plane import ellipse
+from bures.report.sections.provenance import limits
+from bures.report.sections.tradeoff import front
 from bures.results.records import Gaussian
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult, Row
@@ -61,7 +61,7 @@ def small(**changes: Any) -> AuditResult:
 
 
 def test_importing_the_reports_imports_neither_torch_nor_pandas() -> None:
-    found = imported_by("import bures.report.build, bures.report.page")
+    found = imported_by("import bures.report.build, bures.report.kit.page")
     assert not found & {"torch", "transformers", "pandas", "datasets", "typer"}
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from browser import Opened, launched, opened
 from bures.report.build import write_page
-from bures.report.compare import compare_page
-from bures.report.history import history_page
+from bures.report.pages.compare import compare_page
+from bures.report.pages.history import history_page
 from bures.results.comparison import compare
 from bures.results.history import history
 from invented_audits import audit, localised, marks, model, row, saved

@@ -31,6 +31,6 @@ def compare(
     show(found, compare_table, as_json=as_json)
     if out is not None:
         from bures.report.build import write_page
-        from bures.report.compare import compare_page
+        from bures.report.pages.compare import compare_page
 
         write_page(compare_page(found), out)

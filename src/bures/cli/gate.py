@@ -36,10 +36,10 @@ def gate(
 
     Example: bures gate runs/candidate --against runs/released --max-increase 0.05
     """
+    from bures.report.gate_summaries import junit as as_junit
+    from bures.report.gate_summaries import markdown as as_markdown
     from bures.results.gate import GateConfig
     from bures.results.gate import gate as run
-    from bures.summaries import junit as as_junit
-    from bures.summaries import markdown as as_markdown
     from bures.verdict_tables import gate_table
 
     given = {name: value for name, value in locals().items() if name in GateConfig.model_fields}

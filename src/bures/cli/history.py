@@ -32,6 +32,6 @@ def history(
     show(found, history_table, as_json=as_json)
     if out is not None:
         from bures.report.build import write_page
-        from bures.report.history import history_page
+        from bures.report.pages.history import history_page
 
         write_page(history_page(found), out)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from bures.errors import RunError
-from bures.report.audit import audit_page
-from bures.report.page import Page, Section, Table, render
-from bures.report.scan import scan_page
-from bures.report.search import search_page
-from bures.report.text import named
+from bures.report.kit.page import Page, Section, Table, render
+from bures.report.kit.text import named
+from bures.report.pages.audit import audit_page
+from bures.report.pages.scan import scan_page
+from bures.report.pages.search import search_page
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult, RunResult, ScanResult, SearchResult
 

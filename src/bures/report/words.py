@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bures.judges.known_error import sentence
-from bures.report.charts import BASELINE, STYLES, Style
-from bures.report.text import named
+from bures.report.kit.charts import BASELINE, STYLES, Style
+from bures.report.kit.text import named
 from bures.results.records import Candidate
 from bures.results.schema import Row, RunResult
 from bures.results.stats import Measurement

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.report.charts import INK, STYLES, TIP, Spec, scale, shown
-from bures.report.page import Figure, Key, Legend, Table
-from bures.report.profile import block_name, depth, depth_axis, marked, marked_keys
-from bures.report.text import named
+from bures.report.kit.charts import INK, STYLES, TIP, Spec, scale, shown
+from bures.report.kit.page import Figure, Key, Legend, Table
+from bures.report.kit.text import named
+from bures.report.sections.profile import block_name, depth, depth_axis, marked, marked_keys
 from bures.report.words import share, tip
 from bures.results.formatting import number, percent
 from bures.results.records import Effect, Localisation

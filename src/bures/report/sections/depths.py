@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bures.report.charts import BAND, EDGE, NARROW, ROW_HEIGHT, SURFACE, TIP, Spec, row_axis, row_labels, shown
-from bures.report.forest import MIDDLE
-from bures.report.page import Figure, Key, Legend, Section, Table
-from bures.report.paired import side_name
-from bures.report.profile import PAPER_BAND, block_name, depth
-from bures.report.text import named
+from bures.report.kit.charts import BAND, EDGE, NARROW, ROW_HEIGHT, SURFACE, TIP, Spec, row_axis, row_labels, shown
+from bures.report.kit.forest import MIDDLE
+from bures.report.kit.page import Figure, Key, Legend, Section, Table
+from bures.report.kit.text import named
+from bures.report.sections.paired import side_name
+from bures.report.sections.profile import PAPER_BAND, block_name, depth
 from bures.report.words import block_range, method_style, tip
 from bures.results.comparison import Audited, Compared
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bures.report.audit import footer
-from bures.report.charts import INK, MUTED, STYLES, TIP, ZOOM, Spec, shown
-from bures.report.page import Details, Figure, Grid, Key, KeyFigure, Legend, Page, Section, Table
-from bures.report.provenance import limits_section, present, provenance_section
-from bures.report.text import named
-from bures.report.tradeoff import ASR_AXIS, cost_axis, front_layer
+from bures.report.kit.charts import INK, MUTED, STYLES, TIP, ZOOM, Spec, shown
+from bures.report.kit.page import Details, Figure, Grid, Key, KeyFigure, Legend, Page, Section, Table
+from bures.report.kit.text import named
+from bures.report.pages.audit import footer
+from bures.report.sections.provenance import limits_section, present, provenance_section
+from bures.report.sections.tradeoff import ASR_AXIS, cost_axis, front_layer
 from bures.report.words import judge_words, model_name, prompts, share, tip
 from bures.results.formatting import number, percent
 from bures.results.schema import SearchResult, SearchTrial

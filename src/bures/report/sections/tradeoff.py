@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bures.report.charts import HALO, INK, MUTED, SURFACE, TIP, ZOOM, Spec, shown
-from bures.report.outcome import measured_rows
-from bures.report.page import Figure, Grid, Key, Legend, Section, Table
+from bures.report.kit.charts import HALO, INK, MUTED, SURFACE, TIP, ZOOM, Spec, shown
+from bures.report.kit.page import Figure, Grid, Key, Legend, Section, Table
+from bures.report.sections.outcome import measured_rows
 from bures.report.words import (
     candidate_title,
     extent,

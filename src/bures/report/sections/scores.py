@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.report.charts import TIP, ZOOM, Spec, chosen, dashes, scale, shown
-from bures.report.page import Choice, Figure, Key, Legend, Table
-from bures.report.profile import depth, depth_axis, marked, marked_keys
+from bures.report.kit.charts import TIP, ZOOM, Spec, chosen, dashes, scale, shown
+from bures.report.kit.page import Choice, Figure, Key, Legend, Table
+from bures.report.sections.profile import depth, depth_axis, marked, marked_keys
 from bures.report.words import TOKENS, extent, listed, method_name, method_style, tip, with_rank
 from bures.results.formatting import number
 from bures.results.records import Localisation, ScanScore

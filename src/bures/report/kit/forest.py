@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bures.report.charts import (
+from bures.report.kit.charts import (
     INK,
     MUTED,
     NARROW,
@@ -20,7 +20,7 @@ from bures.report.charts import (
     scale,
     shown,
 )
-from bures.report.page import Key
+from bures.report.kit.page import Key
 
 KEYS = (
     Key("more", "refuses more", STYLES[1].colour, "circle"),

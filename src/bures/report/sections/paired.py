@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bures.report.breakdown import p_value
-from bures.report.forest import KEYS, PLAIN, Mark, forest
-from bures.report.page import Block, Cell, Choice, Figure, Grid, Items, Legend, Section, Table
-from bures.report.text import named
+from bures.report.kit.forest import KEYS, PLAIN, Mark, forest
+from bures.report.kit.page import Block, Cell, Choice, Figure, Grid, Items, Legend, Section, Table
+from bures.report.kit.text import named
+from bures.report.sections.breakdown import p_value
 from bures.report.words import judge_error, judge_words, prompts, share, tip, with_rank
 from bures.results.comparison import Compared, Pair
 from bures.results.finished_audits import NONE, STRONGEST

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bures.report.charts import EDGE, SURFACE, TIP, Spec, Style, scale, shown
-from bures.report.page import Figure, Key, Legend
+from bures.report.kit.charts import EDGE, SURFACE, TIP, Spec, Style, scale, shown
+from bures.report.kit.page import Figure, Key, Legend
 
 RANGE = Key("range", "refusal is decided here", EDGE, "area")
 

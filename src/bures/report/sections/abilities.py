@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bures.report.outcome import measured_rows
-from bures.report.page import Section, Table
-from bures.report.text import named
+from bures.report.kit.page import Section, Table
+from bures.report.kit.text import named
+from bures.report.sections.outcome import measured_rows
 from bures.report.words import row_title
 from bures.results.formatting import number, percent
 from bures.results.schema import AuditResult

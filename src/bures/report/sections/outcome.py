@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bures.judges.base import COHERENT
-from bures.report.charts import (
+from bures.report.kit.charts import (
     BAND,
     INK,
     MUTED,
@@ -19,8 +19,8 @@ from bures.report.charts import (
     row_offset,
     shown,
 )
-from bures.report.page import Block, Cell, Choice, Figure, Items, Key, Legend, Section, Table
-from bures.report.text import named
+from bures.report.kit.page import Block, Cell, Choice, Figure, Items, Key, Legend, Section, Table
+from bures.report.kit.text import named
 from bures.report.words import (
     judge_error,
     judge_words,

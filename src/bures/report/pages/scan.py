@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bures.report.audit import footer
-from bures.report.layers import layer_section
-from bures.report.page import KeyFigure, Page, Section
-from bures.report.profile import depth
-from bures.report.provenance import limits_section, present, provenance_section
+from bures.report.kit.page import KeyFigure, Page, Section
+from bures.report.pages.audit import footer
+from bures.report.sections.layers import layer_section
+from bures.report.sections.profile import depth
+from bures.report.sections.provenance import limits_section, present, provenance_section
 from bures.report.words import model_name, share
 from bures.results.formatting import number
 from bures.results.records import Localisation

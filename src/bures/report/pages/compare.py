@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.report.depths import depth_section
-from bures.report.page import Block, Cell, Command, Details, Facts, KeyFigure, Page, Section, Table
-from bures.report.paired import pair_sections
-from bures.report.text import named
+from bures.report.kit.page import Block, Cell, Command, Details, Facts, KeyFigure, Page, Section, Table
+from bures.report.kit.text import named
+from bures.report.sections.depths import depth_section
+from bures.report.sections.paired import pair_sections
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, PHRASES_ONLY
 from bures.results.comparison import Compared, Pair
 from bures.results.finished_audits import NONE, STRONGEST

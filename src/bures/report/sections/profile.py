@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.report.charts import BAND, EDGE, MUTED, RANGE, Spec
-from bures.report.page import Key
+from bures.report.kit.charts import BAND, EDGE, MUTED, RANGE, Spec
+from bures.report.kit.page import Key
 from bures.report.words import block_range
 from bures.results.records import Localisation
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from bures.report.abilities import ability_section
-from bures.report.breakdown import category_section, comparison_section, judge_section, p_value
-from bures.report.layers import layer_section
-from bures.report.outcome import measured_rows, outcome_section
-from bures.report.page import KeyFigure, Page, Section
-from bures.report.plane import plane_section
-from bures.report.profile import depth
-from bures.report.provenance import SHORT_ANSWERS, SMALL_N, limits_section, present, provenance_section
-from bures.report.tradeoff import trade_section
+from bures.report.kit.page import KeyFigure, Page, Section
+from bures.report.sections.abilities import ability_section
+from bures.report.sections.breakdown import category_section, comparison_section, judge_section, p_value
+from bures.report.sections.layers import layer_section
+from bures.report.sections.outcome import measured_rows, outcome_section
+from bures.report.sections.plane import plane_section
+from bures.report.sections.profile import depth
+from bures.report.sections.provenance import SHORT_ANSWERS, SMALL_N, limits_section, present, provenance_section
+from bures.report.sections.tradeoff import trade_section
 from bures.report.words import (
     PHRASE_JUDGES,
     PHRASES_ONLY,

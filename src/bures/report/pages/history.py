@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bures.report.page import Block, Details, Facts, Items, KeyFigure, Page, Section
-from bures.report.series import row_name, series_section
-from bures.report.text import named
+from bures.report.kit.page import Block, Details, Facts, Items, KeyFigure, Page, Section
+from bures.report.kit.text import named
+from bures.report.sections.series import row_name, series_section
 from bures.report.words import GLOSSARY, prompts, share
 from bures.results.finished_audits import STRONGEST
 from bures.results.formatting import number

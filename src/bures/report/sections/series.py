@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bures.report.charts import STYLES, Style
-from bures.report.page import Block, Cell, Figure, Grid, Items, Section, Table
-from bures.report.profile import depth
-from bures.report.text import named
-from bures.report.timelines import Dot, Line, timeline
+from bures.report.kit.charts import STYLES, Style
+from bures.report.kit.page import Block, Cell, Figure, Grid, Items, Section, Table
+from bures.report.kit.text import named
+from bures.report.kit.timelines import Dot, Line, timeline
+from bures.report.sections.profile import depth
 from bures.report.words import block_range, extent, judge_error, judge_words, prompts, share, tip
 from bures.results.finished_audits import NONE, STRONGEST
 from bures.results.formatting import number, percent

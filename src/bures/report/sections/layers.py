@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bures.report.apart import geometry_figure
-from bures.report.causal import effects_figure, joint_table
-from bures.report.page import Block, Section
-from bures.report.scores import scores_figure
-from bures.report.text import named
+from bures.report.kit.page import Block, Section
+from bures.report.kit.text import named
+from bures.report.sections.apart import geometry_figure
+from bures.report.sections.causal import effects_figure, joint_table
+from bures.report.sections.scores import scores_figure
 from bures.results.records import Localisation
 from bures.results.schema import RunResult
 

@@ -7,10 +7,21 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from bures.judges.agreement import agreed
-from bures.report.charts import BASELINE, INK, NARROW, ROW_HEIGHT, TIP, Spec, row_axis, row_labels, row_offset, shown
-from bures.report.outcome import judges_of, measured_rows
-from bures.report.page import Cell, Choice, Details, Figure, Key, Legend, Section, Table
-from bures.report.text import named
+from bures.report.kit.charts import (
+    BASELINE,
+    INK,
+    NARROW,
+    ROW_HEIGHT,
+    TIP,
+    Spec,
+    row_axis,
+    row_labels,
+    row_offset,
+    shown,
+)
+from bures.report.kit.page import Cell, Choice, Details, Figure, Key, Legend, Section, Table
+from bures.report.kit.text import named
+from bures.report.sections.outcome import judges_of, measured_rows
 from bures.report.words import judge_words, method_style, one_block, row_name, row_title, row_where, share, tip
 from bures.results.formatting import percent
 from bures.results.schema import AuditResult, Comparison, Row

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bures.report.charts import STYLES, TIP, ZOOM, Spec, scale, shown
-from bures.report.page import Figure, Grid, Key, Legend, Section, Table
+from bures.report.kit.charts import STYLES, TIP, ZOOM, Spec, scale, shown
+from bures.report.kit.page import Figure, Grid, Key, Legend, Section, Table
 from bures.report.words import row_title, tip
 from bures.results.records import Gaussian, Point, View
 from bures.results.schema import AuditResult, Row

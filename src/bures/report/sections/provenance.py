@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bures.report.page import Block, Cell, Command, Details, Facts, Items, Section, Table
-from bures.report.text import named
+from bures.report.kit.page import Block, Cell, Command, Details, Facts, Items, Section, Table
+from bures.report.kit.text import named
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, half_width, listed, prompts, row_title
 from bures.results.schema import AuditResult, RunResult, ScanResult
 

@@ -1,4 +1,4 @@
-"""`render`: a page as one self-contained HTML file; and what a page is made of, from `bures.report.blocks`.
+"""`render`: a page as one self-contained HTML file; and what a page is made of, from `bures.report.kit.blocks`.
 
 Every string on a page is text: the template escapes it, control and direction characters become visible escapes, and a
 line that is too long is cut. Nothing on a page can fetch anything (`default-src 'none'`), and only the scripts and the
@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from bures.report.blocks import (
+from bures.report.kit.blocks import (
     Block,
     Cell,
     Choice,
@@ -34,9 +34,9 @@ from bures.report.blocks import (
     Tone,
     figures_of,
 )
-from bures.report.bundle import vega_bundle
-from bures.report.charts import AUTOSIZE, CONFIG
-from bures.report.text import clean
+from bures.report.kit.bundle import vega_bundle
+from bures.report.kit.charts import AUTOSIZE, CONFIG
+from bures.report.kit.text import clean
 
 if TYPE_CHECKING:
     from jinja2 import Template

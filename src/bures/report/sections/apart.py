@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.report.charts import STYLES, TIP, Spec, chosen, shown
-from bures.report.page import Choice, Figure, Key, Legend, Table
-from bures.report.profile import block_name, depth, depth_axis, marked, marked_keys
+from bures.report.kit.charts import STYLES, TIP, Spec, chosen, shown
+from bures.report.kit.page import Choice, Figure, Key, Legend, Table
+from bures.report.sections.profile import block_name, depth, depth_axis, marked, marked_keys
 from bures.report.words import prompts, tip
 from bures.results.formatting import number
 from bures.results.records import BlockGeometry, Localisation

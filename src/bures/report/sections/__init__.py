@@ -1,0 +1,1 @@
+"""Parts of pages, each made from results alone."""
