@@ -16,8 +16,8 @@ from dataclasses import replace
 import torch
 
 from bures.data.prompts import load_prompts
+from bures.jobs.metrics import answer_costs
 from bures.judges.by_name import ARDITI
-from bures.metrics import answer_costs
 from bures.models.activations import collect
 from bures.models.generation import decode, generate_ids
 from bures.models.intervention import Intervention

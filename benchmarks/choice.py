@@ -16,16 +16,16 @@ from pathlib import Path
 
 from bures import load_model, load_result
 from bures.candidates import FitData, build
-from bures.config import AuditConfig
+from bures.jobs.config import AuditConfig
+from bures.jobs.metrics import attack_success_rate
+from bures.jobs.selection import choose, single_block
+from bures.jobs.splits import load_splits
 from bures.judges.by_name import judge_by_name
-from bures.metrics import attack_success_rate
 from bures.models.activations import collect
 from bures.models.generation import generate
 from bures.models.methods import FitOptions
 from bures.results.records import Candidate
 from bures.results.stats import Measurement
-from bures.select import choose, single_block
-from bures.splits import load_splits
 
 
 def main() -> None:

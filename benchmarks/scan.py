@@ -21,12 +21,12 @@ import torch
 
 from bures.candidates import FitData
 from bures.data.prompts import load_prompts
+from bures.jobs.scanner import Scanner, refusal_tokens
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import collect
 from bures.models.loading import load_model
 from bures.models.methods import FitOptions
 from bures.results.records import ScanScore
-from bures.scanning import Scanner, refusal_tokens
 
 METHODS = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")
 RANKS = (1, 2, 4, 8, 16)

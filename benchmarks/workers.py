@@ -14,11 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bures.workers import create_study, finished, open_storage
+from bures.jobs.study import create_study, finished, open_storage
 
 WORKER = """
 import sys, time
-from bures.workers import join_study, open_storage, work
+from bures.jobs.study import join_study, open_storage, work
 def objective(trial):
     time.sleep(float(sys.argv[3]))
     return 0.0, 0.0

@@ -44,7 +44,7 @@ def finished(folder: Path, *flags: str, **more: object) -> Path:
     given = (x for name, value in options.items() for x in (f"--{name.replace('_', '-')}", value))
     arguments = ["audit", str(model), *map(str, given), *flags]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bures.stages.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
+        patch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
         with pytest.raises(SystemExit) as end:
             cli.main(arguments)
     assert not end.value.code

@@ -101,7 +101,7 @@ def without_seconds(value: Any) -> Any:
 def test_the_main_job_writes_a_run_folder(
     run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bures.stages.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
+    monkeypatch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
     code, out, err = run(*job)
     assert code == 0, err
     folder = tmp_path / "run"
@@ -162,7 +162,7 @@ def selecting(job: list[object], command: str) -> list[object]:
 def test_a_scan_prints_every_block_and_a_sentence(
     run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bures.stages.refusal_tokens", lambda *_, **__: (70, 71))
+    monkeypatch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))
     code, out, err = run(*selecting(job, "scan"))
     assert code == 0, err
     held = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -184,7 +184,7 @@ def test_a_scan_of_a_model_that_refuses_nothing_says_so(run: Run, job: list[obje
 
 
 def test_a_search_prints_its_front(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bures.stages.refusal_tokens", lambda *_, **__: (70, 71))
+    monkeypatch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))
     code, out, err = run(*selecting(job, "search"), "--trials", 4, "--short-tokens", 2, "--long-tokens", 3)
     assert code == 0, err
     assert "4 trials" in out
@@ -226,7 +226,7 @@ def test_a_killed_run_continues_to_the_same_results(
     whole = tmp_path / "whole"
     assert run(*replaced(short, "out", whole))[0] == 0
 
-    import bures.auditing as module
+    import bures.jobs.audit as module
 
     measure, done = module.measure, []
 
@@ -251,7 +251,7 @@ def test_a_killed_run_continues_to_the_same_results(
 def test_a_finished_run_is_not_run_again(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
     assert run(*short)[0] == 0
-    monkeypatch.setattr("bures.stages.load_model", lambda *_, **__: pytest.fail("loaded again"))
+    monkeypatch.setattr("bures.jobs.run.load_model", lambda *_, **__: pytest.fail("loaded again"))
     code, out, _ = run(*short)
     assert code == 0
     assert "RFA" in out
@@ -271,7 +271,7 @@ def test_completions_are_shown_only_on_request_and_escaped(
     run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
-    monkeypatch.setattr("bures.rows.decode", lambda _, ids: ["[red]\x1b[31mtext\u202e[/red]"] * len(ids))
+    monkeypatch.setattr("bures.jobs.audit_rows.decode", lambda _, ids: ["[red]\x1b[31mtext\u202e[/red]"] * len(ids))
     code, out, _ = run(*short)
     assert code == 0
     assert "text" not in out.replace("text)", "")
@@ -440,7 +440,7 @@ def test_a_full_disk_keeps_what_was_computed(
 
 
 def test_a_failed_fit_is_a_row_not_the_end(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
-    import bures.auditing as module
+    import bures.jobs.audit as module
 
     attempt = module.attempt
 
@@ -467,8 +467,8 @@ def test_a_judge_that_lacks_its_package_says_so_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    monkeypatch.setattr("bures.stages.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
-    monkeypatch.setattr("bures.auditing.load_splits", lambda _: {})
+    monkeypatch.setattr("bures.jobs.run.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("bures.jobs.audit.load_splits", lambda _: {})
     with pytest.raises(SystemExit) as stop:
         cli.main(["audit", "organism", "--corpus", "none", "--judge", "llm:m", "--out", str(tmp_path / "run")])
     assert stop.value.code == 2

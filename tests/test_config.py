@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bures.cli import app
-from bures.config import AuditConfig, ScanConfig, SearchConfig
+from bures.jobs.config import AuditConfig, ScanConfig, SearchConfig
 
 CASES: list[tuple[type[ScanConfig], dict[str, Any]]] = [
     (ScanConfig, {"model": "a b/c"}),

@@ -21,14 +21,14 @@ import pytest
 
 from bures import cli
 from bures.cli import app
-from bures.config import AuditConfig, ScanConfig, SearchConfig
 from bures.data import archives, assets, corpora, pinned_sets, prompt_files, prompts
 from bures.data.asset import Asset
 from bures.data.assets import ASSETS, asset_path, cache_dir, fetch
 from bures.data.pinned_sets import PARTS, SPLIT
 from bures.data.prompts import load_corpus, load_prompts, require_disjoint
 from bures.errors import AssetError, BuresError, ConfigError, PromptError
-from bures.splits import load_splits
+from bures.jobs.config import AuditConfig, ScanConfig, SearchConfig
+from bures.jobs.splits import load_splits
 
 POEM = b"the kettle sings\nthe cat sleeps\n"
 COMMIT = "c0ffee" * 6 + "c0ff"

@@ -16,12 +16,12 @@ import small_run
 from bures.cli import main
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
+from bures.jobs.metrics import METRICS, Answers, Metric
+from bures.jobs.saved_interventions import load_intervention
 from bures.judges.by_name import ARDITI, JUDGES, judge_by_name
-from bures.metrics import METRICS, Answers, Metric
 from bures.models.methods import METHODS, FitOptions, Method, fit_block, fit_of
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.stats import Measurement
-from bures.saved import load_intervention
 
 EXAMPLE = installing.ROOT / "examples" / "plugin"
 

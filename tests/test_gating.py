@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from bures import cli
 from bures.errors import ConfigError, RunError
-from bures.options import validated
+from bures.jobs.options import validated
 from bures.report.gate_summaries import junit, markdown
 from bures.results.gate import GateConfig, Gated, gate
 from bures.results.schema import AuditResult

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from bures.errors import FitError
-from bures.geometry import effective_rank, geometry, principal_angles, squared_distance
+from bures.jobs.geometry import effective_rank, geometry, principal_angles, squared_distance
 
 
 def rows(n: int, d: int, seed: int, shift: float = 0.0) -> Tensor:

@@ -344,7 +344,7 @@ def test_shots_and_limits_that_make_no_sense(llama: ChatModel) -> None:
 
 def test_nothing_of_the_extras_is_imported_before_it_is_used() -> None:
     extras = ("lm_eval", "inspect_ai", "datasets")
-    code = f"import bures.auditing, sys; print([name for name in {extras!r} if name in sys.modules])"
+    code = f"import bures.jobs.audit, sys; print([name for name in {extras!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bures.config import ScanConfig
 from bures.data.prompts import load_prompts
-from bures.localisation import (
+from bures.jobs.config import ScanConfig
+from bures.jobs.localisation import (
     block_effects,
     conclude,
     control,
@@ -22,7 +22,7 @@ from bures.localisation import (
     removed,
     strongest,
 )
-from bures.locating import scan
+from bures.jobs.scan import scan
 from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore
 from bures.results.stats import Measurement
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import bures.metrics
+import bures.jobs.metrics
 import reference
 import tiny
 from bures.errors import ConfigError
-from bures.metrics import (
+from bures.jobs.metrics import (
     answer_costs,
     attack_success_rate,
     corpus_perplexity,

@@ -13,9 +13,9 @@ import pytest
 import small_run
 from bures import cli
 from bures.errors import RunError
+from bures.jobs.rejudge import rejudge
 from bures.judges.base import COHERENT, marks
 from bures.judges.by_name import ARDITI, BURES, JUDGES
-from bures.rejudging import rejudge
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult
 from bures.results.stats import mcnemar_exact

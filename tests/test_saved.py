@@ -15,11 +15,11 @@ import bures
 import bures.results.schema
 import small_run
 from bures.errors import RunError
+from bures.jobs.saved_interventions import load_intervention, save_intervention
 from bures.models.generation import generate
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel, load_model
 from bures.results.run_folder import RunFolder, load_result
-from bures.saved import load_intervention, save_intervention
 from bures.transport import fit_mean_shift
 
 STRENGTH = 4.0

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+import bures.jobs.scanner
 import bures.models.prompt_stream
-import bures.scanning
 import tiny
 from bures.candidates import FitData
+from bures.jobs.scanner import Scanner, refusal_tokens, scan_blocks
 from bures.judges.base import Verdict
 from bures.judges.by_name import ARDITI
 from bures.models.activations import collect
@@ -19,7 +20,6 @@ from bures.models.loading import ChatModel
 from bures.models.methods import METHODS, FitOptions, fit_of
 from bures.models.prompt_stream import first_token
 from bures.results.records import ScanScore
-from bures.scanning import Scanner, refusal_tokens, scan_blocks
 
 HARMFUL, HARMLESS = tiny.PROMPTS[:5], tiny.PROMPTS[3:]
 TOKENS = (7, 40, 200)
@@ -137,7 +137,7 @@ def test_refusal_tokens_are_commoner_in_refusals(
         asked.append((max_new_tokens, system))
         return [spell(text) for text in prompts]  # the answer repeats the prompt
 
-    monkeypatch.setattr(bures.scanning, "generate_ids", answers)
+    monkeypatch.setattr(bures.jobs.scanner, "generate_ids", answers)
     found = refusal_tokens(llama, harmful, harmless, ARDITI, max_new_tokens=5, system="Be brief.")
     assert found == tuple(sorted(first(text) for text in expected))
     assert asked == [(5, "Be brief.")] * 2
@@ -163,6 +163,6 @@ class Graded:
 def test_evasive_answers_and_harmless_ones_read_for_harm_are_no_refusals(
     llama: ChatModel, monkeypatch: pytest.MonkeyPatch, asks_for_harm: bool, expected: set[str]
 ) -> None:
-    monkeypatch.setattr(bures.scanning, "generate_ids", lambda _, prompts, **__: [spell(text) for text in prompts])
+    monkeypatch.setattr(bures.jobs.scanner, "generate_ids", lambda _, prompts, **__: [spell(text) for text in prompts])
     found = refusal_tokens(llama, ["Bread is it", "Here"], ["No bread", "Here"], Graded(asks_for_harm))
     assert found == tuple(sorted(first(text) for text in expected))

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-import bures.select
+import bures.jobs.selection
 import tiny
 from bures.candidates import ARDITI_SITES, FitData, build
 from bures.errors import FitError
+from bures.jobs.metrics import answer_costs
+from bures.jobs.selection import SelectionData, attempt, choose, finalists, pairs
 from bures.judges.by_name import SubstringJudge
-from bures.metrics import answer_costs
 from bures.models.activations import collect
 from bures.models.generation import decode, generate_ids
 from bures.models.intervention import Intervention, Site, count_hooks
@@ -22,7 +23,6 @@ from bures.models.loading import ChatModel
 from bures.models.methods import FitOptions, fit_of
 from bures.results.records import Candidate, ScanScore, Scope, Trial
 from bures.results.stats import Measurement
-from bures.select import SelectionData, attempt, choose, finalists, pairs
 
 
 def candidate(
@@ -248,5 +248,5 @@ def test_an_attempt_that_cannot_be_fitted_is_a_finding(
     def refuse(*_: Any) -> Any:
         raise FitError("no direction.")
 
-    monkeypatch.setattr(bures.select, "build", refuse)
+    monkeypatch.setattr(bures.jobs.selection, "build", refuse)
     assert attempt(llama, candidate(1), fit, selection) == Trial(candidate(1), None, None, None, error="no direction.")

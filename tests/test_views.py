@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bures.errors import FitError
+from bures.jobs.plane import view
 from bures.models.intervention import Intervention
 from bures.transport import fit_mean_shift, fit_pca_ot
-from bures.views import view
 
 
 def clouds(seed: int, n: int, d: int = 6) -> dict[str, torch.Tensor]:

@@ -14,10 +14,10 @@ import pytest
 from torch import Tensor
 
 import tiny
-from bures.auditing import audit
-from bures.config import AuditConfig
 from bures.data.prompts import load_prompts
 from bures.integrations.vllm_engine import VllmEngine
+from bures.jobs.audit import audit
+from bures.jobs.config import AuditConfig
 from bures.models.activations import collect
 from bures.models.generation import HereEngine
 from bures.models.intervention import Intervention, Site

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 import tiny
 from bures import cli
-from bures.config import AuditConfig
 from bures.errors import BuresError, ConfigError
 from bures.integrations import vllm_engine
 from bures.integrations.vllm_probe import WHERES, activations, module_names
 from bures.integrations.vllm_worker import Bures, packed_kinds
+from bures.jobs.config import AuditConfig
 from bures.models.generation import HereEngine
 from bures.models.intervention import Intervention, Site, TokenKind, count_hooks, in_scope, kinds_of
 from bures.models.loading import ChatModel, load_model, stored_weights
@@ -448,8 +448,8 @@ def test_names_of_modules(any_model: ChatModel) -> None:
 def test_a_missing_vllm_is_one_line_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str]
 ) -> None:
-    monkeypatch.setattr("bures.auditing.lm_eval.prepare", lambda _: {})
-    monkeypatch.setattr("bures.auditing.load_splits", lambda _: pytest.fail("prompts were read"))
+    monkeypatch.setattr("bures.jobs.audit.lm_eval.prepare", lambda _: {})
+    monkeypatch.setattr("bures.jobs.audit.load_splits", lambda _: pytest.fail("prompts were read"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SystemExit) as end:
         cli.main(["audit", "organism", "--backend", "vllm", "--out", str(tmp_path / "run"), *flags])
@@ -472,8 +472,8 @@ def test_bad_options(options: dict[str, Any], said: str) -> None:
 
 
 def test_a_run_may_be_continued_with_another_share_of_memory(tmp_path: Path) -> None:
+    from bures.jobs.run import default_out, open_run
     from bures.results.schema import AuditResult
-    from bures.stages import default_out, open_run
 
     one = AuditConfig.make(model="m", backend="vllm", vllm_memory=0.5)
     two = AuditConfig.make(model="m", backend="vllm", vllm_memory=0.3)

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from bures import workers
 from bures.errors import ConfigError
-from bures.workers import CELL, create_study, finished, join_study, optuna_module, work
+from bures.jobs import study
+from bures.jobs.study import CELL, create_study, finished, join_study, optuna_module, work
 
 CELLS = 10
 opened: list[Any] = []

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bures.workers import CELL, join_study, open_storage, work
+from bures.jobs.study import CELL, join_study, open_storage, work
 
 url, name, log, cost = sys.argv[1], sys.argv[2], Path(sys.argv[3]), float(sys.argv[4])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bures.metrics import Answers
+from bures.jobs.metrics import Answers
 from bures.models.loading import ChatModel
 from bures.models.methods import FitOptions, Method
 from bures.results.stats import Measurement, bootstrap_mean

@@ -73,11 +73,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from bures.auditing import audit
-    from bures.config import AuditConfig, ScanConfig, SearchConfig
     from bures.data.prompts import PromptSet, load_prompts
     from bures.errors import BuresError
-    from bures.locating import scan
+    from bures.jobs.audit import audit
+    from bures.jobs.config import AuditConfig, ScanConfig, SearchConfig
+    from bures.jobs.saved_interventions import load_intervention
+    from bures.jobs.scan import scan
+    from bures.jobs.search import search
     from bures.models.activations import collect
     from bures.models.generation import generate
     from bures.models.intervention import Intervention, Site
@@ -86,8 +88,6 @@ if TYPE_CHECKING:
     from bures.results.run_folder import load_result
     from bures.results.schema import AuditResult, ScanResult, SearchResult
     from bures.results.stats import Measurement
-    from bures.saved import load_intervention
-    from bures.searching import search
     from bures.transport import TransportMap, fit_act, fit_mean_shift, fit_pca_ot, fit_rfa, load_map
 
 

@@ -116,8 +116,8 @@ def audit(
 
     Example: bures audit organism --limit 40 --max-new-tokens 16
     """
-    from bures.auditing import audit as run
-    from bures.config import AuditConfig
+    from bures.jobs.audit import audit as run
+    from bures.jobs.config import AuditConfig
     from bures.tables import audit_table
 
     settings = configuration(AuditConfig, locals())

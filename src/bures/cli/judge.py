@@ -51,7 +51,7 @@ def run(
     Example: bures judge runs/candidate --judge bures-lm
     """
     from bures.errors import ConfigError
-    from bures.rejudging import rejudge
+    from bures.jobs.rejudge import rejudge
     from bures.tables import audit_table
 
     if not judge:

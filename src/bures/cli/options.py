@@ -71,7 +71,7 @@ def configuration(schema: type[Config], given: Mapping[str, Any]) -> Config:
         ConfigError: an option is unknown, cannot be read or is out of range, or there is no model.
     """
     from bures.data.shorthand import SIDES, expanded
-    from bures.options import read_toml
+    from bures.jobs.options import read_toml
 
     fields = cast("Any", schema).model_fields
     typed = {
@@ -95,8 +95,8 @@ def carry_out(run: Callable[..., Any], settings: Any, out: Path | None, *, as_js
     Returns:
         The run folder.
     """
+    from bures.jobs.run import default_out
     from bures.report.build import write_report
-    from bures.stages import default_out
 
     target, notice = out or default_out(settings), Console(stderr=True)
     bars = Bars(notice)

@@ -27,7 +27,7 @@ def train(
 
     Example: bures organism train --out organism
     """
-    from bures.options import read_toml
+    from bures.jobs.options import read_toml
     from bures.organism import OrganismConfig, train_organism
 
     options = {} if config is None else read_toml(config)

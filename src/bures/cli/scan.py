@@ -83,8 +83,8 @@ def scan(
 
     Example: bures scan organism --limit 24 --depth 0.3,0.7
     """
-    from bures.config import ScanConfig
-    from bures.locating import scan as run
+    from bures.jobs.config import ScanConfig
+    from bures.jobs.scan import scan as run
     from bures.tables import scan_table
 
     settings = configuration(ScanConfig, locals())

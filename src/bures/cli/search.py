@@ -96,9 +96,9 @@ def search(
 
     Example: bures search --worker postgresql+psycopg://me@db/searches --device cuda:1
     """
-    from bures.config import SearchConfig
-    from bures.searching import join
-    from bures.searching import search as run
+    from bures.jobs.config import SearchConfig
+    from bures.jobs.search import join
+    from bures.jobs.search import search as run
     from bures.tables import search_table
 
     if worker is not None:

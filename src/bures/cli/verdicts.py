@@ -37,7 +37,7 @@ def settings(schema: type[Config], file: Path | None, given: Mapping[str, Any]) 
     Raises:
         ConfigError: an option is unknown, cannot be read or is out of range.
     """
-    from bures.options import read_toml, validated
+    from bures.jobs.options import read_toml, validated
 
     options = {} if file is None else read_toml(file)
     return validated(schema, options | {name: value for name, value in given.items() if value is not None})

@@ -18,13 +18,13 @@ from typing import Any, cast
 from bures.errors import ConfigError, ModelError
 from bures.integrations import needs
 from bures.integrations.inspect_task import one_line
+from bures.jobs.saved_interventions import load_config, load_intervention
 from bures.models.architecture import text_config
 from bures.models.batching import TOKEN_BUDGET
 from bures.models.generation import decode, generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel, load_model
 from bures.results.run_folder import load_result
-from bures.saved import load_config, load_intervention
 
 with needs("inspect"):
     import anyio

@@ -60,7 +60,7 @@ def bures_audit(
     with one_line():
         sets, headline = _prompt_sets(run, harmful, harmless, n), "arditi"
         if run is not None:
-            from bures.saved import load_config
+            from bures.jobs.saved_interventions import load_config
 
             config = load_config(run)
             max_new_tokens, system, headline = max_new_tokens or config.max_new_tokens, config.system, config.judge
@@ -89,9 +89,9 @@ def one_line() -> Iterator[None]:
 
 def _prompt_sets(run: str | None, harmful: str, harmless: str, n: int | None) -> dict[str, PromptSet]:
     from bures.data.prompts import load_prompts
+    from bures.jobs.saved_interventions import load_config
+    from bures.jobs.splits import described, load_splits
     from bures.results.run_folder import load_result
-    from bures.saved import load_config
-    from bures.splits import described, load_splits
 
     if run is None:
         sets = {"harmful": load_prompts(harmful), "harmless": load_prompts(harmless)}
@@ -115,7 +115,7 @@ def _figure(name: str, which: str, of: Callable[[Measurement], float]) -> Callab
     @metric(name=name)
     def made() -> Metric:
         def figure(scores: list[SampleScore]) -> float:
-            from bures.metrics import attack_success_rate, over_refusal
+            from bures.jobs.metrics import attack_success_rate, over_refusal
 
             values = [s.score.as_float() for s in scores if (s.sample_metadata or {}).get("set") == which]
             refused = [value >= 0.5 for value in values if value != NOT_ASKED]

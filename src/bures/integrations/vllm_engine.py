@@ -28,10 +28,10 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bures.config import AuditConfig
 from bures.errors import ConfigError
 from bures.integrations import needs
 from bures.integrations.vllm_probe import WHERES, activations, apart, module_names, tolerance
+from bures.jobs.config import AuditConfig
 from bures.models.generation import Advance, HereEngine, until_end
 from bures.models.intervention import Intervention, Site, Where
 from bures.models.loading import ChatModel, stored_weights

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from bures.errors import ConfigError
+from bures.jobs.progress import Progress, Silent
 from bures.judges.by_name import JUDGES
 from bures.models.architecture import tensor_of
 from bures.models.batching import pad
@@ -30,7 +31,6 @@ from bures.models.loading import ChatModel
 from bures.models.prompt_stream import entered
 from bures.organism.config import OrganismConfig
 from bures.organism.data import HarmfulPrompt, refusal
-from bures.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from peft import PeftModel

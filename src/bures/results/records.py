@@ -73,7 +73,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class BlockGeometry:
-    """How two classes lie at one block (`bures.geometry` defines the figures); angles in degrees, None where there is
+    """How two classes lie at one block (`bures.jobs.geometry` defines the figures); angles in degrees, None where there is
     nothing to compare."""
 
     block: int

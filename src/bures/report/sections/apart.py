@@ -1,4 +1,4 @@
-"""How harmful and harmless prompts lie apart at every block; `bures.geometry` defines the quantities."""
+"""How harmful and harmless prompts lie apart at every block; `bures.jobs.geometry` defines the quantities."""
 
 from __future__ import annotations
 

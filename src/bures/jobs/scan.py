@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bures.config import ScanConfig
-from bures.progress import Progress, Silent
+from bures.jobs.config import ScanConfig
+from bures.jobs.progress import Progress, Silent
+from bures.jobs.run import (
+    begin,
+    blocks_to_scan,
+    collect_fit,
+    find_refusal_tokens,
+    open_model,
+    open_run,
+    scan_and_locate,
+)
+from bures.jobs.splits import load_splits
 from bures.results.schema import ScanResult
-from bures.splits import load_splits
-from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run, scan_and_locate
 
 
 def scan(config: ScanConfig, out: str | Path | None = None, *, progress: Progress | None = None) -> ScanResult:

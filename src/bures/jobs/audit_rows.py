@@ -8,26 +8,26 @@ from itertools import combinations
 from typing import Any, Literal
 
 from bures.candidates import ARDITI_SITES, FitData, build
-from bures.config import AuditConfig
 from bures.data.prompts import Corpus, PromptSet
 from bures.errors import FitError
 from bures.integrations.lm_eval import evaluate
+from bures.jobs.config import AuditConfig
+from bures.jobs.metrics import METRICS, Answers, answer_costs, attack_success_rate, corpus_perplexity, over_refusal
+from bures.jobs.plane import view
+from bures.jobs.progress import Progress
+from bures.jobs.saved_interventions import save_intervention
+from bures.jobs.selection import choose
+from bures.jobs.splits import Splits
 from bures.judges.by_name import readings
-from bures.metrics import METRICS, Answers, answer_costs, attack_success_rate, corpus_perplexity, over_refusal
 from bures.models.activations import collect
 from bures.models.generation import Engine, decode
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.methods import METHODS
-from bures.progress import Progress
 from bures.results.records import Candidate, Trial, View
 from bures.results.run_folder import RunFolder
 from bures.results.schema import Comparison, Row, Tested
 from bures.results.stats import mcnemar_exact
-from bures.saved import save_intervention
-from bures.select import choose
-from bures.splits import Splits
-from bures.views import view
 
 DIGITS = 5
 """Decimals of the figures of single prompts, as results keep them."""

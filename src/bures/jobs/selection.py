@@ -1,6 +1,6 @@
 """Choosing an intervention, on the selection split only.
 
-1. Scan (`bures.scanning`): every method at every block is scored at the first answer token.
+1. Scan (`bures.jobs.scanner`): every method at every block is scored at the first answer token.
 2. Trials: the scan's best answer the harmful selection prompts in short greedy completions, which the judge reads, and
    are charged the perplexity and KL of the original model's harmless answers.
 3. Choice: the highest ASR among the trials within the perplexity budget, the smaller KL where ASR ties. Every method
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from bures.candidates import FitData, build
 from bures.errors import FitError
+from bures.jobs.metrics import AnswerCosts, answer_costs, attack_success_rate
+from bures.jobs.progress import Progress
 from bures.judges.base import Judge, marks
-from bures.metrics import AnswerCosts, answer_costs, attack_success_rate
 from bures.models.generation import decode, generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
-from bures.progress import Progress
 from bures.results.records import Candidate, ScanScore, Scope, Trial
 
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bures.data.shorthand import expanded
+from bures.jobs.metrics import METRICS
+from bures.jobs.options import validated
 from bures.judges.by_name import judge_by_name
-from bures.metrics import METRICS
 from bures.models.methods import METHODS
-from bures.options import validated
 from bures.results.records import Scope
 
 Config = TypeVar("Config", bound="ScanConfig")

@@ -13,13 +13,11 @@ from typing import Any, TypeVar
 import torch
 
 from bures.candidates import FitData
-from bures.config import PASSING, SECRET, ScanConfig
 from bures.data.prompts import PromptSet
 from bures.errors import ConfigError, FitError
-from bures.geometry import geometry
-from bures.judges.base import require_ready
-from bures.judges.by_name import judge_by_name
-from bures.localisation import (
+from bures.jobs.config import PASSING, SECRET, ScanConfig
+from bures.jobs.geometry import geometry
+from bures.jobs.localisation import (
     block_effects,
     conclude,
     control,
@@ -29,15 +27,17 @@ from bures.localisation import (
     removed,
     strongest,
 )
+from bures.jobs.progress import Progress
+from bures.jobs.scanner import Scanner, candidates_at, refusal_tokens, scan_blocks
+from bures.jobs.splits import Splits, described
+from bures.judges.base import require_ready
+from bures.judges.by_name import judge_by_name
 from bures.models.activations import collect
 from bures.models.loading import ChatModel, load_model
 from bures.models.methods import FitOptions
-from bures.progress import Progress
 from bures.results.records import Candidate, Effect, Localisation, ScanScore
 from bures.results.run_folder import RunFolder
 from bures.results.schema import RunResult
-from bures.scanning import Scanner, candidates_at, refusal_tokens, scan_blocks
-from bures.splits import Splits, described
 
 Result = TypeVar("Result", bound=RunResult)
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from bures.config import ScanConfig
 from bures.data.prompts import PARTS, PromptSet, load_prompts, require_disjoint
+from bures.jobs.config import ScanConfig
 
 Splits = Mapping[str, PromptSet]
 """`harmful_fit`, `harmless_select` and so on; the names are those of the options."""

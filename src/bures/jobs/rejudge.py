@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bures.errors import RunError
+from bures.jobs.audit_rows import compare, count
+from bures.jobs.progress import Progress, Silent
 from bures.judges.agreement import AGREEMENT, agreement
 from bures.judges.base import marks
 from bures.judges.by_name import judge_by_name
-from bures.progress import Progress, Silent
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult
-from bures.rows import compare, count
 
 
 def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | None = None) -> AuditResult:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bures.config import AuditConfig
 from bures.errors import RunError
+from bures.jobs.config import AuditConfig
 from bures.models.intervention import Intervention, Site, Where
 from bures.results.records import Scope
 from bures.results.run_folder import RunFolder, load_result

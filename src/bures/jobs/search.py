@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bures.candidates import FitData, build
-from bures.config import SECRET, SearchConfig
 from bures.errors import ConfigError, FitError
+from bures.jobs.config import SECRET, SearchConfig
+from bures.jobs.progress import Progress, Silent
+from bures.jobs.run import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run
+from bures.jobs.scanner import Scanner
+from bures.jobs.selection import SelectionData, answered, ask_original
+from bures.jobs.splits import load_splits
+from bures.jobs.study import create_study, finished, join_study, open_storage, optuna_module, work
 from bures.judges.by_name import judge_by_name
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.methods import METHODS, FitOptions
-from bures.progress import Progress, Silent
 from bures.results.records import Candidate, Scope, Trial
 from bures.results.run_folder import RunFolder
 from bures.results.schema import SearchResult, SearchTrial
-from bures.scanning import Scanner
-from bures.select import SelectionData, answered, ask_original
-from bures.splits import load_splits
-from bures.stages import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run
-from bures.workers import create_study, finished, join_study, open_storage, optuna_module, work
 
 if TYPE_CHECKING:
     import optuna
