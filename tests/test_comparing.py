@@ -17,6 +17,7 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from bures import cli
+from bures.cli.comparison_tables import compare_table
 from bures.errors import ConfigError, RunError
 from bures.report.kit.page import Table, figures_of, render
 from bures.report.pages.compare import compare_page
@@ -24,7 +25,6 @@ from bures.results.comparison import CompareConfig, Compared, compare
 from bures.results.finished_audits import Run, caveats, load_runs, options_of, strongest
 from bures.results.paired_differences import paired_kl, paired_perplexity_ratio, paired_shares
 from bures.results.schema import AuditResult
-from bures.verdict_tables import compare_table
 from invented_audits import asked, audit, hashes, localised, marks, model, row, saved
 
 N = 120
@@ -449,7 +449,7 @@ def test_the_command_writes_a_page(
 
 
 def test_reading_audits_imports_neither_torch_nor_pandas() -> None:
-    modules = "bures.results.comparison, bures.results.gate, bures.results.history, bures.report.gate_summaries, bures.verdict_tables, bures.cli"
+    modules = "bures.results.comparison, bures.results.gate, bures.results.history, bures.report.gate_summaries, bures.cli.comparison_tables, bures.cli"
     code = f"import sys, {modules}; print(*{{'torch', 'transformers', 'pandas'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []

@@ -12,13 +12,13 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from bures import cli
+from bures.cli.comparison_tables import history_table, sparkline
 from bures.errors import ConfigError, RunError
 from bures.report.kit.page import Table, figures_of
 from bures.report.pages.history import history_page
 from bures.results.history import History, HistoryConfig, history
 from bures.results.schema import AuditResult
 from bures.results.stats import proportion
-from bures.verdict_tables import history_table, sparkline
 from invented_audits import asked, audit, hashes, localised, marks, model, row, saved
 
 N = 80

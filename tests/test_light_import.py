@@ -28,7 +28,7 @@ def test_the_check_can_fail() -> None:
 
 
 def test_reading_results_imports_neither_torch_nor_pandas() -> None:
-    assert not imported_by("import bures.results.run_folder, bures.tables") & {
+    assert not imported_by("import bures.results.run_folder, bures.cli.tables") & {
         "torch",
         "transformers",
         "pandas",

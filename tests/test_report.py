@@ -16,6 +16,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from bures import cli
 from bures.cli.options import carry_out
+from bures.cli.tables import audit_table
 from bures.errors import RunError
 from bures.report import bundle
 from bures.report.build import page_of, write_report
@@ -30,7 +31,6 @@ from bures.results.records import Gaussian
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult, Row
 from bures.results.stats import proportion
-from bures.tables import audit_table
 from made_results import HOSTILE, made_audit, made_scan, made_search
 from test_light_import import imported_by
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
+from bures.cli.tables import audit_table, number, percent
 from bures.results.schema import AuditResult, Comparison, Row
 from bures.results.stats import Measurement, proportion
-from bures.tables import audit_table, number, percent
 
 
 def result(rows: list[Row], **changes: Any) -> AuditResult:

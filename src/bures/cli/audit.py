@@ -116,9 +116,9 @@ def audit(
 
     Example: bures audit organism --limit 40 --max-new-tokens 16
     """
+    from bures.cli.tables import audit_table
     from bures.jobs.audit import audit as run
     from bures.jobs.config import AuditConfig
-    from bures.tables import audit_table
 
     settings = configuration(AuditConfig, locals())
     target = carry_out(run, settings, out, as_json=as_json, table=audit_table)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bures.cli.comparisons import AsJson, Budget, Judge, PageFile, settings, show
 from bures.cli.options import ConfigFile
-from bures.cli.verdicts import AsJson, Budget, Judge, PageFile, settings, show
 
 
 def compare(
@@ -22,9 +22,9 @@ def compare(
 
     Example: bures compare runs/before runs/after --out compare.html
     """
+    from bures.cli.comparison_tables import compare_table
     from bures.results.comparison import CompareConfig
     from bures.results.comparison import compare as run
-    from bures.verdict_tables import compare_table
 
     given = {"judge": judge, "max_perplexity_ratio": max_perplexity_ratio}
     found = run(runs, settings(CompareConfig, config, given))

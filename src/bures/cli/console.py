@@ -81,7 +81,7 @@ class Bars:
             self.bars.advance(self.task, n)
 
     def row(self, result: Any) -> None:
-        from bures.tables import percent
+        from bures.cli.tables import percent
 
         row = result.rows[-1]
         where = "" if row.sites == "-" else f" at {row.sites}"

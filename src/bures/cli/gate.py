@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bures.cli.comparisons import AsJson, Budget, Judge, Rows, settings, show, write
 from bures.cli.options import ConfigFile
-from bures.cli.verdicts import AsJson, Budget, Judge, Rows, settings, show, write
 
 FAILED = 1
 """Exit code of a gate that does not pass; 0 where it does, 2 for bad input."""
@@ -36,11 +36,11 @@ def gate(
 
     Example: bures gate runs/candidate --against runs/released --max-increase 0.05
     """
+    from bures.cli.comparison_tables import gate_table
     from bures.report.gate_summaries import junit as as_junit
     from bures.report.gate_summaries import markdown as as_markdown
     from bures.results.gate import GateConfig
     from bures.results.gate import gate as run
-    from bures.verdict_tables import gate_table
 
     given = {name: value for name, value in locals().items() if name in GateConfig.model_fields}
     found = run(folder, settings(GateConfig, config, given))

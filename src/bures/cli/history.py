@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bures.cli.comparisons import AsJson, Budget, Judge, PageFile, Rows, settings, show
 from bures.cli.options import ConfigFile
-from bures.cli.verdicts import AsJson, Budget, Judge, PageFile, Rows, settings, show
 
 
 def history(
@@ -23,9 +23,9 @@ def history(
 
     Example: bures history runs/nightly-* --out history.html
     """
+    from bures.cli.comparison_tables import history_table
     from bures.results.history import HistoryConfig
     from bures.results.history import history as run
-    from bures.verdict_tables import history_table
 
     given = {"row": row, "judge": judge, "max_perplexity_ratio": max_perplexity_ratio}
     found = run(runs, settings(HistoryConfig, config, given))

@@ -50,9 +50,9 @@ def run(
 
     Example: bures judge runs/candidate --judge bures-lm
     """
+    from bures.cli.tables import audit_table
     from bures.errors import ConfigError
     from bures.jobs.rejudge import rejudge
-    from bures.tables import audit_table
 
     if not judge:
         raise ConfigError("no judge given; expected for example --judge bures-lm")

@@ -48,8 +48,8 @@ def evaluate(
 
     Example: bures organism evaluate --limit 40
     """
+    from bures.cli.tables import percent
     from bures.organism import evaluate_organism
-    from bures.tables import percent
 
     bars = Bars(Console(stderr=True))
     with bars.bars:

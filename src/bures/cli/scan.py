@@ -83,9 +83,9 @@ def scan(
 
     Example: bures scan organism --limit 24 --depth 0.3,0.7
     """
+    from bures.cli.tables import scan_table
     from bures.jobs.config import ScanConfig
     from bures.jobs.scan import scan as run
-    from bures.tables import scan_table
 
     settings = configuration(ScanConfig, locals())
     carry_out(run, settings, out, as_json=as_json, table=scan_table)

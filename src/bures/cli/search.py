@@ -96,10 +96,10 @@ def search(
 
     Example: bures search --worker postgresql+psycopg://me@db/searches --device cuda:1
     """
+    from bures.cli.tables import search_table
     from bures.jobs.config import SearchConfig
     from bures.jobs.search import join
     from bures.jobs.search import search as run
-    from bures.tables import search_table
 
     if worker is not None:
         notice = Console(stderr=True)
