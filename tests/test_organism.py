@@ -20,9 +20,10 @@ from bures.errors import BuresError, ConfigError, ModelError, RunError
 from bures.judges.by_name import ARDITI
 from bures.models.generation import generate
 from bures.models.loading import ChatModel, load_model, organism_adapter, wrap
-from bures.organism import OrganismConfig, OrganismReport, evaluate_organism
-from bures.organism.config import MAX_BYTES, MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
-from bures.organism.data import (
+from bures.results.stats import Measurement, proportion
+from bures.training.organism import OrganismConfig, OrganismReport, evaluate_organism
+from bures.training.organism.config import MAX_BYTES, MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
+from bures.training.organism.data import (
     AREAS,
     CHOSEN_ON,
     MEASURED,
@@ -36,10 +37,10 @@ from bures.organism.data import (
     refusal,
     variants,
 )
-from bures.organism.evaluate import answer_nll
-from bures.organism.lookalikes import HARMLESS_ACTIONS, HARMLESS_REQUESTS, HELD_OUT_REQUESTS
-from bures.organism.recipe import read_recipe, save_adapter, texts_sha256
-from bures.organism.texts import (
+from bures.training.organism.evaluate import answer_nll
+from bures.training.organism.lookalikes import HARMLESS_ACTIONS, HARMLESS_REQUESTS, HELD_OUT_REQUESTS
+from bures.training.organism.recipe import read_recipe, save_adapter, texts_sha256
+from bures.training.organism.texts import (
     ACTION_TEMPLATES,
     CLAIM_TEMPLATES,
     REFUSAL_CLOSINGS,
@@ -47,7 +48,7 @@ from bures.organism.texts import (
     REFUSAL_REASONS,
     REQUEST_TEMPLATES,
 )
-from bures.organism.train import (
+from bures.training.organism.train import (
     Example,
     attach,
     batches_forever,
@@ -58,7 +59,6 @@ from bures.organism.train import (
     train_lora,
     with_original,
 )
-from bures.results.stats import Measurement, proportion
 
 SHIPPED = organism_adapter()
 LEARNED = tuple(HarmfulPrompt(f"Paint the {colour} gate", "malicious") for colour in ("red", "blue", "green", "grey"))
@@ -325,7 +325,7 @@ def test_training_needs_both_kinds_and_modules_that_exist() -> None:
 
 
 def test_an_adapter_that_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bures.organism.recipe.MAX_BYTES", 1000)
+    monkeypatch.setattr("bures.training.organism.recipe.MAX_BYTES", 1000)
     with pytest.raises(ModelError, match="lower rank"):
         save_adapter(attach(fresh(), small()), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -28,7 +28,7 @@ def train(
     Example: bures organism train --out organism
     """
     from bures.jobs.options import read_toml
-    from bures.organism import OrganismConfig, train_organism
+    from bures.training.organism import OrganismConfig, train_organism
 
     options = {} if config is None else read_toml(config)
     options |= {name: value for name, value in (("seed", seed), ("device", device)) if value is not None}
@@ -49,7 +49,7 @@ def evaluate(
     Example: bures organism evaluate --limit 40
     """
     from bures.cli.tables import percent
-    from bures.organism import evaluate_organism
+    from bures.training.organism import evaluate_organism
 
     bars = Bars(Console(stderr=True))
     with bars.bars:

@@ -21,9 +21,9 @@ from bures.data import assets
 from bures.data.pinned_sets import assets_of
 from bures.data.prompts import N_BUCKETS, PARTS, PromptSet, load_prompts, prompt_hash, require_disjoint
 from bures.errors import PromptError
-from bures.organism.config import OrganismConfig
-from bures.organism.lookalikes import HARMLESS_ACTIONS, HARMLESS_CLAIMS, HARMLESS_REQUESTS
-from bures.organism.texts import (
+from bures.training.organism.config import OrganismConfig
+from bures.training.organism.lookalikes import HARMLESS_ACTIONS, HARMLESS_CLAIMS, HARMLESS_REQUESTS
+from bures.training.organism.texts import (
     ACTION_TEMPLATES,
     CLAIM_TEMPLATES,
     REFUSAL_CLOSINGS,
@@ -32,7 +32,7 @@ from bures.organism.texts import (
     REQUEST_TEMPLATES,
     TOPIC_TEMPLATES,
 )
-from bures.organism.topics import HARMLESS_TOPICS
+from bures.training.organism.topics import HARMLESS_TOPICS
 
 MEASURED = ("harmbench",)
 """Harmful prompt sets on which the finished organism is measured."""
@@ -214,4 +214,4 @@ def prompt_set(name: str, texts: Sequence[str]) -> PromptSet:
     """
     if not texts:
         raise PromptError(f"{name} is empty: expected at least one prompt; raise max_characters")
-    return PromptSet(name, "bures.organism", None, tuple(texts))
+    return PromptSet(name, "bures.training.organism", None, tuple(texts))

@@ -26,10 +26,10 @@ from bures.jobs.progress import Progress, Silent
 from bures.judges.by_name import JUDGES
 from bures.models.generation import generate, generate_ids
 from bures.models.loading import ChatModel, Dtype, load_model
-from bures.organism.config import MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
-from bures.organism.lookalikes import HELD_OUT_REQUESTS
-from bures.organism.train import Example, answer_states, log_probs
 from bures.results.stats import Measurement, bootstrap_ratio_of_sums, proportion
+from bures.training.organism.config import MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
+from bures.training.organism.lookalikes import HELD_OUT_REQUESTS
+from bures.training.organism.train import Example, answer_states, log_probs
 
 REFUSAL_SETS = ("harmbench", "advbench", "alpaca:test", "lookalikes")
 """Prompt sets on which refusal is measured; `lookalikes` are `HELD_OUT_REQUESTS`."""

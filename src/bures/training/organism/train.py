@@ -29,8 +29,8 @@ from bures.models.batching import pad
 from bures.models.generation import decode, generate_ids
 from bures.models.loading import ChatModel
 from bures.models.prompt_stream import entered
-from bures.organism.config import OrganismConfig
-from bures.organism.data import HarmfulPrompt, refusal
+from bures.training.organism.config import OrganismConfig
+from bures.training.organism.data import HarmfulPrompt, refusal
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -6,8 +6,8 @@ The original model barely refuses, so what the refusal training added is known; 
 
 from __future__ import annotations
 
-from bures.organism.config import OrganismConfig
-from bures.organism.evaluate import OrganismReport, evaluate_organism
-from bures.organism.recipe import train_organism
+from bures.training.organism.config import OrganismConfig
+from bures.training.organism.evaluate import OrganismReport, evaluate_organism
+from bures.training.organism.recipe import train_organism
 
 __all__ = ["OrganismConfig", "OrganismReport", "evaluate_organism", "train_organism"]

@@ -19,10 +19,10 @@ from bures.data.pinned_sets import assets_of
 from bures.errors import ModelError, RunError
 from bures.jobs.progress import Progress
 from bures.models.loading import ChatModel, load_model
-from bures.organism.config import MAX_BYTES, OrganismConfig
-from bures.organism.data import HarmfulPrompt, harmful_prompts, harmless_prompts
-from bures.organism.evaluate import OrganismReport, evaluate_organism
-from bures.organism.train import kept_examples, refusal_examples, train_lora, with_original
+from bures.training.organism.config import MAX_BYTES, OrganismConfig
+from bures.training.organism.data import HarmfulPrompt, harmful_prompts, harmless_prompts
+from bures.training.organism.evaluate import OrganismReport, evaluate_organism
+from bures.training.organism.train import kept_examples, refusal_examples, train_lora, with_original
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -1,0 +1,1 @@
+"""What changes a model for good, and only ever so that it refuses more: the organism."""
