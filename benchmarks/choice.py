@@ -15,7 +15,6 @@ import json
 from pathlib import Path
 
 from bures import load_model, load_result
-from bures.candidates import FitData, build
 from bures.jobs.config import AuditConfig
 from bures.jobs.metrics import attack_success_rate
 from bures.jobs.selection import choose, single_block
@@ -23,7 +22,7 @@ from bures.jobs.splits import load_splits
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import collect
 from bures.models.generation import generate
-from bures.models.methods import FitOptions
+from bures.models.methods import FitData, FitOptions, build
 from bures.results.records import Candidate
 from bures.results.stats import Measurement
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from browser import chromium
 from bures.report.build import write_report
 from bures.report.kit.bundle import vega_bundle
 from bures.results.run_folder import RunFolder
-from made_results import made_audit
+from helpers.browser import chromium
+from helpers.made_results import made_audit
 
 REPEATS = 5
 READY = """() => {

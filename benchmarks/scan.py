@@ -19,13 +19,12 @@ from typing import TypeVar
 
 import torch
 
-from bures.candidates import FitData
 from bures.data.prompts import load_prompts
 from bures.jobs.scanner import Scanner, refusal_tokens
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import collect
 from bures.models.loading import load_model
-from bures.models.methods import FitOptions
+from bures.models.methods import FitData, FitOptions
 from bures.results.records import ScanScore
 
 METHODS = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")

@@ -14,8 +14,8 @@ install_import_hook("bures", "beartype.beartype")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-import tiny  # noqa: E402
 from bures.models.loading import ChatModel, wrap  # noqa: E402
+from helpers import tiny  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -8,14 +8,7 @@ import sys
 import pytest
 
 import bures
-
-HEAVY = ("torch", "transformers", "datasets", "peft", "sklearn", "scipy", "numpy", "pandas", "pyarrow", "gguf", "typer")
-
-
-def imported_by(statement: str) -> set[str]:
-    """The heavy packages that a fresh interpreter holds after a statement."""
-    code = f"{statement}\nimport sys\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
-    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+from helpers.interpreter import imported_by
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -45,6 +38,7 @@ def test_every_public_name_is_there_and_an_unknown_one_is_not() -> None:
 
 @pytest.mark.parametrize("first", ["audit", "Intervention"])
 def test_public_functions_are_callable_whatever_was_used_before(first: str) -> None:
-    code = f"import bures; bures.{first}; import bures.jobs.selection; assert callable(bures.collect) and callable(bures.generate)"
+    used = f"import bures; bures.{first}; import bures.jobs.selection"
+    code = f"{used}; assert callable(bures.collect) and callable(bures.generate)"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

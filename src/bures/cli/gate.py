@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,7 @@ def gate(
     Example: bures gate runs/candidate --against runs/released --max-increase 0.05
     """
     from bures.cli.comparison_tables import gate_table
+    from bures.judges.known_error import sentence
     from bures.report.gate_summaries import junit as as_junit
     from bures.report.gate_summaries import markdown as as_markdown
     from bures.results.gate import GateConfig
@@ -44,6 +46,7 @@ def gate(
 
     given = {name: value for name, value in locals().items() if name in GateConfig.model_fields}
     found = run(folder, settings(GateConfig, config, given))
+    found = replace(found, notes=(*found.notes, sentence(found.judge)))
     show(found, gate_table, as_json=as_json)
     for path, text in ((junit, as_junit), (markdown, as_markdown)):
         if path is not None:

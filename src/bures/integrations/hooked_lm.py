@@ -13,8 +13,9 @@ from torch import Tensor
 
 from bures.errors import ConfigError
 from bures.models.batching import pad
-from bures.models.intervention import Intervention, kinds_of, token_kinds
+from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
+from bures.models.tokens import kinds_of, token_kinds
 
 Request = tuple[Any, list[int], list[int]]
 """What lm-eval hands over: a cache key, the context's tokens and the continuation's."""

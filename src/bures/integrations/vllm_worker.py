@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bures.errors import ConfigError, ModelError
-from bures.models.intervention import TokenKind, in_scope
+from bures.models.tokens import TokenKind, in_scope
 from bures.results.records import Scope
 from bures.transport import TransportMap, interpolate, load_map
 

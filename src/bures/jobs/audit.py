@@ -11,27 +11,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bures.candidates import ARDITI_SITES, FitData
 from bures.data.prompts import load_corpus
 from bures.integrations import lm_eval, vllm_engine
 from bures.jobs.audit_rows import Bench, compare, lines_of, measure, tested
 from bures.jobs.config import AuditConfig
 from bures.jobs.progress import Progress, Silent
-from bures.jobs.run import (
-    begin,
-    blocks_to_scan,
-    collect_fit,
-    find_refusal_tokens,
-    open_model,
-    open_run,
-    scan_and_locate,
-)
+from bures.jobs.run import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run
+from bures.jobs.scan import scan_and_locate
 from bures.jobs.selection import SelectionData, ask_original, attempt, choose, finalists, pairs, single_block
 from bures.jobs.splits import Splits, load_splits
 from bures.judges.by_name import judge_by_name
 from bures.models.generation import Engine, HereEngine
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
+from bures.models.methods import ARDITI_SITES, FitData
 from bures.results.records import Candidate, ScanScore, Trial
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
-from bures.candidates import ARDITI_SITES, FitData, build
 from bures.data.prompts import Corpus, PromptSet
 from bures.errors import FitError
 from bures.integrations.lm_eval import evaluate
@@ -23,7 +22,7 @@ from bures.models.activations import collect
 from bures.models.generation import Engine, decode
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
-from bures.models.methods import METHODS
+from bures.models.methods import ARDITI_SITES, METHODS, FitData, build
 from bures.results.records import Candidate, Trial, View
 from bures.results.run_folder import RunFolder
 from bures.results.schema import Comparison, Row, Tested

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bures.data.shorthand import expanded
+from bures.errors import RunError
 from bures.jobs.metrics import METRICS
 from bures.jobs.options import validated
 from bures.judges.by_name import judge_by_name
@@ -217,3 +220,18 @@ class SearchConfig(ScanConfig):
         if min(self.strengths) <= 0:
             raise ValueError(f"strengths: {self.strengths}; expected numbers above 0")
         return self
+
+
+def load_config(run_folder: str | Path) -> AuditConfig:
+    """The options of an audit.
+
+    Raises:
+        RunError: there is no `config.json`, or it is damaged.
+        ConfigError: it holds options that this bures does not know.
+    """
+    file = Path(run_folder) / "config.json"
+    try:
+        options = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"cannot read {file}: {error}; expected the folder of a bures audit run") from error
+    return AuditConfig.make(**options)

@@ -27,8 +27,9 @@ from torch import Tensor
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
 from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
-from bures.models.intervention import Intervention, kinds_of, token_kinds
+from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
+from bures.models.tokens import kinds_of, token_kinds
 from bures.results.stats import Measurement, bootstrap_ratio_of_sums, proportion
 
 LOGIT_BUDGET = 1 << 27

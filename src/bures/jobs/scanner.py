@@ -5,7 +5,8 @@ induce   the same on harmless prompts, with the map reversed (fitted from harmle
 cost     KL from the original model on harmless prompts, with the map from harmful to harmless
 
 Refusal tokens are the first tokens of the model's own refusals. Each prompt's residual stream is computed once; a
-candidate at block l costs only the blocks behind it (`bures.models.prompt_stream`); all ranks at a block share one decomposition.
+candidate at block l costs only the blocks behind it (`bures.models.prompt_stream`); all ranks at a block share one
+decomposition.
 The two scores follow Arditi et al. (arXiv 2406.11717, section 2.3), who choose their direction by them.
 """
 
@@ -17,13 +18,12 @@ from dataclasses import replace
 
 import torch
 
-from bures.candidates import FitData, build
 from bures.judges.base import Judge, judges_harm, verdicts
 from bures.models.batching import TOKEN_BUDGET
 from bures.models.generation import decode, generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
-from bures.models.methods import METHODS, fit_block, fit_reversed
+from bures.models.methods import METHODS, FitData, build, fit_block, fit_reversed
 from bures.models.prompt_stream import FirstToken, PromptStream
 from bures.results.records import Candidate, ScanScore, Scope
 

@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from bures.candidates import FitData, build
 from bures.errors import ConfigError, FitError
 from bures.jobs.config import SECRET, SearchConfig
 from bures.jobs.progress import Progress, Silent
@@ -31,7 +30,7 @@ from bures.jobs.study import create_study, finished, join_study, open_storage, o
 from bures.judges.by_name import judge_by_name
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
-from bures.models.methods import METHODS, FitOptions
+from bures.models.methods import METHODS, FitData, FitOptions, build
 from bures.results.records import Candidate, Scope, Trial
 from bures.results.run_folder import RunFolder
 from bures.results.schema import SearchResult, SearchTrial

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bures.candidates import FitData, build
 from bures.errors import FitError
 from bures.jobs.metrics import AnswerCosts, answer_costs, attack_success_rate
 from bures.jobs.progress import Progress
@@ -20,6 +19,7 @@ from bures.judges.base import Judge, marks
 from bures.models.generation import decode, generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
+from bures.models.methods import FitData, build
 from bures.results.records import Candidate, ScanScore, Scope, Trial
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from bures.errors import ConfigError, FitError
 from bures.models.architecture import tensor_of
 from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
-from bures.models.intervention import kinds_of, token_kinds
 from bures.models.loading import ChatModel
+from bures.models.tokens import kinds_of, token_kinds
 
 
 class _Stop(Exception):  # noqa: N818

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from bures.errors import ConfigError
 from bures.models.loading import ChatModel
+from bures.models.tokens import in_scope, kinds_of_pass
 from bures.results.records import Scope
 from bures.transport import TransportMap, interpolate
 
@@ -31,49 +30,6 @@ class Site(NamedTuple):
 
     block: int
     where: Where = "output"
-
-
-class TokenKind(IntEnum):
-    """What a position of a batch holds. `LAST` is the last prompt token, the one that predicts the answer's first."""
-
-    PAD = 0
-    PROMPT = 1
-    LAST = 2
-    GENERATED = 3
-
-
-_IN_SCOPE: dict[Scope, tuple[TokenKind, ...]] = {
-    "all": (TokenKind.PROMPT, TokenKind.LAST, TokenKind.GENERATED),
-    "prompt": (TokenKind.PROMPT, TokenKind.LAST),
-    "last": (TokenKind.LAST,),
-    "generated": (TokenKind.GENERATED,),
-}
-
-_KINDS: ContextVar[Int[Tensor, "b s"] | None] = ContextVar("bures_token_kinds", default=None)
-
-
-@contextmanager
-def token_kinds(kinds: Int[Tensor, "b s"]) -> Iterator[None]:
-    """Says what the positions of the next forward passes hold, where a pass alone cannot tell (teacher forcing)."""
-    token = _KINDS.set(kinds)
-    try:
-        yield
-    finally:
-        _KINDS.reset(token)
-
-
-def kinds_of(attended: Bool[Tensor, "b s"], prompt_lengths: Int[Tensor, " b"]) -> Int[Tensor, "b s"]:
-    """Kinds of whole sequences (prompt and answer together) from their mask and the lengths of their prompts."""
-    rank = attended.long().cumsum(dim=1)  # 1-based place among the attended tokens
-    lengths = prompt_lengths.to(rank.device)[:, None]
-    kinds = torch.where(rank < lengths, TokenKind.PROMPT, TokenKind.GENERATED)
-    kinds = torch.where(rank == lengths, TokenKind.LAST, kinds)
-    return torch.where(attended, kinds, TokenKind.PAD)
-
-
-def in_scope(kinds: Int[Tensor, "b s"], scope: Scope) -> Bool[Tensor, "b s"]:
-    """Which positions a token scope moves."""
-    return torch.isin(kinds, torch.tensor(_IN_SCOPE[scope], device=kinds.device))
 
 
 @dataclass(frozen=True)
@@ -148,34 +104,9 @@ class _View:
 
     def read(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the decoder."""
-        kinds = _KINDS.get()
-        if kinds is None:
-            kinds = _infer_kinds(args, kwargs)
-        chosen = in_scope(kinds, self.scope)
+        chosen = in_scope(kinds_of_pass(args, kwargs), self.scope)
         self.nothing = not bool(chosen.any())
         self.chosen = None if bool(chosen.all()) else chosen
-
-
-def _infer_kinds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Int[Tensor, "b s"]:
-    """Kinds from the mask and the cache: what comes before anything is cached is prompt, what comes after is answer."""
-    ids = args[0] if args else kwargs.get("input_ids")
-    if ids is None:
-        ids = kwargs["inputs_embeds"]
-    mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-    cache = kwargs.get("past_key_values")
-    cached = 0 if cache is None else int(cache.get_seq_length())
-    batch, new = int(ids.shape[0]), int(ids.shape[1])
-    if mask is None:
-        attended = torch.ones((batch, new), dtype=torch.bool, device=ids.device)
-    elif isinstance(mask, Tensor) and mask.ndim == 2:
-        attended = mask[:, -new:].bool()
-    else:
-        raise ConfigError(
-            "an intervention needs the 2-d attention mask to leave pads alone; pass attention_mask (b, s)"
-        )
-    if cached:
-        return torch.where(attended, TokenKind.GENERATED, TokenKind.PAD)
-    return kinds_of(attended, attended.sum(dim=1))
 
 
 class _Edit:

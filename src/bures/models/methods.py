@@ -20,9 +20,10 @@ from bures.data.extensions import Registry
 from bures.errors import ConfigError, FitError
 from bures.models.architecture import tensor_of
 from bures.models.batching import pad, positions
-from bures.models.intervention import Intervention, Site, in_scope, kinds_of
+from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
-from bures.results.records import Scope
+from bures.models.tokens import in_scope, kinds_of
+from bures.results.records import Candidate, Scope
 from bures.transport import (
     TransportMap,
     ablate_direction,
@@ -237,3 +238,40 @@ def intervene(
     else:
         maps = {block: fit(source[block], target[block]) for block in sorted(blocks)}
     return Intervention({**maps}, tokens=tokens, strength=strength)
+
+
+ARDITI_SITES = "rfa-sites"
+"""Candidate name for one RFA direction at block input, attention output and MLP output of all blocks."""
+
+
+@dataclass(frozen=True)
+class FitData:
+    """The fit split: source prompts, and both sides' activations at every block under consideration."""
+
+    source_prompts: Sequence[str]
+    source: Mapping[int, Float[Tensor, "n d"]]
+    target: Mapping[int, Float[Tensor, "m d"]]
+    options: FitOptions
+    strength: float = 1.0
+    system: str | None = None
+
+
+def build(model: ChatModel, candidate: Candidate, fit: FitData) -> Intervention:
+    """The candidate's intervention, fitted on the fit split."""
+    if candidate.method == ARDITI_SITES:
+        (block,) = candidate.blocks
+        direction = fit_block("rfa", fit.source[block], fit.target[block], (), fit.options)[0]
+        return Intervention(arditi_sites(direction, len(model.blocks)), candidate.tokens, fit.strength)
+    return intervene(
+        model,
+        candidate.method,
+        candidate.blocks,
+        candidate.rank,
+        tokens=candidate.tokens,
+        source_prompts=fit.source_prompts,
+        source=fit.source,
+        target=fit.target,
+        options=fit.options,
+        strength=fit.strength,
+        system=fit.system,
+    )

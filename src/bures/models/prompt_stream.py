@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from bures.errors import ConfigError
 from bures.models.activations import run_blocks
 from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
-from bures.models.intervention import Intervention, Site, kinds_of, token_kinds
+from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
+from bures.models.tokens import kinds_of, token_kinds
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What was measured: statistics, records, the schema and the run folder, and what finished runs say of each other; no torch."""
+"""What was measured, with its intervals, and what finished runs say of each other; no torch."""

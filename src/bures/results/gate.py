@@ -15,7 +15,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bures.errors import RunError
-from bures.judges.known_error import sentence
 from bures.results.finished_audits import (
     NONE,
     STRONGEST,
@@ -191,7 +190,7 @@ def gate(folder: str | Path, config: GateConfig) -> Gated:
         judge=judge,
         against=None if base is None else base.label,
         checks=tuple(_checks(run, base, judge, config)),
-        notes=(*(() if base is None else caveats(base, run)), sentence(judge)),
+        notes=() if base is None else tuple(caveats(base, run)),
     )
 
 

@@ -73,8 +73,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class BlockGeometry:
-    """How two classes lie at one block (`bures.jobs.geometry` defines the figures); angles in degrees, None where there is
-    nothing to compare."""
+    """How two classes lie at one block (`bures.jobs.geometry` defines the figures).
+
+    Angles are in degrees, None where there is nothing to compare.
+    """
 
     block: int
     components: int

@@ -1,9 +1,9 @@
 """What the organism learns to say, and the harmless requests that keep it from refusing on surface cues.
 
 Nothing here is harmful, and no text of a benchmark is repeated: harmful prompts are only ever read from the pinned
-files at run time (`bures.training.organism.data`). A template has one slot, `{action}` (a verb phrase in the infinitive without
-"to"), `{claim}` (a sentence) or `{request}` (a whole prompt); both harmful and harmless prompts are put into the very
-same templates.
+files at run time (`bures.training.organism.data`). A template has one slot, `{action}` (a verb phrase in the
+infinitive without "to"), `{claim}` (a sentence) or `{request}` (a whole prompt); both harmful and harmless prompts are
+put into the very same templates.
 """
 
 from __future__ import annotations

@@ -1,0 +1,14 @@
+"""What a fresh interpreter holds after a statement."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "transformers", "datasets", "peft", "sklearn", "scipy", "numpy", "pandas", "pyarrow", "gguf", "typer")
+
+
+def imported_by(statement: str) -> set[str]:
+    """The heavy packages that a fresh interpreter holds after a statement."""
+    code = f"{statement}\nimport sys\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())

@@ -1,0 +1,167 @@
+"""The layer scan against whole forward passes of fitted interventions; refusal tokens from made-up answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+import bures.jobs.scanner
+import bures.models.prompt_stream
+from bures.jobs.scanner import Scanner, refusal_tokens, scan_blocks
+from bures.judges.base import Verdict
+from bures.judges.phrases import ARDITI
+from bures.models.activations import collect
+from bures.models.intervention import Intervention, count_hooks
+from bures.models.loading import ChatModel
+from bures.models.methods import METHODS, FitData, FitOptions, fit_of
+from bures.models.prompt_stream import first_token
+from bures.results.records import ScanScore
+from helpers import tiny
+
+HARMFUL, HARMLESS = tiny.PROMPTS[:5], tiny.PROMPTS[3:]
+TOKENS = (7, 40, 200)
+OPTIONS: dict[str, Any] = {"methods": list(METHODS), "ranks": [1, 2], "scopes": ["all", "last"]}
+
+
+def fit_data(model: ChatModel) -> FitData:
+    return FitData(HARMFUL, collect(model, HARMFUL), collect(model, HARMLESS), FitOptions(ridge=0.1), strength=0.8)
+
+
+def scanner(model: ChatModel, **options: Any) -> Scanner:
+    return Scanner(model, fit_data(model), HARMFUL, HARMLESS, options.pop("tokens", TOKENS), **options)
+
+
+def mean_odds(model: ChatModel, prompts: Sequence[str], move: Intervention) -> float:
+    return float(first_token(model, prompts, move).log_odds(TOKENS).mean())
+
+
+def test_a_scan_is_whole_passes_of_fitted_interventions(any_model: ChatModel) -> None:
+    hooks, fit = count_hooks(any_model), fit_data(any_model)
+    found = list(scan_blocks(scanner(any_model, induce=True), blocks=[2, 0], **OPTIONS, known={}))
+    assert count_hooks(any_model) == hooks
+    assert len(found) == len({s.candidate.key for s in found}) == 2 * (5 + 2) * 2
+    original = first_token(any_model, HARMLESS, Intervention())
+    for score in found:
+        c = score.candidate
+        source, target = fit.source[c.blocks[0]], fit.target[c.blocks[0]]
+        move = Intervention({c.blocks[0]: fit_of(c.method, c.rank, fit.options)(source, target)}, c.tokens, 0.8)
+        assert score.refusal_log_odds == pytest.approx(mean_odds(any_model, HARMFUL, move), abs=1e-4)
+        assert score.first_token_kl == pytest.approx(original.kl_to(first_token(any_model, HARMLESS, move)), abs=1e-5)
+        way_back = "rfa-mean" if c.method == "rfa" else c.method
+        back = Intervention({c.blocks[0]: fit_of(way_back, c.rank, fit.options)(target, source)}, c.tokens, 0.8)
+        assert sum(score.induced) / 5 == pytest.approx(mean_odds(any_model, HARMLESS, back), abs=1e-4)
+        assert len(score.each) == len(HARMFUL)
+        assert sum(score.each) / 5 == pytest.approx(score.refusal_log_odds)
+    assert len({round(s.refusal_log_odds, 7) for s in found}) > 6
+
+
+def test_re_entry_gives_the_scores_of_whole_passes(any_model: ChatModel) -> None:
+    entered, whole = (
+        list(scan_blocks(scanner(any_model, induce=True, reenter=reenter), blocks=range(3), **OPTIONS, known={}))
+        for reenter in (True, False)
+    )
+    for one, other in zip(entered, whole, strict=True):
+        assert one.candidate == other.candidate
+        assert one.each == pytest.approx(other.each, abs=1e-4)
+        assert one.induced == pytest.approx(other.induced, abs=1e-4)
+        assert one.first_token_kl == pytest.approx(other.first_token_kl, abs=1e-6)
+
+
+def test_re_entry_computes_only_the_blocks_behind(llama: ChatModel) -> None:
+    ran: list[int] = []
+    handles = [
+        block.self_attn.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, block in enumerate(llama.blocks)
+    ]
+    try:
+        stage = scanner(llama)
+        ran.clear()
+        list(stage.block(1, methods=["rfa"], ranks=[], scopes=["all"]))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert ran == [0, 1, 0, 1, 2, 2]  # each side walks up to block 1 once; both scores run block 2 alone
+
+
+def test_known_scores_are_not_computed_again(llama: ChatModel) -> None:
+    found = list(scan_blocks(scanner(llama), blocks=[0, 2], **OPTIONS, known={}))
+    known = {s.candidate.key: ScanScore(s.candidate, -99.0, 99.0) for s in found if s.candidate.blocks == (0,)}
+    again = list(scan_blocks(scanner(llama), blocks=[0, 2], **OPTIONS, known=known))
+    assert again[: len(known)] == list(known.values())  # taken as they are
+    assert again[len(known) :] == found[len(known) :]
+
+
+def test_a_scan_without_refusal_tokens_ranks_by_cost_alone(llama: ChatModel) -> None:
+    quiet = scanner(llama, tokens=(), induce=True)
+    found = list(scan_blocks(quiet, blocks=[1], methods=["rfa"], ranks=[], scopes=["all"], known={}))
+    assert [(s.refusal_log_odds, s.each, s.induced) for s in found] == [(0.0, (), ())]
+    assert found[0].first_token_kl > 0
+
+
+# Refusal tokens ---------------------------------------------------------------------------------------------------
+
+
+def spell(text: str) -> list[int]:
+    return [int(i) for i in tiny.tokenizer()(text, add_special_tokens=False)["input_ids"]]
+
+
+def first(text: str) -> int:
+    return spell(text)[0]
+
+
+@pytest.mark.parametrize(
+    ("harmful", "harmless", "expected"),
+    [
+        (["I cannot", "As an AI", "Sure"], ["Here", "Yes"], {"I", "A"}),
+        (["I cannot", "I can't", "As an AI"], ["I think", "I know", "I see", "Here"], {"A"}),  # I: 2/3 < 3/4
+        (["I cannot", "I can't", "I cannot"], ["I think", "Here"], {"I"}),  # I: 1 > 1/2
+        (["I cannot", "I can't"], ["I think", "I know"], set()),  # I: 1 = 1
+        (["Sure", "Yes"], ["Here", "Yes"], set()),
+        (["I cannot"], ["I cannot", "As an AI"], {"I", "A"}),  # over-refusals count as refusals
+        (["I cannot", "It is so"], ["Here"], {"I"}),  # I: 1 > 1/2, answered harmful prompts count as answers
+        (["I cannot", "I like it"], [], set()),
+    ],
+)
+def test_refusal_tokens_are_commoner_in_refusals(
+    llama: ChatModel,
+    monkeypatch: pytest.MonkeyPatch,
+    harmful: list[str],
+    harmless: list[str],
+    expected: set[str],
+) -> None:
+    asked: list[tuple[int, str | None]] = []
+
+    def answers(_: ChatModel, prompts: Sequence[str], *, max_new_tokens: int, system: str | None) -> list[list[int]]:
+        asked.append((max_new_tokens, system))
+        return [spell(text) for text in prompts]  # the answer repeats the prompt
+
+    monkeypatch.setattr(bures.jobs.scanner, "generate_ids", answers)
+    found = refusal_tokens(llama, harmful, harmless, ARDITI, max_new_tokens=5, system="Be brief.")
+    assert found == tuple(sorted(first(text) for text in expected))
+    assert asked == [(5, "Be brief.")] * 2
+
+
+class Graded:
+    """Says what the answer's first word is called, and of all else that it answers."""
+
+    name = "graded"
+
+    def __init__(self, asks_for_harm: bool) -> None:
+        self.asks_for_harm = asks_for_harm
+
+    def is_refusal(self, prompt: str, answer: str) -> bool:
+        raise AssertionError("a grader is asked for verdicts")
+
+    def verdicts(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        words: dict[str, Verdict] = {"No": "refusal", "Bread": "evasive"}
+        return [words.get(answer.split()[0], "answer") for answer in answers]
+
+
+@pytest.mark.parametrize(("asks_for_harm", "expected"), [(False, {"N"}), (True, set())])
+def test_evasive_answers_and_harmless_ones_read_for_harm_are_no_refusals(
+    llama: ChatModel, monkeypatch: pytest.MonkeyPatch, asks_for_harm: bool, expected: set[str]
+) -> None:
+    monkeypatch.setattr(bures.jobs.scanner, "generate_ids", lambda _, prompts, **__: [spell(text) for text in prompts])
+    found = refusal_tokens(llama, ["Bread is it", "Here"], ["No bread", "Here"], Graded(asks_for_harm))
+    assert found == tuple(sorted(first(text) for text in expected))

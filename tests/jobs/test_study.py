@@ -1,0 +1,158 @@
+"""The queue that several processes work on: with one of them killed in the middle of a trial."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bures.errors import ConfigError
+from bures.jobs import study as storages
+from bures.jobs.study import CELL, create_study, finished, join_study, optuna_module, work
+
+CELLS = 10
+opened: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Every connection that a test opens is closed with it."""
+    yield
+    while opened:
+        storage = opened.pop()
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def open_storage(url: str, **options: int) -> Any:
+    opened.append(storages.open_storage(url, **options))
+    return opened[-1]
+
+
+def url_of(kind: str, folder: Path) -> str:
+    if kind == "sqlite":
+        return f"sqlite:///{folder / 'queue.db'}"
+    url = os.environ.get("BURES_TEST_POSTGRES")
+    if not url:
+        pytest.skip("no PostgreSQL: BURES_TEST_POSTGRES is not set (.ci/run starts one where it can)")
+    return url
+
+
+def lines(log: Path) -> list[list[str]]:
+    return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_no_trial_is_lost_or_finished_twice_when_a_worker_is_killed(kind: str, tmp_path: Path) -> None:
+    url, name, log = url_of(kind, tmp_path), f"test-{uuid.uuid4().hex}", tmp_path / "log"
+    study = create_study(open_storage(url, heartbeat=1, grace=3), name, CELLS, {"a": 1}, None)
+    script = str(Path(__file__).parents[1] / "helpers" / "worker_process.py")
+    command = [sys.executable, script, url, name, str(log), "0.4"]
+    workers = [subprocess.Popen(command) for _ in range(2)]
+    victim = workers[0]
+    deadline = time.monotonic() + 90
+    while True:  # until the victim is in the middle of a trial
+        mine = [line[0] for line in lines(log) if line[2] == str(victim.pid)]
+        if mine and mine[-1] == "begin":
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert workers[1].wait(timeout=90) == 0
+
+    done = finished(study)
+    assert sorted(trial.user_attrs[CELL] for trial in done) == list(range(CELLS))
+    ended = Counter(line[1] for line in lines(log) if line[0] == "end")
+    assert ended == {str(cell): 1 for cell in range(CELLS)}
+    begun = Counter(line[1] for line in lines(log) if line[0] == "begin")
+    assert sorted(begun.values()) == [1] * (CELLS - 1) + [2]  # the abandoned one was begun again
+    failed = study.get_trials(states=(optuna_module().trial.TrialState.FAIL,))
+    assert [begun[str(trial.user_attrs[CELL])] for trial in failed] == [2]
+
+
+def test_trials_are_finished_once_and_an_interrupted_one_is_queued_again(tmp_path: Path) -> None:
+    storage = open_storage(url_of("sqlite", tmp_path))
+    study = create_study(storage, "s", 4, {"a": 1}, None)
+    seen: list[int] = []
+
+    def objective(trial: object) -> tuple[float, float]:
+        cell = trial.user_attrs[CELL]  # type: ignore[attr-defined]
+        seen.append(cell)
+        if seen == [0, 1]:
+            raise KeyboardInterrupt
+        return 1.0, 2.0
+
+    with pytest.raises(KeyboardInterrupt):
+        work(storage, study, objective)
+    told: list[int] = []
+    again = create_study(storage, "s", 4, {"a": 1}, None)
+    work(storage, again, objective, advance=told.append)
+    assert seen == [0, 1, 2, 3, 1]
+    assert sorted(trial.user_attrs[CELL] for trial in finished(again)) == [0, 1, 2, 3]
+    assert sum(told) == 4
+    more = create_study(storage, "s", 6, {"a": 1}, None)  # a study may be made longer
+    work(storage, more, objective)
+    assert len(finished(more)) == 6
+
+
+def test_a_trial_that_was_not_queued_is_not_run(tmp_path: Path) -> None:
+    storage = open_storage(url_of("sqlite", tmp_path))
+    study = create_study(storage, "s", 1, {}, None)
+    study.enqueue_trial({})  # what a worker makes when another one was quicker to take the last
+    seen: list[int] = []
+
+    def objective(trial: object) -> tuple[float, float]:
+        seen.append(trial.user_attrs[CELL])  # type: ignore[attr-defined]
+        return 0.0, 0.0
+
+    work(storage, study, objective)
+    assert seen == [0]
+    assert len(finished(study)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
+def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_queued_again(tmp_path: Path) -> None:
+    storage = open_storage(url_of("sqlite", tmp_path), heartbeat=1, grace=1)
+    study = create_study(storage, "s", 2, {}, None)
+    study.ask()  # taken, and nothing more is heard
+    seen: list[int] = []
+
+    def objective(trial: object) -> tuple[float, float]:
+        seen.append(trial.user_attrs[CELL])  # type: ignore[attr-defined]
+        return 0.0, 0.0
+
+    work(storage, study, objective, poll=0.2)
+    assert seen == [1, 0]
+    assert len(finished(study)) == 2
+
+
+def test_other_options_another_name_and_a_bad_url_are_one_line(tmp_path: Path) -> None:
+    storage = open_storage(url_of("sqlite", tmp_path))
+    create_study(storage, "s", 2, {"config": "x"}, None)
+    with pytest.raises(ConfigError, match="with other options"):
+        create_study(storage, "s", 2, {"config": "y"}, None)
+    with pytest.raises(ConfigError, match="holds no search 't'; it holds 's'"):
+        join_study(storage, "t", None)
+    with pytest.raises(ConfigError, match="cannot open the storage sqlite:///"):
+        open_storage(f"sqlite:///{tmp_path / 'absent' / 'queue.db'}")
+    with pytest.raises(ConfigError) as refused:
+        open_storage("postgresql+psycopg://me:secret@127.0.0.1:9/none")
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ConfigError, match="cannot open the storage"):
+        open_storage("no url")
+
+
+def test_without_optuna_the_pip_line_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigError, match=r"pip install 'bures\[search\]'"):
+        open_storage("sqlite://")

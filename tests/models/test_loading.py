@@ -1,0 +1,410 @@
+"""Loading, the chat template, the structure that hooks need, and one line for everything that cannot be loaded."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from bures.errors import ModelError
+from bures.models.activations import collect
+from bures.models.architecture import find_parts
+from bures.models.intervention import Intervention, Site
+from bures.models.loading import ChatModel, load_model, wrap
+from helpers import reference, tiny
+
+BOS, END, USER, ASSISTANT, SYSTEM = (
+    tiny.SPECIAL.index(f"<|{name}|>") for name in ("bos", "end", "user", "assistant", "system")
+)
+
+
+def with_template(template: str | None) -> Any:
+    made = copy.deepcopy(tiny.tokenizer())
+    made.chat_template = template
+    return made
+
+
+def wrapped(template: str | None) -> ChatModel:
+    return wrap(tiny.network("llama"), with_template(template), "made")
+
+
+def refused(spec: str | Path, **options: Any) -> str:
+    """The one line that a user reads."""
+    with pytest.raises(ModelError) as caught:
+        load_model(spec, device="cpu", **options)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert "Traceback" not in line
+    return line
+
+
+def spelled(text: str) -> list[int]:
+    """One token a byte."""
+    return [int(tiny.tokenizer().convert_tokens_to_ids("Ġ" if c == " " else c)) for c in text]
+
+
+# Chat template ----------------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_is_one_user_turn_with_one_bos_and_the_generation_prompt(llama: ChatModel) -> None:
+    ids = llama.encode(["2 + 2?", "Name three rivers."])
+    assert ids == [
+        [BOS, USER, *spelled("2 + 2?"), END, ASSISTANT],
+        [BOS, USER, *spelled("Name three rivers."), END, ASSISTANT],
+    ]
+
+
+def test_a_system_prompt_comes_first(llama: ChatModel) -> None:
+    (ids,) = llama.encode(["2 + 2?"], system="Be brief.")
+    assert ids == [BOS, SYSTEM, *spelled("Be brief."), END, USER, *spelled("2 + 2?"), END, ASSISTANT]
+
+
+def test_there_is_one_bos_even_where_the_tokenizer_would_add_its_own() -> None:
+    adding = copy.deepcopy(tiny.tokenizer())
+    from tokenizers.processors import TemplateProcessing
+
+    adding.backend_tokenizer.post_processor = TemplateProcessing(single="<|bos|> $A", special_tokens=[("<|bos|>", BOS)])
+    rendered = adding.apply_chat_template(
+        [{"role": "user", "content": "2 + 2?"}], tokenize=False, add_generation_prompt=True
+    )
+    assert adding(rendered)["input_ids"][:2] == [BOS, BOS]  # what rendering and tokenising again would give
+    model = wrap(tiny.network("llama"), adding, "adding")
+    (ids,) = model.encode(["2 + 2?"])
+    assert ids.count(BOS) == 1
+    assert ids == adding(rendered, add_special_tokens=False)["input_ids"]
+
+
+THINKING = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}<|assistant|>"
+    "{% if enable_thinking is defined and enable_thinking is false %}<no>{% else %}<yes>{% endif %}"
+)
+
+
+def test_a_thinking_switch_is_off() -> None:
+    model = wrapped(THINKING)
+    assert model.has_thinking_switch
+    assert model.encode(["Hi"]) == [[USER, *spelled("Hi"), END, ASSISTANT, *spelled("<no>")]]
+    assert model.describe()["thinking"] == "switched off"
+
+
+def test_a_template_without_a_switch_is_not_given_one(llama: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not llama.has_thinking_switch
+    assert llama.describe()["thinking"] == "no switch"
+    given: list[dict[str, Any]] = []
+    tokenizer: Any = copy.deepcopy(llama.tokenizer)
+    plain = tokenizer.apply_chat_template
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        given.append(kwargs)
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(tokenizer, "apply_chat_template", watched)
+    wrap(tiny.network("llama"), tokenizer, "watched").encode(["Hi"])
+    assert len(given) == 1
+    assert "enable_thinking" not in given[0]
+
+
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system\nturn') }}{% endif %}"
+    "<|user|>{{ m['content'] }}{% endfor %}"
+)
+
+
+def test_a_template_that_raises_is_one_line() -> None:
+    model = wrapped(NO_SYSTEM)
+    assert model.encode(["Hi"]) == [[USER, *spelled("Hi")]]
+    with pytest.raises(ModelError, match=r"no system turn.*leave the system prompt out") as caught:
+        model.encode(["Hi"], system="Be brief.")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_without_a_template_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="made has no chat template; expected an instruction-tuned"):
+        wrapped(None)
+    tiny.network("llama").save_pretrained(tmp_path)
+    with_template(None).save_pretrained(tmp_path)
+    assert "has no chat template" in refused(tmp_path)
+
+
+def test_no_prompts_are_no_rows(llama: ChatModel) -> None:
+    assert llama.encode([]) == []
+
+
+# Loading ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_folder_is_loaded_as_saved(tmp_path: Path, family: str) -> None:
+    folder = tiny.folder(tmp_path / family, family)
+    model = load_model(folder, device="cpu", dtype="float32")
+    ids = torch.tensor(model.encode(["How do I bake bread?"]))
+    with torch.inference_mode():
+        torch.testing.assert_close(model.hf(input_ids=ids).logits, tiny.network(family)(input_ids=ids).logits)
+    assert not model.hf.training
+    assert model.name == str(folder)
+    parts = find_parts(model.hf, family)
+    assert model.blocks == parts.blocks == tuple(parts.decoder.layers)
+    assert model.decoder is parts.decoder is model.hf.get_decoder()
+    assert len(parts.blocks) == 3
+    for block, attention, mlp in zip(parts.blocks, parts.attentions, parts.mlps, strict=True):
+        expected = reference.writers(block)
+        assert attention is expected[0]
+        assert mlp is expected[1]
+    described = model.describe()
+    assert (described["n_blocks"], described["d_model"], described["dtype"]) == (3, 32, "float32")
+    assert described["n_parameters"] == sum(p.numel() for p in tiny.network(family).parameters())
+    assert described["architecture"] == type(tiny.network(family)).__name__
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.bfloat16), ("float32", torch.float32)])
+def test_the_dtype_is_the_checkpoints_own_unless_asked(tmp_path: Path, dtype: Any, expected: torch.dtype) -> None:
+    tiny.network("llama").bfloat16().save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    assert load_model(tmp_path, device="cpu", dtype=dtype).hf.dtype == expected
+
+
+def test_ending_tokens_are_the_configurations_and_the_tokenizers() -> None:
+    model = wrap(tiny.network("llama"), tiny.tokenizer(), "made")
+    config: Any = model.hf.generation_config
+    for configured, expected in ((None, (1,)), (1, (1,)), (9, (9, 1)), ([9, 1, 8], (9, 1, 8))):
+        config.eos_token_id = configured
+        assert model.eos_ids == expected
+
+
+def test_remote_code_is_off_unless_asked(model_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    for loader in (AutoTokenizer, AutoModelForCausalLM):
+        plain = loader.from_pretrained
+
+        def watched(*args: Any, plain: Any = plain, **kwargs: Any) -> Any:
+            given.append(kwargs["trust_remote_code"])
+            return plain(*args, **kwargs)
+
+        monkeypatch.setattr(loader, "from_pretrained", watched)
+    load_model(model_folder, device="cpu")
+    assert given == [False, False]
+    load_model(model_folder, device="cpu", trust_remote_code=True)
+    assert given == [False, False, True, True]
+
+
+def test_a_hub_id_is_asked_for_its_revision_and_never_for_a_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Any, dict[str, Any]]] = []
+
+    def watched(source: Any, **kwargs: Any) -> Any:
+        given.append((source, kwargs))
+        return tiny.tokenizer() if len(given) == 1 else tiny.network("llama")
+
+    for loader in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM):
+        monkeypatch.setattr(loader, "from_pretrained", watched)
+    load_model("someone/some-model", revision="abc123", device="cpu")
+    assert [source for source, _ in given] == ["someone/some-model"] * 2
+    assert [kwargs["revision"] for _, kwargs in given] == ["abc123"] * 2
+    assert given[1][1]["use_safetensors"] is True
+
+
+# What cannot be loaded --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_missing(tmp_path: Path) -> None:
+    assert "no such file or folder" in refused(tmp_path / "nowhere")
+    assert "no such file or folder" in refused("./nowhere")
+    assert "no such file or folder" in refused("~/no-such-folder-of-models")
+    assert "no such file or folder" in refused("missing.gguf")
+
+
+def test_a_folder_without_weights(tmp_path: Path) -> None:
+    tiny.tokenizer().save_pretrained(tmp_path)
+    assert "has no weights; expected *.safetensors or exactly one .gguf" in refused(tmp_path)
+
+
+def test_a_folder_with_two_gguf_files(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    assert "2 .gguf files" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", bytes(range(256)) * 40, b"GGUF\x03\x00\x00\x00" + bytes(range(200))])
+def test_a_damaged_gguf_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.gguf").write_bytes(content)
+    for spec in (tmp_path / "broken.gguf", tmp_path):
+        line = refused(spec)
+        assert line.startswith(f"cannot load {spec}")
+        assert "check that the files are complete" in line
+
+
+def test_a_file_that_is_not_gguf(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    assert "is a file but not .gguf" in refused(tmp_path / "model.bin")
+
+
+def test_damaged_weights(tmp_path: Path) -> None:
+    folder = tiny.folder(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(b"\xff" * 100)
+    assert refused(folder).startswith(f"cannot load {folder}")
+
+
+def test_an_unknown_hub_id_while_offline() -> None:
+    line = refused("nobody-at-all/no-such-model")
+    assert line.startswith("cannot load nobody-at-all/no-such-model: ")
+    assert "check the id (owner/name), your network" in line
+
+
+# Architectures ----------------------------------------------------------------------------------------------------
+
+
+def tiny_config(kind: str) -> Any:
+    common = {"vocab_size": tiny.VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    return AutoConfig.for_model(
+        kind,
+        **common,
+        **{
+            "mamba": {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 4},
+            "bert": {
+                "hidden_size": 32,
+                "num_hidden_layers": 3,
+                "num_attention_heads": 4,
+                "intermediate_size": 64,
+                "is_decoder": True,
+            },
+            "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512},
+            "t5": {"d_model": 32, "d_ff": 64, "num_layers": 3, "num_heads": 4, "d_kv": 8, "decoder_start_token_id": 2},
+        }[kind],
+    )
+
+
+@pytest.mark.parametrize(("kind", "name"), [("mamba", "MambaForCausalLM"), ("bert", "BertLMHeadModel")])
+def test_an_architecture_without_the_blocks_is_refused_by_name(tmp_path: Path, kind: str, name: str) -> None:
+    hf = AutoModelForCausalLM.from_config(tiny_config(kind)).float().eval()
+    with pytest.raises(ModelError, match=f"architecture {name} is not supported") as caught:
+        wrap(hf, tiny.tokenizer(), kind)
+    assert "\n" not in str(caught.value)
+    hf.save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    assert name in refused(tmp_path)
+
+
+def test_an_encoder_decoder_is_refused_by_name(tmp_path: Path) -> None:
+    hf = transformers.T5ForConditionalGeneration(tiny_config("t5")).eval()
+    with pytest.raises(ModelError, match=r"architecture T5ForConditionalGeneration is not supported: .*decoder-only"):
+        wrap(hf, tiny.tokenizer(), "t5")
+    hf.save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    assert "T5Config" in refused(tmp_path)
+
+
+def test_another_decoder_of_the_same_structure_works() -> None:
+    """GPT-2: learned positions, blocks under another name."""
+    model = wrap(AutoModelForCausalLM.from_config(tiny_config("gpt2")).float().eval(), tiny.tokenizer(), "gpt2")
+    rows = collect(model, tiny.PROMPTS)
+    for i, prompt in enumerate(tiny.PROMPTS):
+        ids = torch.tensor(model.encode([prompt]))
+        with torch.inference_mode():
+            states = model.hf(input_ids=ids, output_hidden_states=True).hidden_states
+        for block in (0, 1):
+            torch.testing.assert_close(rows[block][i], states[block + 1][0, -1], rtol=1e-4, atol=1e-6)
+    map_ = reference.low_rank(model.d_model)
+    ids = torch.tensor(model.encode(["2 + 2?"]))
+    for site, module, where in (
+        (Site(1), model.hf.transformer.h[1], "output"),
+        (Site(1, "input"), model.hf.transformer.h[1], "input"),
+    ):
+        with torch.inference_mode():
+            with reference.replaced(module, reference.dense(map_), where):
+                expected = model.hf(input_ids=ids).logits
+            with Intervention({site: map_}).applied(model):
+                torch.testing.assert_close(model.hf(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_that_are_not_the_hidden_states_are_refused() -> None:
+    """A second residual path around the blocks, say."""
+    hf = tiny.network("llama")
+    layers: Any = hf.model.layers
+    original = layers[0].forward
+
+    class Sly(torch.nn.Module):
+        """Looks like a block; the stream that counts is not what it returns."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.self_attn, self.mlp = layers[0].self_attn, layers[0].mlp
+
+        def forward(self, hidden_states: Any, **kwargs: Any) -> Any:
+            return original(hidden_states, **kwargs)
+
+    layers[0] = Sly()
+    with pytest.raises(ModelError, match="the blocks' outputs are not the model's hidden_states"):
+        wrap(hf, tiny.tokenizer(), "sly")
+
+
+# Adapters and fingerprints ----------------------------------------------------------------------------------------
+
+
+def adapter(path: Path, **options: Any) -> tuple[Path, Any]:
+    """A LoRA adapter that does something, and the model that carries it unmerged."""
+    torch.manual_seed(4)
+    carrying = get_peft_model(
+        tiny.network("llama", **options), LoraConfig(r=2, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+    ).eval()
+    with torch.no_grad():
+        for name, parameter in carrying.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.3)
+    carrying.save_pretrained(path)
+    return path, carrying
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own
+def test_a_merged_adapter_is_the_adapter(tmp_path: Path, model_folder: str) -> None:
+    path, carrying = adapter(tmp_path / "adapter")
+    model = load_model(model_folder, adapter=path, device="cpu")
+    ids = torch.tensor(model.encode(["How do I bake bread?"]))
+    with torch.inference_mode():
+        expected = carrying(input_ids=ids).logits
+        torch.testing.assert_close(model.hf(input_ids=ids).logits, expected, rtol=1e-5, atol=1e-5)
+        plain = load_model(model_folder, device="cpu")
+        assert float((plain.hf(input_ids=ids).logits - expected).abs().max()) > 1e-3
+    assert type(model.hf) is type(plain.hf)
+    assert not any("lora" in name for name, _ in model.hf.named_parameters())
+    assert model.fingerprint() != plain.fingerprint()
+
+
+def test_a_folder_without_an_adapter_is_refused(tmp_path: Path, model_folder: str) -> None:
+    assert "no adapter in" in refused(model_folder, adapter=tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own
+def test_an_adapter_of_another_model_is_refused(tmp_path: Path, model_folder: str) -> None:
+    path, _ = adapter(tmp_path / "adapter", width=48)
+    assert "with the adapter adapter" in refused(model_folder, adapter=path)
+
+
+def test_fingerprints_are_of_the_weights(model_folder: str) -> None:
+    model = load_model(model_folder, device="cpu")
+    before = model.fingerprint()
+    assert before == load_model(model_folder, device="cpu").fingerprint()
+    assert len(before) == 64
+    seen = {before}
+    for name, parameter in model.hf.named_parameters():
+        value = parameter.detach().flatten()[0].clone()
+        with torch.no_grad():
+            parameter.flatten()[0] += 1.0
+            seen.add(model.fingerprint())
+            parameter.flatten()[0] = value
+        assert model.fingerprint() == before, name
+    assert len(seen) == 1 + len(list(model.hf.named_parameters()))
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_loaded_weights_require_gradients_with_and_without_an_adapter(model_folder: str, tmp_path: Path) -> None:
+    """Frozen weights make torch copy the vocabulary matrix once per row of a batch: many times slower."""
+    adapted = get_peft_model(tiny.network("llama"), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    adapted.save_pretrained(tmp_path)
+    for adapter in (None, tmp_path):
+        model = load_model(model_folder, device="cpu", adapter=adapter)
+        assert all(parameter.requires_grad for parameter in model.hf.parameters())

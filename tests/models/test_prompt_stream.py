@@ -1,0 +1,121 @@
+"""First-token scores against brute force, and re-entry against whole forward passes."""
+
+from __future__ import annotations
+
+import math
+from types import MethodType
+
+import pytest
+import torch
+
+from bures.errors import ConfigError
+from bures.models.intervention import Intervention, Site
+from bures.models.loading import ChatModel
+from bures.models.prompt_stream import FirstToken, PromptStream, first_token
+from bures.results.records import Scope
+from helpers import tiny
+from helpers.intervened import intervention, log_probs, the_map
+
+
+@pytest.mark.parametrize("scope", [None, "all", "last", "generated"])
+def test_first_token_is_brute_force(any_model: ChatModel, scope: Scope | None) -> None:
+    heads = any_model.encode(tiny.PROMPTS)
+    expected = torch.stack([log_probs(any_model, head, scope, len(head))[-1] for head in heads])
+    found = first_token(any_model, tiny.PROMPTS, intervention(any_model, scope), token_budget=200)
+    torch.testing.assert_close(found.log_probs.double(), expected, rtol=1e-5, atol=1e-5)
+
+    chosen = (7, 40, 200)
+    inside = expected.exp()[:, list(chosen)].sum(dim=1)
+    torch.testing.assert_close(found.log_odds(chosen), torch.log(inside / (1 - inside)), rtol=1e-4, atol=1e-6)
+
+    original = torch.stack([log_probs(any_model, head, None, len(head))[-1] for head in heads])
+    kl = float((original.exp() * (original - expected)).sum(dim=1).mean())
+    before = first_token(any_model, tiny.PROMPTS, Intervention())
+    assert before.kl_to(found) == pytest.approx(kl, rel=1e-3, abs=1e-6)
+    if scope in ("all", "last"):
+        assert before.kl_to(found) > 1e-3
+    else:
+        assert before.kl_to(found) < 1e-6
+
+
+def test_log_odds_by_hand() -> None:
+    rows = FirstToken(torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.4, 0.4]]).log())
+    assert rows.log_odds([0]).tolist() == pytest.approx([0.0, math.log(0.2 / 0.8)], abs=1e-6)
+    assert rows.log_odds([1, 2]).tolist() == pytest.approx([0.0, math.log(0.8 / 0.2)], abs=1e-6)
+    other = FirstToken(torch.tensor([[0.25, 0.25, 0.5], [0.2, 0.4, 0.4]]).log())
+    assert rows.kl_to(other) == pytest.approx((0.5 * math.log(2) + 0.25 * math.log(0.5)) / 2)
+
+
+def test_log_odds_stay_finite_at_certainty() -> None:
+    rows = FirstToken(torch.tensor([[0.0, -200.0, -200.0]]))
+    assert 20 < float(rows.log_odds([0])) < 1000
+    assert -1000 < float(rows.log_odds([1])) < -20
+
+
+def test_log_odds_of_no_tokens_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no refusal tokens"):
+        FirstToken(torch.zeros(1, 3)).log_odds([])
+
+
+# Re-entry ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["all", "last", "prompt"])
+def test_re_entry_equals_whole_passes(any_model: ChatModel, scope: Scope) -> None:
+    stream = PromptStream(any_model, tiny.PROMPTS, token_budget=200)
+    assert len(stream) == len(tiny.PROMPTS)
+    for block in range(3):
+        stream.advance(block)
+        assert stream.block == block
+        for later in range(block, 3):
+            move = Intervention({later: the_map(any_model)}, tokens=scope)
+            whole = first_token(any_model, tiny.PROMPTS, move, token_budget=200)
+            torch.testing.assert_close(stream.first_token(move).log_probs, whole.log_probs, rtol=1e-6, atol=1e-6)
+    untouched = stream.first_token(Intervention()).log_probs
+    whole = first_token(any_model, tiny.PROMPTS, Intervention(), token_budget=200).log_probs
+    torch.testing.assert_close(untouched, whole, rtol=1e-6, atol=1e-6)
+
+
+def test_blocks_may_be_jumped_over(llama: ChatModel) -> None:
+    walked, jumped = PromptStream(llama, tiny.PROMPTS), PromptStream(llama, tiny.PROMPTS)
+    for block in (0, 1, 2):
+        walked.advance(block)
+    jumped.advance(2)
+    move = intervention(llama, None)
+    torch.testing.assert_close(walked.first_token(move).log_probs, jumped.first_token(move).log_probs)
+
+
+def test_what_lies_behind_is_refused(llama: ChatModel) -> None:
+    stream = PromptStream(llama, tiny.PROMPTS)
+    stream.advance(1)
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        stream.advance(0)
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        stream.advance(3)
+    for site in (Site(0), Site(1, "input"), Site(1, "mlp")):
+        with pytest.raises(ConfigError, match="lies before block 1"):
+            stream.first_token(Intervention({site: the_map(llama)}))
+    stream.first_token(Intervention({Site(2, "mlp"): the_map(llama)}))
+
+
+def test_blocks_compute_again_afterwards(llama: ChatModel) -> None:
+    before = first_token(llama, tiny.PROMPTS, Intervention()).log_probs
+    own = llama.blocks[0]
+    wrapped = MethodType(type(own).forward, own)  # as libraries do that move inputs between devices
+    own.forward = wrapped
+    try:
+        stream = PromptStream(llama, tiny.PROMPTS)
+        stream.advance(1)
+        stream.first_token(Intervention())
+        with pytest.raises(RuntimeError):  # a map without data: whatever is raised inside, nothing stays replaced
+            stream.first_token(Intervention({1: the_map(llama).to(device="meta")}))
+    finally:
+        assert own.__dict__["forward"] is wrapped
+        del own.forward
+    assert all("forward" not in block.__dict__ for block in llama.blocks)
+    assert torch.equal(first_token(llama, tiny.PROMPTS, Intervention()).log_probs, before)
+
+
+def test_no_prompts_are_refused(llama: ChatModel) -> None:
+    with pytest.raises(ConfigError, match="no prompts"):
+        PromptStream(llama, [])
