@@ -21,8 +21,9 @@ from bures.jobs.selection import choose, single_block
 from bures.jobs.splits import load_splits
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import collect
+from bures.models.fitting import FitData, build
 from bures.models.generation import generate
-from bures.models.methods import FitData, FitOptions, build
+from bures.models.methods import FitOptions
 from bures.results.records import Candidate
 from bures.results.stats import Measurement
 
@@ -40,9 +41,9 @@ def main() -> None:
     splits = load_splits(config)
     model = load_model(config.model, dtype=config.dtype, device=config.device, adapter=config.adapter)
     judge = judge_by_name(config.judge)
-    harmful, harmless = splits["harmful_fit"], splits["harmless_fit"]
+    harmful, harmless = splits.fit.harmful, splits.fit.harmless
     fit = FitData(tuple(harmful), collect(model, harmful), collect(model, harmless), FitOptions(config.ridge))
-    test = list(splits["harmful_test"])[: given.limit]
+    test = list(splits.tested.harmful)[: given.limit]
 
     def asr(candidate: Candidate) -> Measurement:
         with build(model, candidate, fit).applied(model):

@@ -21,10 +21,13 @@ import torch
 
 from bures.data.prompts import load_prompts
 from bures.jobs.scanner import Scanner, refusal_tokens
+from bures.jobs.splits import Sides
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import collect
+from bures.models.fitting import FitData
+from bures.models.generation import generate_ids
 from bures.models.loading import load_model
-from bures.models.methods import FitData, FitOptions
+from bures.models.methods import FitOptions
 from bures.results.records import ScanScore
 
 METHODS = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")
@@ -46,9 +49,13 @@ def main() -> None:
 
     model = load_model(given.model, dtype=given.dtype)
     harmful, harmless = load_prompts("advbench").take(given.fit), load_prompts("alpaca:fit").take(given.fit)
-    tokens = refusal_tokens(model, harmful, harmless, judge_by_name("arditi"))
+    tokens = refusal_tokens(
+        model, harmful, harmless, judge_by_name("arditi"), lambda p, most: generate_ids(model, p, max_new_tokens=most)
+    )
     fit = FitData(list(harmful), collect(model, harmful), collect(model, harmless), FitOptions())
-    select = load_prompts("harmbench:select").take(given.prompts), load_prompts("alpaca:select").take(given.prompts)
+    select = Sides(
+        load_prompts("harmbench:select").take(given.prompts), load_prompts("alpaca:select").take(given.prompts)
+    )
     blocks = range((given.stride - 1) // 2, len(model.blocks), given.stride)
     totals: list[dict[bool, Spent]] = []
     worst, candidates = 0.0, 0
@@ -56,7 +63,7 @@ def main() -> None:
         spent = {True: Spent(), False: Spent()}
         scanners = {
             reenter: spent[reenter].on(
-                lambda reenter=reenter: Scanner(model, fit, *select, tokens, induce=True, reenter=reenter)
+                lambda reenter=reenter: Scanner(model, fit, select, tokens, induce=True, reenter=reenter)
             )
             for reenter in spent
         }

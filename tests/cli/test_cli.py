@@ -440,14 +440,14 @@ def test_a_full_disk_keeps_what_was_computed(
 
 
 def test_a_failed_fit_is_a_row_not_the_end(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
-    import bures.jobs.audit as module
+    import bures.jobs.selection as module
 
     attempt = module.attempt
 
-    def failing(model: Any, candidate: Any, fit: Any, selection: Any) -> Trial:
+    def failing(run: Any, candidate: Any, original: Any) -> Trial:
         if candidate.method == "act" and len(candidate.blocks) > 1:
             return Trial(candidate, None, None, None, error="activations after block 2 are NaN")
-        return attempt(model, candidate, fit, selection)
+        return attempt(run, candidate, original)
 
     monkeypatch.setattr(module, "attempt", failing)
     code, out, err = run(*replaced(job, "methods", "rfa,act"))
@@ -468,7 +468,7 @@ def test_a_judge_that_lacks_its_package_says_so_before_a_model_is_loaded(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     monkeypatch.setattr("bures.jobs.run.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
-    monkeypatch.setattr("bures.jobs.audit.load_splits", lambda _: {})
+    monkeypatch.setattr("bures.jobs.run.load_splits", lambda _: {})
     with pytest.raises(SystemExit) as stop:
         cli.main(["audit", "organism", "--corpus", "none", "--judge", "llm:m", "--out", str(tmp_path / "run")])
     assert stop.value.code == 2

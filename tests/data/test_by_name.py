@@ -431,8 +431,13 @@ def test_every_job_has_the_shorthand(command: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", ["harmbench", "advbench", "jailbreakbench", "strongreject"])
 def test_the_splits_of_every_name_can_be_loaded_and_are_disjoint(name: str) -> None:
     splits = load_splits(AuditConfig.make(model="m", harmful=name, harmless="jailbreakbench-benign"))
-    require_disjoint(**splits)
-    assert all(len(found) > 1 for found in splits.values())
+    every = {
+        f"{side}_{i}": found
+        for i, split in enumerate((splits.fit, splits.select, splits.tested))
+        for side, found in split.items()
+    }
+    require_disjoint(**every)
+    assert all(len(found) > 1 for found in every.values())
 
 
 @pytest.mark.usefixtures("pinned")
@@ -460,8 +465,8 @@ def test_a_column_is_of_the_files_and_not_of_the_pinned_sets(tmp_path: Path) -> 
     path = tmp_path / "mine.csv"
     path.write_text(as_csv(["id", "wish"], [[str(i), text] for i, text in enumerate(THINGS)]))
     splits = load_splits(ScanConfig.make(model="m", harmful=str(path), column="wish"))
-    assert set(splits["harmful_fit"]) <= set(THINGS)
-    assert splits["harmless_fit"].name == "alpaca:fit"
+    assert set(splits.fit.harmful) <= set(THINGS)
+    assert splits.fit.harmless.name == "alpaca:fit"
 
 
 # --- corpora ---------------------------------------------------------------------------------------------------------

@@ -18,11 +18,11 @@ from bures.integrations.vllm_engine import VllmEngine
 from bures.jobs.audit import audit
 from bures.jobs.config import AuditConfig
 from bures.models.activations import collect
+from bures.models.fitting import at_sites
 from bures.models.generation import HereEngine
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import load_model
-from bures.models.methods import arditi_sites
-from bures.results.records import Scope
+from bures.results.records import Candidate, Scope
 from bures.results.schema import AuditResult
 from bures.transport import fit_act, fit_pca_ot, fit_rfa
 from helpers import tiny
@@ -95,7 +95,9 @@ def test_same_tokens(organism: VllmEngine, rows: tuple[Tensor, Tensor], scope: S
 @pytest.mark.assets
 def test_same_tokens_at_several_sites_and_half_strength(organism: VllmEngine, rows: tuple[Tensor, Tensor]) -> None:
     direction = fit_rfa(*rows)
-    everywhere = arditi_sites(direction, len(organism.here.model.blocks))
+    everywhere = at_sites(
+        Candidate("rfa", (0,), None, "all", sites=True), direction, len(organism.here.model.blocks), 1.0
+    ).maps
     moved(organism, PROMPTS, Intervention(everywhere, "all"), at_least=6)
     moved(organism, PROMPTS, Intervention(everywhere, "generated"), at_least=4)
     act = fit_act(*rows)

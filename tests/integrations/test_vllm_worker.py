@@ -449,8 +449,8 @@ def test_names_of_modules(any_model: ChatModel) -> None:
 def test_a_missing_vllm_is_one_line_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str]
 ) -> None:
-    monkeypatch.setattr("bures.jobs.audit.lm_eval.prepare", lambda _: {})
-    monkeypatch.setattr("bures.jobs.audit.load_splits", lambda _: pytest.fail("prompts were read"))
+    monkeypatch.setattr("bures.integrations.lm_eval.prepare", lambda _: {})
+    monkeypatch.setattr("bures.jobs.run.load_splits", lambda _: pytest.fail("prompts were read"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SystemExit) as end:
         cli.main(["audit", "organism", "--backend", "vllm", "--out", str(tmp_path / "run"), *flags])

@@ -13,14 +13,15 @@ import pytest
 from bures.data.prompts import load_prompts
 from bures.jobs.config import ScanConfig
 from bures.jobs.localisation import (
+    Evidence,
     block_effects,
     conclude,
     control,
+    largest,
     needs_more_blocks,
     partners,
     probability,
     removed,
-    strongest,
 )
 from bures.jobs.scan import scan
 from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore
@@ -49,7 +50,7 @@ def told(scores: list[ScanScore], *, joint: tuple[Effect, ...] = (), **changes: 
         "shuffled": (0.05, 19),
         "geometry": [figures(e.blocks[0], 0.99) for e in effects],
     }
-    return conclude(10, effects=effects, joint=joint, **(given | changes))
+    return conclude(Evidence(10, effects=effects, joint=joint, **(given | changes)))
 
 
 RISE = [score(2, 2.0), score(3, 1.5), score(4, -0.5), score(5, -3.0), score(6, -3.1), score(7, 1.0)]
@@ -107,7 +108,7 @@ def test_a_map_over_the_kl_limit_does_not_speak() -> None:
     effects = block_effects(BEFORE, [score(1, -9.0, kl=0.6), score(1, 1.0, method="act"), score(2, -9.0, kl=2.0)], 0.5)
     assert [e.candidate for e in effects] == ["act-b1-all", None]
     assert effects[1].removed.value == 0.0
-    assert strongest(effects).candidate == "act-b1-all"
+    assert largest(effects).candidate == "act-b1-all"
 
 
 def test_no_ablation_is_held_against_shuffled_labels_where_there_is_a_transport_map() -> None:

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-import bures.jobs.scanner
-import bures.models.prompt_stream
 from bures.jobs.scanner import Scanner, refusal_tokens, scan_blocks
 from bures.judges.base import Verdict
 from bures.judges.phrases import ARDITI
 from bures.models.activations import collect
+from bures.models.fitting import FitData
 from bures.models.intervention import Intervention, count_hooks
 from bures.models.loading import ChatModel
-from bures.models.methods import METHODS, FitData, FitOptions, fit_of
+from bures.models.methods import METHODS, FitOptions, fit_of
 from bures.models.prompt_stream import first_token
 from bures.results.records import ScanScore
 from helpers import tiny
+from helpers.made_runs import sides
 
 HARMFUL, HARMLESS = tiny.PROMPTS[:5], tiny.PROMPTS[3:]
 TOKENS = (7, 40, 200)
@@ -30,7 +30,7 @@ def fit_data(model: ChatModel) -> FitData:
 
 
 def scanner(model: ChatModel, **options: Any) -> Scanner:
-    return Scanner(model, fit_data(model), HARMFUL, HARMLESS, options.pop("tokens", TOKENS), **options)
+    return Scanner(model, fit_data(model), sides(HARMFUL, HARMLESS), options.pop("tokens", TOKENS), **options)
 
 
 def mean_odds(model: ChatModel, prompts: Sequence[str], move: Intervention) -> float:
@@ -124,22 +124,17 @@ def first(text: str) -> int:
     ],
 )
 def test_refusal_tokens_are_commoner_in_refusals(
-    llama: ChatModel,
-    monkeypatch: pytest.MonkeyPatch,
-    harmful: list[str],
-    harmless: list[str],
-    expected: set[str],
+    llama: ChatModel, harmful: list[str], harmless: list[str], expected: set[str]
 ) -> None:
-    asked: list[tuple[int, str | None]] = []
+    asked: list[int] = []
 
-    def answers(_: ChatModel, prompts: Sequence[str], *, max_new_tokens: int, system: str | None) -> list[list[int]]:
-        asked.append((max_new_tokens, system))
+    def answer(prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+        asked.append(max_new_tokens)
         return [spell(text) for text in prompts]  # the answer repeats the prompt
 
-    monkeypatch.setattr(bures.jobs.scanner, "generate_ids", answers)
-    found = refusal_tokens(llama, harmful, harmless, ARDITI, max_new_tokens=5, system="Be brief.")
+    found = refusal_tokens(llama, harmful, harmless, ARDITI, answer, max_new_tokens=5)
     assert found == tuple(sorted(first(text) for text in expected))
-    assert asked == [(5, "Be brief.")] * 2
+    assert asked == [5] * 2
 
 
 class Graded:
@@ -160,8 +155,10 @@ class Graded:
 
 @pytest.mark.parametrize(("asks_for_harm", "expected"), [(False, {"N"}), (True, set())])
 def test_evasive_answers_and_harmless_ones_read_for_harm_are_no_refusals(
-    llama: ChatModel, monkeypatch: pytest.MonkeyPatch, asks_for_harm: bool, expected: set[str]
+    llama: ChatModel, asks_for_harm: bool, expected: set[str]
 ) -> None:
-    monkeypatch.setattr(bures.jobs.scanner, "generate_ids", lambda _, prompts, **__: [spell(text) for text in prompts])
-    found = refusal_tokens(llama, ["Bread is it", "Here"], ["No bread", "Here"], Graded(asks_for_harm))
+    def answer(prompts: Sequence[str], _: int) -> list[list[int]]:
+        return [spell(text) for text in prompts]
+
+    found = refusal_tokens(llama, ["Bread is it", "Here"], ["No bread", "Here"], Graded(asks_for_harm), answer)
     assert found == tuple(sorted(first(text) for text in expected))

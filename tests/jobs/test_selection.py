@@ -11,23 +11,31 @@ import torch
 
 import bures.jobs.selection
 from bures.errors import FitError
+from bures.jobs.config import AuditConfig
 from bures.jobs.metrics import answer_costs
-from bures.jobs.selection import SelectionData, attempt, choose, finalists, pairs
+from bures.jobs.run import Run
+from bures.jobs.selection import Original, ask_original, attempt, choose, finalists, pairs
 from bures.judges.phrases import SubstringJudge
-from bures.models.activations import collect
+from bures.models.fitting import build
 from bures.models.generation import decode, generate_ids
 from bures.models.intervention import Intervention, Site, count_hooks
 from bures.models.loading import ChatModel
-from bures.models.methods import ARDITI_SITES, FitData, FitOptions, build, fit_of
+from bures.models.methods import fit_of
 from bures.results.records import Candidate, ScanScore, Scope, Trial
+from bures.results.schema import AuditResult
 from bures.results.stats import Measurement
 from helpers import tiny
+from helpers.made_runs import a_run, sides
 
 
 def candidate(
-    block: int | tuple[int, ...], method: str = "pca-ot", rank: int | None = 1, tokens: Scope = "all"
+    block: int | tuple[int, ...],
+    method: str = "pca-ot",
+    rank: int | None = 1,
+    tokens: Scope = "all",
+    sites: bool = False,
 ) -> Candidate:
-    return Candidate(method, (block,) if isinstance(block, int) else block, rank, tokens)
+    return Candidate(method, (block,) if isinstance(block, int) else block, rank, tokens, sites)
 
 
 def trial(name: Candidate, asr: float, ratio: float, kl: float = 0.1) -> Trial:
@@ -133,10 +141,10 @@ def test_pairs_are_the_best_block_with_the_three_next_best_of_its_rank() -> None
         trial(candidate(2, rank=2), 0.5, 1.0),
         trial(candidate(4, method="rfa", rank=None), 1.0, 1.0),
     ]
-    found = pairs(every, trials, 1.2)
+    found = pairs(every, trials, 1.2, "pca-ot")
     assert [c.blocks for c in found] == [(1, 2), (1, 3), (1, 4)]
     assert {(c.method, c.rank, c.tokens) for c in found} == {("pca-ot", 2, "all")}
-    best_is_elsewhere = pairs(every, [trial(candidate(3, rank=2), 0.9, 1.0)], 1.2)
+    best_is_elsewhere = pairs(every, [trial(candidate(3, rank=2), 0.9, 1.0)], 1.2, "pca-ot")
     assert [c.blocks for c in best_is_elsewhere] == [(1, 3), (2, 3), (3, 4)]
 
 
@@ -147,7 +155,7 @@ def test_pairs_are_found_per_scope_and_only_where_a_trial_ran() -> None:
         trial(candidate(0, tokens="last"), 0.9, 1.0),
         failed(candidate(0, tokens="prompt")),
     ]
-    found = pairs(every, trials, 1.2)
+    found = pairs(every, trials, 1.2, "pca-ot")
     assert [(c.blocks, c.tokens) for c in found] == [
         ((1, 2), "all"),
         ((1, 3), "all"),
@@ -156,14 +164,14 @@ def test_pairs_are_found_per_scope_and_only_where_a_trial_ran() -> None:
         ((0, 2), "last"),
         ((0, 3), "last"),
     ]
-    assert pairs(every, [], 1.2) == ()
+    assert pairs(every, [], 1.2, "pca-ot") == ()
 
 
 @pytest.mark.parametrize("blocks", [(1, 2), (0, 1, 2, 3, 4)])
 def test_pairs_do_not_change_once_larger_candidates_were_tried(blocks: tuple[int, ...]) -> None:
     single = [trial(candidate(1), 0.5, 1.0)]
     later = [*single, trial(candidate(blocks), 0.9, 1.0)]
-    assert pairs(scores(ROWS), later, 1.2) == pairs(scores(ROWS), single, 1.2)
+    assert pairs(scores(ROWS), later, 1.2, "pca-ot") == pairs(scores(ROWS), single, 1.2, "pca-ot")
 
 
 # Keys -------------------------------------------------------------------------------------------------------------
@@ -175,7 +183,7 @@ def test_keys_tell_candidates_apart() -> None:
         candidate(3, rank=2),
         candidate(3, tokens="last"),
         candidate(3, method="rfa", rank=None),
-        candidate(3, method=ARDITI_SITES, rank=None),
+        candidate(3, method="rfa", rank=None, sites=True),
         candidate((3, 5)),
         candidate((3, 4, 5)),
         candidate((3, 4, 5, 6)),
@@ -194,58 +202,56 @@ TOKENS = (7, 40, 200)
 
 
 @pytest.fixture(scope="module")
-def fit(llama: ChatModel) -> FitData:
-    return FitData(HARMFUL, collect(llama, HARMFUL), collect(llama, HARMLESS), FitOptions(ridge=0.1), strength=0.8)
+def run(llama: ChatModel) -> Run[AuditConfig, AuditResult]:
+    made = a_run(llama, sides(HARMFUL, HARMLESS), ridge=0.1, strength=0.8, ranks=(1, 2))
+    text = decode(llama, generate_ids(llama, HARMFUL[:1], max_new_tokens=5))[0]
+    made.__dict__["judge"] = SubstringJudge("made-up", (text[:1],), ignore_case=False, source="this test")
+    return made
 
 
 @pytest.fixture(scope="module")
-def selection(llama: ChatModel) -> SelectionData:
-    answers = generate_ids(llama, HARMLESS, max_new_tokens=5)
-    costs = answer_costs(llama, HARMLESS, answers, Intervention())
-    text = decode(llama, generate_ids(llama, HARMFUL[:1], max_new_tokens=5))[0]
-    return SelectionData(
-        harmful=HARMFUL,
-        harmless=HARMLESS,
-        harmless_answers=answers,
-        original=costs,
-        judge=SubstringJudge("made-up", (text[:1],), ignore_case=False, source="this test"),
-        max_new_tokens=5,
-    )
+def original(run: Run[AuditConfig, AuditResult]) -> Original:
+    return ask_original(run, 5)
 
 
-def test_a_candidate_is_built_on_the_fit_split(llama: ChatModel, fit: FitData) -> None:
+def test_a_candidate_is_built_on_the_fit_split(llama: ChatModel, run: Run[AuditConfig, AuditResult]) -> None:
+    fit = run.fit
     single = build(llama, candidate(1, rank=2, tokens="last"), fit)
     assert (single.blocks, single.tokens, single.strength) == ((1,), "last", 0.8)
     h = torch.randn(4, 32, generator=torch.Generator().manual_seed(0)).double()
     expected = fit_of("pca-ot", 2, fit.options)(fit.source[1], fit.target[1])
     torch.testing.assert_close(single.maps[1](h), expected(h))
-    sites = build(llama, candidate(1, method=ARDITI_SITES, rank=None), fit)
+    sites = build(llama, candidate(1, method="rfa", rank=None, sites=True), fit)
     assert len(sites.maps) == 9
     rfa = fit_of("rfa", None, fit.options)(fit.source[1], fit.target[1])
     torch.testing.assert_close(sites.maps[Site(2, "mlp")](h), rfa(h))
 
 
-def test_an_attempt_measures_the_candidate(llama: ChatModel, fit: FitData, selection: SelectionData) -> None:
+def test_an_attempt_measures_the_candidate(
+    llama: ChatModel, run: Run[AuditConfig, AuditResult], original: Original
+) -> None:
     hooks = count_hooks(llama)
-    done = attempt(llama, candidate(1), fit, selection)
+    done = attempt(run, candidate(1), original)
     assert count_hooks(llama) == hooks
-    move = build(llama, candidate(1), fit)
+    move = build(llama, candidate(1), run.fit)
     with move.applied(llama):
         texts = decode(llama, generate_ids(llama, HARMFUL, max_new_tokens=5))
-    answered = sum(not selection.judge.is_refusal("", text) for text in texts)
-    costs = answer_costs(llama, HARMLESS, selection.harmless_answers, move)
+    answers = generate_ids(llama, HARMLESS, max_new_tokens=5)
+    answered = sum(not run.judge.is_refusal("", text) for text in texts)
+    costs = answer_costs(llama, HARMLESS, answers, move)
+    untouched = answer_costs(llama, HARMLESS, answers, Intervention())
     assert done.error is None
     assert done.asr is not None
     assert (done.asr.value, done.asr.n) == (answered / 5, 5)
-    assert done.perplexity_ratio == pytest.approx(costs.perplexity.value / selection.original.perplexity.value)
+    assert done.perplexity_ratio == pytest.approx(costs.perplexity.value / untouched.perplexity.value)
     assert done.kl == costs.kl
 
 
 def test_an_attempt_that_cannot_be_fitted_is_a_finding(
-    llama: ChatModel, fit: FitData, selection: SelectionData, monkeypatch: pytest.MonkeyPatch
+    run: Run[AuditConfig, AuditResult], original: Original, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> Any:
         raise FitError("no direction.")
 
     monkeypatch.setattr(bures.jobs.selection, "build", refuse)
-    assert attempt(llama, candidate(1), fit, selection) == Trial(candidate(1), None, None, None, error="no direction.")
+    assert attempt(run, candidate(1), original) == Trial(candidate(1), None, None, None, error="no direction.")

@@ -12,16 +12,23 @@ from torch import Tensor
 import bures.transport.gaussian
 from bures.errors import ConfigError, FitError
 from bures.models.activations import collect
+from bures.models.fitting import FitData, at_sites, build, fit_in_sequence
 from bures.models.intervention import Intervention, Site, count_hooks
 from bures.models.loading import ChatModel, wrap
-from bures.models.methods import METHODS, FitOptions, arditi_sites, fit_block, fit_in_sequence, fit_of, intervene
-from bures.results.records import Scope
+from bures.models.methods import METHODS, FitOptions, fit_block, fit_of
+from bures.results.records import Candidate, Scope
 from bures.transport import DiagonalAffine, LowRankAffine, TransportMap, fit_act, fit_mean_shift, fit_pca_ot, fit_rfa
 from helpers import reference, tiny
 
 SOURCE = tiny.PROMPTS
 TARGET = tuple(f"{prompt} Thank you!" for prompt in tiny.PROMPTS[::-1])
 NAMES = tuple(METHODS)
+RFA_SITES = Candidate("rfa", (1,), None, "all", sites=True)
+
+
+def split(target: dict[int, Tensor], strength: float = 1.0) -> FitData:
+    """A fit split whose source activations nobody asks for."""
+    return FitData(SOURCE, {}, target, FitOptions(), strength)
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -65,7 +72,7 @@ def test_fitting_in_sequence_is_fitting_by_turns(family: str, name: str, tokens:
     targets = collect(model, TARGET)
     fit = fit_of(name, 1, FitOptions())
     hooks = count_hooks(model)
-    maps = fit_in_sequence(model, SOURCE, targets, fit, tokens=tokens, strength=strength)
+    maps = fit_in_sequence(model, split(targets, strength), [*targets], fit, tokens=tokens)
     assert count_hooks(model) == hooks
     assert list(maps) == [0, 1, 2]
     for block, expected in by_turns(model, targets, fit, tokens, strength).items():
@@ -85,7 +92,7 @@ def test_the_fits_see_moved_activations(family: str) -> None:
         seen.append(source.clone())
         return fit_mean_shift(source, target)
 
-    maps = fit_in_sequence(model, SOURCE, targets, fit, tokens="all")
+    maps = fit_in_sequence(model, split(targets), [*targets], fit, tokens="all")
     plain = collect(model, SOURCE)
     torch.testing.assert_close(seen[0], plain[0], rtol=1e-4, atol=1e-6)
     for block in (1, 2):
@@ -98,28 +105,28 @@ def test_the_fits_see_moved_activations(family: str) -> None:
 def test_only_the_blocks_of_the_targets_are_moved() -> None:
     llama = lively("llama")
     targets = {block: rows for block, rows in collect(llama, TARGET).items() if block != 1}
-    maps = fit_in_sequence(llama, SOURCE, targets, fit_mean_shift, tokens="all")
+    maps = fit_in_sequence(llama, split(targets), [*targets], fit_mean_shift, tokens="all")
     for block, expected in by_turns(llama, targets, fit_mean_shift, "all", 1.0).items():
         assert_same(maps[block], expected)
     assert list(maps) == [0, 2]
 
 
-def test_a_fit_that_fails_leaves_no_hooks(llama: ChatModel) -> None:
+def test_no_hook_hangs_on_the_model_while_or_after_a_fit_fails(llama: ChatModel) -> None:
     hooks = count_hooks(llama)
 
     def fit(source: Tensor, target: Tensor) -> TransportMap:
-        assert count_hooks(llama) == hooks + 3
+        assert count_hooks(llama) == hooks
         raise FitError("no.")
 
     with pytest.raises(FitError):
-        fit_in_sequence(llama, SOURCE, collect(llama, TARGET), fit, tokens="all")
+        fit_in_sequence(llama, split(collect(llama, TARGET)), range(3), fit, tokens="all")
     assert count_hooks(llama) == hooks
 
 
 def test_a_fit_that_fails_names_its_block(llama: ChatModel) -> None:
     targets = collect(llama, TARGET) | {1: torch.full((8, llama.d_model), float("nan"))}
     with pytest.raises(FitError, match="block 1"):
-        fit_in_sequence(llama, SOURCE, targets, fit_mean_shift, tokens="all")
+        fit_in_sequence(llama, split(targets), [*targets], fit_mean_shift, tokens="all")
 
 
 def test_overflow_on_the_way_is_refused_and_the_block_is_named(llama: ChatModel) -> None:
@@ -129,7 +136,7 @@ def test_overflow_on_the_way_is_refused_and_the_block_is_named(llama: ChatModel)
         )
 
     with pytest.raises(FitError, match=r"after block [12] are NaN or infinite") as caught:
-        fit_in_sequence(llama, SOURCE, collect(llama, TARGET), fit, tokens="all")
+        fit_in_sequence(llama, split(collect(llama, TARGET)), range(3), fit, tokens="all")
     assert "\n" not in str(caught.value)
 
 
@@ -200,18 +207,7 @@ def test_options_left_out_are_left_to_the_fit() -> None:
 def test_one_block_is_fitted_on_what_was_collected(llama: ChatModel, name: str) -> None:
     source, target = collect(llama, SOURCE), collect(llama, TARGET)
     rank = 2 if METHODS[name].ranked else None
-    move = intervene(
-        llama,
-        name,
-        [1],
-        rank,
-        tokens="last",
-        source_prompts=SOURCE,
-        source=source,
-        target=target,
-        options=FitOptions(),
-        strength=0.5,
-    )
+    move = build(llama, Candidate(name, (1,), rank, "last"), FitData(SOURCE, source, target, FitOptions(), 0.5))
     assert (move.tokens, move.strength, move.blocks) == ("last", 0.5, (1,))
     assert_same(move.maps[1], fit_of(name, rank, FitOptions())(source[1], target[1]), tolerance=1e-9)
 
@@ -221,17 +217,7 @@ def test_several_blocks_are_fitted_in_sequence_unless_the_method_projects(name: 
     llama = lively("llama")
     source, target = collect(llama, SOURCE), collect(llama, TARGET)
     rank = 1 if METHODS[name].ranked else None
-    move = intervene(
-        llama,
-        name,
-        [2, 0],
-        rank,
-        tokens="all",
-        source_prompts=SOURCE,
-        source=source,
-        target=target,
-        options=FitOptions(),
-    )
+    move = build(llama, Candidate(name, (2, 0), rank, "all"), FitData(SOURCE, source, target, FitOptions()))
     assert move.blocks == (0, 2)
     fit = fit_of(name, rank, FitOptions())
     apart: dict[int, TransportMap] = {block: fit(source[block], target[block]) for block in (0, 2)}
@@ -251,7 +237,7 @@ def test_one_direction_at_three_sites_of_every_block() -> None:
     X, Y = randn(9, 6), randn(8, 6, seed=1) + 1
     gap = X.double().mean(dim=0) - Y.double().mean(dim=0)
     unit = gap / gap.norm()
-    sites = arditi_sites(fit_rfa(X, Y), 3)
+    sites = at_sites(RFA_SITES, fit_rfa(X, Y), 3, 1.0).maps
     assert set(sites) == {Site(block, where) for block in range(3) for where in ("input", "attention", "mlp")}
     h = randn(7, 6, seed=5).double()
     for map_ in sites.values():
@@ -271,7 +257,7 @@ def test_the_direction_is_gone_from_the_residual_stream_after_every_block(family
     map_ = fit_rfa(source[1], target[1])
     unit = map_.basis_in[:, 0]
     assert float((source[2].double() @ unit).abs().max()) > 1e-3
-    with Intervention(arditi_sites(map_, 3)).applied(model):
+    with at_sites(RFA_SITES, map_, 3, 1.0).applied(model):
         rows = collect(model, SOURCE)
     for block in range(3):
         share = (rows[block].double() @ unit).abs() / rows[block].double().norm(dim=1)

@@ -90,16 +90,16 @@ def one_line() -> Iterator[None]:
 def _prompt_sets(run: str | None, harmful: str, harmless: str, n: int | None) -> dict[str, PromptSet]:
     from bures.data.prompts import load_prompts
     from bures.jobs.config import load_config
-    from bures.jobs.splits import described, load_splits
+    from bures.jobs.splits import load_splits
     from bures.results.run_folder import load_result
 
     if run is None:
         sets = {"harmful": load_prompts(harmful), "harmless": load_prompts(harmless)}
         return sets if n is None else {which: prompts.sample(n) for which, prompts in sets.items()}
     splits = load_splits(load_config(run))
-    if described(splits) != load_result(run).prompts:
+    if splits.describe() != load_result(run).prompts:
         raise ConfigError(f"the prompts of {run} have changed since; bring back the files or run the audit again")
-    return {which: splits[f"{which}_test"] for which in ("harmful", "harmless")}
+    return dict(splits.tested.items())
 
 
 def _samples(which: str, prompts: PromptSet, system: str | None) -> Iterator[Sample]:

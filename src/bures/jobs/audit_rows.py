@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, get_args
 
 from bures.data.prompts import Corpus, PromptSet
 from bures.errors import FitError
-from bures.integrations.lm_eval import evaluate
+from bures.jobs.capability import evaluate
 from bures.jobs.config import AuditConfig
-from bures.jobs.metrics import METRICS, Answers, answer_costs, attack_success_rate, corpus_perplexity, over_refusal
+from bures.jobs.metrics import METRICS, Answers, attack_success_rate, over_refusal
 from bures.jobs.plane import view
-from bures.jobs.progress import Progress
+from bures.jobs.run import Run
 from bures.jobs.saved_interventions import save_intervention
-from bures.jobs.selection import choose
-from bures.jobs.splits import Splits
+from bures.jobs.selection import choose, having
+from bures.jobs.splits import Side
 from bures.judges.by_name import readings
-from bures.models.activations import collect
+from bures.models.fitting import build
 from bures.models.generation import Engine, decode
 from bures.models.intervention import Intervention
-from bures.models.loading import ChatModel
-from bures.models.methods import ARDITI_SITES, METHODS, FitData, build
-from bures.results.records import Candidate, Trial, View
+from bures.models.methods import METHODS
+from bures.results.records import Candidate, Placement, Trial, View
 from bures.results.run_folder import RunFolder
-from bures.results.schema import Comparison, Row, Tested
+from bures.results.schema import AuditResult, Comparison, Row, Tested
 from bures.results.stats import mcnemar_exact
 
 DIGITS = 5
@@ -33,71 +32,93 @@ DIGITS = 5
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row to be measured."""
+class PlannedRow:
+    """A row to be measured.
+
+    Attributes:
+        key: its name in results and files.
+        label: its method in the table.
+        sites: where its maps are, in the table.
+        trial: what was chosen for it on the selection split; None for the model as it is.
+    """
 
     key: str
     label: str
-    candidate: Candidate | None
-    trial: Trial | None
     sites: str
+    trial: Trial | None = None
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """What is measured; None: the model as it is."""
+        return None if self.trial is None else self.trial.candidate
 
 
-def lines_of(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) -> list[Line]:
-    """The table's rows: none, each method on one block, PCA-OT on two, each method on all."""
-    lines = [Line("none", "none", None, None, "-")]
+_SITES: Mapping[Placement, str | None] = {"one": None, "two": None, "all": "all", "sites": "all, 3 sites (from {})"}
+"""Where a placement's maps are, in the table; None: the candidate's blocks. {} is the block that the map is from."""
 
-    def add(key: str, label: str, pool: Callable[[Candidate], bool], sites: str | None = None) -> None:
-        best = choose([t for t in trials if pool(t.candidate)], config.max_perplexity_ratio)
-        if best is not None:
-            text = sites or "+".join(map(str, best.candidate.blocks))
-            lines.append(Line(key, label, best.candidate, best, text.format(*best.candidate.blocks)))
-            return
-        failed = [t for t in trials if pool(t.candidate)]
-        if failed:
-            lines.append(Line(key, label, failed[0].candidate, failed[0], (sites or "?").format("?")))
+_SUFFIX: Mapping[Placement, str] = {"one": "1", "two": "2", "all": "all", "sites": "sites"}
+"""What the key of a placement's row ends with."""
 
-    for name in config.methods:
-        add(f"{name}-1", METHODS[name].label, lambda c, m=name: c.method == m and len(c.blocks) == 1)
-    if "pca-ot" in config.methods:
-        add("pca-ot-2", METHODS["pca-ot"].label, lambda c: c.method == "pca-ot" and len(c.blocks) == 2)
-    for name in config.methods if config.all_blocks else ():
-        add(f"{name}-all", METHODS[name].label, lambda c, m=name: c.method == m and len(c.blocks) == n_blocks, "all")
-    if config.all_blocks and "rfa" in config.methods:
-        label = "RFA, one direction"
-        add("rfa-sites", label, lambda c: c.method == ARDITI_SITES, "all, 3 sites (from {})")
-    return lines
+
+def planned_rows(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) -> list[PlannedRow]:
+    """The table's rows: none, then every method on one block, on two, on all and at three sites, where it has that."""
+    rows = [PlannedRow("none", "none", "-")]
+    for placement in get_args(Placement):
+        if placement in ("all", "sites") and not config.all_blocks:
+            continue
+        for name in having(placement, config.methods):
+            row = _planned(name, placement, trials, n_blocks, config.max_perplexity_ratio)
+            rows += [] if row is None else [row]
+    return rows
+
+
+def _planned(
+    name: str, placement: Placement, trials: Sequence[Trial], n_blocks: int, budget: float
+) -> PlannedRow | None:
+    """The row of a method at a placement; None where nothing was tried there."""
+    pool = [t for t in trials if t.candidate.method == name and t.candidate.is_at(placement, n_blocks)]
+    if not pool:
+        return None
+    best = choose(pool, budget)
+    if best is None:
+        sites = (_SITES[placement] or "?").format("?")
+    else:
+        sites = (_SITES[placement] or "+".join(map(str, best.candidate.blocks))).format(*best.candidate.blocks)
+    return PlannedRow(f"{name}-{_SUFFIX[placement]}", METHODS[name].label_at(placement), sites, best or pool[0])
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every row is measured with."""
+    """What every row is measured with.
 
-    config: AuditConfig
-    model: ChatModel
-    fit: FitData
-    splits: Splits
+    Attributes:
+        run: the audit.
+        engine: who answers the test prompts.
+        corpus: plain text, where perplexity of some is asked for.
+        folder: where maps and completions go.
+    """
+
+    run: Run[AuditConfig, AuditResult]
+    engine: Engine
     corpus: Corpus | None
     folder: RunFolder
-    told: Progress
-    engine: Engine
 
 
-def measure(bench: Bench, line: Line, original: Sequence[list[int]]) -> Row:
+def measure(bench: Bench, plan: PlannedRow, original: Sequence[list[int]]) -> Row:
     """One row: completions on both test sets, their judges, and the costs.
 
     Args:
         bench: what it is measured with.
-        line: the row.
+        plan: the row.
         original: the original model's own answers to the harmless test prompts, along which cost is measured.
     """
-    candidate, trial = line.candidate, line.trial
+    run, candidate, trial = bench.run, plan.candidate, plan.trial
     row = Row(
-        key=line.key,
-        label=line.label,
+        key=plan.key,
+        label=plan.label,
         method="none" if candidate is None else candidate.method,
         blocks=[] if candidate is None else list(candidate.blocks),
-        sites=line.sites,
+        sites=plan.sites,
         tokens=None if candidate is None else candidate.tokens,
         rank=None if candidate is None else candidate.rank,
         selection=trial,
@@ -105,16 +126,16 @@ def measure(bench: Bench, line: Line, original: Sequence[list[int]]) -> Row:
     try:
         if trial is not None and trial.error is not None:
             raise FitError(trial.error)
-        intervention = Intervention() if candidate is None else build(bench.model, candidate, bench.fit)
+        intervention = Intervention() if candidate is None else build(run.model, candidate, run.fit)
     except FitError as error:  # a finding about the method: it stands in the table
         row.error = str(error)
         return row
     if trial is not None and trial.perplexity_ratio is not None:
-        row.within_budget = trial.perplexity_ratio <= bench.config.max_perplexity_ratio
+        row.within_budget = trial.perplexity_ratio <= run.config.max_perplexity_ratio
     row.mean_gap_share = _mean_gap_share(intervention)
     row.view = _view(bench, row, intervention)
-    save_intervention(bench.folder, line.key, intervention)
-    known = original if line.candidate is None else None
+    save_intervention(bench.folder, plan.key, intervention)
+    known = original if candidate is None else None
     completions = [
         *_answer(bench, row, intervention, "harmful"),
         *_answer(bench, row, intervention, "harmless", known),
@@ -129,14 +150,14 @@ def _answer(
     bench: Bench,
     row: Row,
     intervention: Intervention,
-    which: Literal["harmful", "harmless"],
+    which: Side,
     given: Sequence[list[int]] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Fills the row's ASR or over-refusal from new answers or given ones; yields the completions."""
-    prompts = bench.splits[f"{which}_test"]
-    ids = bench.engine.answers(prompts, intervention, bench.told.advance) if given is None else given
-    texts = decode(bench.model, ids)
-    refused = readings(bench.config.judge, list(prompts), texts, harmful=which == "harmful")
+    prompts = getattr(bench.run.splits.tested, which)
+    ids = bench.engine.answers(prompts, intervention, bench.run.progress.advance) if given is None else given
+    texts = decode(bench.run.model, ids)
+    refused = readings(bench.run.config.judge, list(prompts), texts, harmful=which == "harmful")
     count(row, which, refused)
     for i, prompt in enumerate(prompts):
         yield {
@@ -151,7 +172,7 @@ def _answer(
         }
 
 
-def count(row: Row, which: Literal["harmful", "harmless"], refused: Mapping[str, Sequence[bool]]) -> None:
+def count(row: Row, which: Side, refused: Mapping[str, Sequence[bool]]) -> None:
     """Fills what judges' verdicts on the row's answers come to; other judges' figures stay.
 
     Args:
@@ -169,38 +190,27 @@ def count(row: Row, which: Literal["harmful", "harmless"], refused: Mapping[str,
 
 def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequence[Sequence[int]]) -> None:
     """Fills what the intervention costs."""
-    config = bench.config
-    costs = answer_costs(
-        bench.model,
-        bench.splits["harmless_test"],
-        original,
-        intervention,
-        system=config.system,
-        seed=config.seed,
-        token_budget=config.token_budget,
-        advance=bench.told.advance,
-    )
+    run = bench.run
+    costs = run.costs(run.splits.tested.harmless, original, intervention, run.progress.advance)
     row.perplexity, row.kl = costs.perplexity, costs.kl
     row.nll_each, row.kl_each = [[round(x, DIGITS) for x in each] for each in (costs.nll_each, costs.kl_each)]
     if bench.corpus is not None:
-        row.corpus_perplexity = corpus_perplexity(
-            bench.model, bench.corpus.text, intervention, max_tokens=config.corpus_tokens, seed=config.seed
-        )
+        row.corpus_perplexity = run.perplexity(bench.corpus, run.config.corpus_tokens, intervention)
 
 
 def _ask_further(bench: Bench, row: Row, intervention: Intervention, completions: Sequence[Mapping[str, Any]]) -> None:
     """Fills what was asked for by name: capability tasks, and metrics of installed packages."""
-    config = bench.config
+    config, model = bench.run.config, bench.run.model
     if config.tasks:
         limit = min((n for n in (config.n_task, config.limit) if n is not None), default=None)
-        row.capability = evaluate(bench.model, config.tasks, intervention, limit=limit)
+        row.capability = evaluate(model, config.tasks, intervention, limit=limit)
     for name in config.metrics:
         harmful, harmless = (
             Answers(tuple(c["prompt"] for c in chosen), tuple(c["completion"] for c in chosen))
             for chosen in ([c for c in completions if c["set"] == which] for which in ("harmful", "harmless"))
         )
-        with intervention.applied(bench.model):
-            row.metrics[name] = METRICS[name].measure(bench.model, harmful, harmless)
+        with intervention.applied(model):
+            row.metrics[name] = METRICS[name].measure(model, harmful, harmless)
 
 
 def _mean_gap_share(intervention: Intervention) -> float | None:
@@ -216,17 +226,8 @@ def _view(bench: Bench, row: Row, intervention: Intervention) -> View | None:
     if [*intervention.maps] != row.blocks or len(row.blocks) != 1:
         return None
     (block,) = row.blocks
-    fit = {"harmful": bench.fit.source[block], "harmless": bench.fit.target[block]}
-    held_out = {
-        name: collect(
-            bench.model,
-            bench.splits[f"{name}_select"],
-            blocks=[block],
-            system=bench.config.system,
-            token_budget=bench.config.token_budget,
-        )[block]
-        for name in fit
-    }
+    fit = {"harmful": bench.run.fit.source[block], "harmless": bench.run.fit.target[block]}
+    held_out = {side: bench.run.collect(prompts, [block])[block] for side, prompts in bench.run.splits.select.items()}
     try:
         return view(row.key, block, intervention, fit, held_out)
     except FitError:  # too few prompts for a plane, or a map that overflows: there is nothing to draw
@@ -238,7 +239,7 @@ def tested(prompts: PromptSet) -> Tested:
     return Tested(hashes=list(prompts.hashes), categories=list(prompts.categories))
 
 
-def compare(rows: Sequence[Row]) -> list[Comparison]:
+def between_rows(rows: Sequence[Row]) -> list[Comparison]:
     """McNemar's exact test between every two rows, per judge, on the harmful test prompts."""
     found: list[Comparison] = []
     for a, b in combinations([row for row in rows if row.refused], 2):

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bures.data.shorthand import expanded
 from bures.errors import RunError
+from bures.jobs.capability import by_suite
+from bures.jobs.engines import backend_of
 from bures.jobs.metrics import METRICS
 from bures.jobs.options import validated
 from bures.judges.by_name import judge_by_name
@@ -91,7 +93,7 @@ class ScanConfig(BaseModel):
         if not self.ranks or min(self.ranks) < 1:
             raise ValueError(f"ranks: {self.ranks}; expected whole numbers of at least 1")
         n_fit = min(self.n_fit, self.limit or self.n_fit)
-        if "pca-ot" in self.methods and max(self.ranks) > n_fit - 1:
+        if any(METHODS[m].ranked for m in self.methods) and max(self.ranks) > n_fit - 1:
             raise ValueError(
                 f"ranks: K = {max(self.ranks)} is larger than n - 1 = {n_fit - 1} fit prompts allow; "
                 "lower --ranks or raise --n-fit (or --limit)"
@@ -109,6 +111,16 @@ class ScanConfig(BaseModel):
             "harmless_fit": self.n_fit,
             "harmless_select": self.n_select,
         }
+
+    @property
+    def maps_everywhere(self) -> bool:
+        """Whether maps are fitted at blocks that are not scanned too."""
+        return False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options as plain JSON types: what identifies a run, and what its results carry."""
+        return self.model_dump(mode="json", exclude={*SECRET, *PASSING})
 
     @property
     def command(self) -> str:
@@ -167,7 +179,7 @@ class AuditConfig(ScanConfig):
     metrics: tuple[str, ...] = ()
     """Metrics that installed packages add."""
 
-    backend: Literal["transformers", "vllm"] = "transformers"
+    backend: str = "transformers"
     """Who answers the test prompts; everything else is computed by transformers."""
     tensor_parallel: int = Field(default=1, ge=1)
     """Devices over which vLLM shards the model."""
@@ -183,10 +195,21 @@ class AuditConfig(ScanConfig):
         return self
 
     @model_validator(mode="after")
+    def _offered(self) -> AuditConfig:
+        backend_of(self.backend)
+        by_suite(self.tasks)
+        return self
+
+    @model_validator(mode="after")
     def _vllm_alone(self) -> AuditConfig:
         if self.tensor_parallel > 1 and self.backend != "vllm":
             raise ValueError("tensor_parallel is of --backend vllm; use --device auto to shard over all devices")
         return self
+
+    @property
+    def maps_everywhere(self) -> bool:
+        """Whether maps are fitted at blocks that are not scanned too."""
+        return self.all_blocks
 
     @property
     def sizes(self) -> dict[str, int | None]:

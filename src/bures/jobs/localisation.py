@@ -15,6 +15,7 @@ remove refusal too, and are no control.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ def block_effects(original: Sequence[float], scores: Sequence[ScanScore], max_kl
     return tuple(found)
 
 
-def strongest(effects: Sequence[Effect]) -> Effect:
+def largest(effects: Sequence[Effect]) -> Effect:
     """The block that removes most."""
     return max(effects, key=lambda effect: effect.removed.value)
 
@@ -79,7 +80,7 @@ def control(
     The strongest within the KL limit that is no ablation; an ablation where there is nothing else; None where no
     candidate is within the limit.
     """
-    block = strongest(effects).blocks
+    block = largest(effects).blocks
     speaking = [s for s in scores if s.candidate.blocks == block and s.first_token_kl <= max_kl]
     if not speaking:
         return None
@@ -89,19 +90,11 @@ def control(
     return best.candidate, effect
 
 
-def conclude(
-    n_blocks: int,
-    harmful: Sequence[float],
-    harmless: Sequence[float],
-    effects: Sequence[Effect],
-    joint: Sequence[Effect],
-    control: Effect | None,
-    shuffled: tuple[float, int] | None,
-    geometry: Sequence[BlockGeometry],
-) -> Localisation:
-    """The verdict and the sentence.
+@dataclass(frozen=True)
+class Evidence:
+    """What is concluded from.
 
-    Args:
+    Attributes:
         n_blocks: of the model.
         harmful: log-odds of refusal of the harmful prompts in the original model.
         harmless: of the harmless ones.
@@ -111,34 +104,62 @@ def conclude(
         shuffled: its largest effect on shuffled labels, and how many fits.
         geometry: of the scanned blocks.
     """
-    refusal, refusal_harmless = bootstrap_mean(probability(harmful)), bootstrap_mean(probability(harmless))
-    peak = strongest(effects)
-    problem = _problem(refusal, refusal_harmless, peak, joint, control, shuffled, geometry)
-    verdict: Verdict = "nothing" if problem else _extent(peak, joint)
+
+    n_blocks: int
+    harmful: Sequence[float]
+    harmless: Sequence[float]
+    effects: Sequence[Effect]
+    joint: Sequence[Effect] = ()
+    control: Effect | None = None
+    shuffled: tuple[float, int] | None = None
+    geometry: Sequence[BlockGeometry] = ()
+
+    @property
+    def refusal(self) -> Measurement:
+        """First-token refusal probability of the harmful prompts."""
+        return bootstrap_mean(probability(self.harmful))
+
+    @property
+    def refusal_harmless(self) -> Measurement:
+        """The same of the harmless ones."""
+        return bootstrap_mean(probability(self.harmless))
+
+    @property
+    def peak(self) -> Effect:
+        """The block that removes most."""
+        return largest(self.effects)
+
+
+def conclude(found: Evidence) -> Localisation:
+    """The verdict and the sentence."""
+    problem, peak = _problem(found), found.peak
+    verdict: Verdict = "nothing" if problem else _extent(peak, found.joint)
     first = last = None
     if verdict != "nothing":
-        first = next(e.blocks[0] for e in effects if e.removed.value >= ONSET * peak.removed.value)
-        last = next(e.blocks[0] for e in effects if e.removed.value >= REACHED * peak.removed.value)
-    sentence = problem or _sentence(n_blocks, verdict, (first or 0, last or 0), peak, joint, refusal, geometry)
+        reached = {
+            share: next(e.blocks[0] for e in found.effects if e.removed.value >= share * peak.removed.value)
+            for share in (ONSET, REACHED)
+        }
+        first, last = reached[ONSET], reached[REACHED]
     return Localisation(
-        n_blocks,
-        refusal,
-        refusal_harmless,
-        tuple(effects),
-        tuple(joint),
-        shuffled,
-        tuple(geometry),
+        found.n_blocks,
+        found.refusal,
+        found.refusal_harmless,
+        tuple(found.effects),
+        tuple(found.joint),
+        found.shuffled,
+        tuple(found.geometry),
         verdict,
         first,
         last,
-        sentence,
-        control,
+        problem or _sentence(found, verdict, (first or 0, last or 0)),
+        found.control,
     )
 
 
 def needs_more_blocks(effects: Sequence[Effect]) -> bool:
     """Whether one block does not suffice, so that several have to be tried together."""
-    return strongest(effects).removed.bounds[0] < HALF
+    return largest(effects).removed.bounds[0] < HALF
 
 
 def partners(effects: Sequence[Effect], candidate: Candidate, count: int = 3) -> tuple[Candidate, ...]:
@@ -163,22 +184,16 @@ def _cross_fitted(each: NDArray[np.float64]) -> NDArray[np.float64]:
     return moved
 
 
-def _problem(
-    refusal: Measurement,
-    refusal_harmless: Measurement,
-    peak: Effect,
-    joint: Sequence[Effect],
-    control: Effect | None,
-    shuffled: tuple[float, int] | None,
-    geometry: Sequence[BlockGeometry],
-) -> str | None:
+def _problem(found: Evidence) -> str | None:
     """Why nothing is localised, in words; None where something is."""
+    refusal, refusal_harmless, peak = found.refusal, found.refusal_harmless, found.peak
+    control, shuffled = found.control, found.shuffled
     if refusal.bounds[0] <= refusal_harmless.bounds[1]:
         return (
             f"Nothing is localised: the model begins a refusal with probability {_share(refusal)} on harmful prompts "
             f"and {_share(refusal_harmless)} on harmless ones, which are not told apart."
         )
-    best = max([peak, *joint], key=lambda e: e.removed.value)
+    best = max([peak, *found.joint], key=lambda e: e.removed.value)
     if best.removed.bounds[0] < CLEAR:
         return (
             f"Nothing is localised: the strongest map ({_where(best)}) removes {_share(best.removed)} of the "
@@ -189,7 +204,7 @@ def _problem(
             f"Nothing is localised: at the strongest block {_where(control)} removes {_share(control.removed)} of the "
             f"first-token refusal, and the best of {shuffled[1]} such maps fitted on shuffled labels {shuffled[0]:.0%}."
         )
-    here = [g for g in geometry if g.block == peak.blocks[0]]
+    here = [g for g in found.geometry if g.block == peak.blocks[0]]
     if here and here[0].auroc.bounds[0] <= HALF:
         return (
             f"Nothing is localised: at block {peak.blocks[0]}, where the strongest map is, harmful and harmless "
@@ -202,28 +217,21 @@ def _extent(peak: Effect, joint: Sequence[Effect]) -> Verdict:
     if peak.removed.bounds[0] >= HALF:
         return "one block"
     pairs = [e for e in joint if len(e.blocks) == 2]
-    if pairs and strongest(pairs).removed.bounds[0] >= HALF:
+    if pairs and largest(pairs).removed.bounds[0] >= HALF:
         return "two blocks"
     return "spread out"
 
 
-def _sentence(
-    n_blocks: int,
-    verdict: Verdict,
-    band: tuple[int, int],
-    peak: Effect,
-    joint: Sequence[Effect],
-    refusal: Measurement,
-    geometry: Sequence[BlockGeometry],
-) -> str:
+def _sentence(found: Evidence, verdict: Verdict, band: tuple[int, int]) -> str:
+    n_blocks, peak, refusal = found.n_blocks, found.peak, found.refusal
     first, last = band
     low, high = (first + 1) / n_blocks, (last + 1) / n_blocks
     if first == last:
         where = f"at block {first} of {n_blocks} ({low:.0%} depth)"
     else:
         where = f"at blocks {first}-{last} of {n_blocks} ({100 * low:.0f}-{high:.0%} depth)"
-    pairs = [effect for effect in joint if len(effect.blocks) == 2]
-    best = strongest(pairs) if pairs else peak
+    pairs = [effect for effect in found.joint if len(effect.blocks) == 2]
+    best = largest(pairs) if pairs else peak
     extent = {
         "one block": "one block suffices",
         "two blocks": f"two blocks are needed ({_where(best)} removes {_share(best.removed)})",
@@ -236,7 +244,7 @@ def _sentence(
         f"{_share(peak.removed)} of the first-token refusal (probability {refusal.value:.2f}, {refusal.n} harmful "
         f"prompts){kl}."
     )
-    apart = next((g for g in geometry if g.auroc.bounds[0] >= 0.9), None)
+    apart = next((g for g in found.geometry if g.auroc.bounds[0] >= 0.9), None)
     if apart is None:
         return said
     return (

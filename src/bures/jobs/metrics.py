@@ -167,7 +167,7 @@ def corpus_perplexity(
     max_tokens: int = 8192,
     window: int = 256,
     seed: int = 0,
-    advance: Callable[[int], object] | None = None,
+    token_budget: int = TOKEN_BUDGET,
 ) -> Measurement:
     """exp(mean token NLL) of plain text in windows that do not overlap; n is the number of windows.
 
@@ -184,14 +184,12 @@ def corpus_perplexity(
         raise ConfigError(f"the corpus has {len(ids)} tokens; expected at least {window} for one perplexity window")
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (window + 1)))
     nll = np.zeros(len(windows))
-    for batch in batches(windows, pad_id=model.pad_id, max_rows=rows):
+    for batch in batches(windows, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows):
         width = batch.ids.shape[1]
         beyond = torch.full((len(batch.index),), width + 1)  # the prompt ends after the text: no last token in sight
         logp = _log_probs(model, batch, beyond, width, intervention)[:, :-1]
         target = batch.ids[:, 1:, None].to(logp.device)
         nll[list(batch.index)] = -logp.gather(2, target)[..., 0].double().sum(dim=1).cpu().numpy()
-        if advance is not None:
-            advance(len(batch.index))
     return _exp(_ratio(nll, np.full(len(windows), float(len(windows[0]) - 1)), seed))
 
 

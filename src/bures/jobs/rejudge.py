@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bures.errors import RunError
-from bures.jobs.audit_rows import compare, count
+from bures.jobs.audit_rows import between_rows, count
 from bures.jobs.progress import Progress, Silent
 from bures.judges.agreement import AGREEMENT, agreement
 from bures.judges.base import marks
@@ -32,7 +32,7 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
         RunError: the folder holds no finished audit, or its completions are not those of its results.
         ConfigError: an unknown judge, or one that cannot be loaded.
     """
-    told = progress or Silent()
+    progress = progress or Silent()
     run = RunFolder(Path(folder))
     result = load_result(folder, AuditResult)
     if result.status != "complete":
@@ -40,13 +40,13 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
     judges = [judge_by_name(name) for name in names]
     lines = _lines(run, result)
     for judge in judges:
-        told.stage(f"judge {judge.name}", len(lines))
+        progress.stage(f"judge {judge.name}", len(lines))
         for (key, which), answers in lines.items():
             row = next(row for row in result.rows if row.key == key)
             texts = [line["prompt"] for line in answers], [line["completion"] for line in answers]
             count(row, which, marks(judge, *texts, harmful=which == "harmful"))
-            told.advance()
-    result.comparisons = compare(result.rows)
+            progress.advance()
+    result.comparisons = between_rows(result.rows)
     kept = [note for note in result.notes if not note.startswith(AGREEMENT)]
     result.notes = [*kept, *agreement([row.refused for row in result.rows])]
     run.save(result)

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bures.errors import FitError
 from bures.jobs.config import ScanConfig
 from bures.jobs.geometry import geometry
 from bures.jobs.localisation import (
+    Evidence,
     block_effects,
     conclude,
     control,
+    largest,
     needs_more_blocks,
     partners,
     probability,
     removed,
-    strongest,
 )
 from bures.jobs.progress import Progress, Silent
-from bures.jobs.run import activations_of, begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run
+from bures.jobs.run import Run, open_run, start
 from bures.jobs.scanner import Scanner, candidates_at, scan_blocks
-from bures.jobs.splits import Splits, load_splits
-from bures.models.loading import ChatModel
-from bures.models.methods import FitData
-from bures.results.records import Candidate, Effect, Localisation, ScanScore
-from bures.results.run_folder import RunFolder
-from bures.results.schema import RunResult, ScanResult
+from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore
+from bures.results.schema import ScanResult
+
+SHUFFLES = 19
+"""Fits on shuffled labels at the strongest block: a permutation test at the 5 % level."""
+
+MIN_FOR_GEOMETRY = 9
+"""Fit prompts on each side below which the blocks' geometry is left out."""
 
 
 def scan(config: ScanConfig, out: str | Path | None = None, *, progress: Progress | None = None) -> ScanResult:
@@ -40,95 +44,61 @@ def scan(config: ScanConfig, out: str | Path | None = None, *, progress: Progres
     Raises:
         BuresError: an input is bad; what was finished stays in the run folder.
     """
-    told = progress or Silent()
     folder, done = open_run(config, ScanResult, out)
     if done is not None:
         return done
-    splits = load_splits(config)
-    model = open_model(config, told)
-    blocks = blocks_to_scan(config, len(model.blocks))
-    result = begin(ScanResult, config, model, splits, folder)
-    fit = collect_fit(config, model, splits, blocks, told)
-    find_refusal_tokens(config, model, splits, result)
-    scan_and_locate(config, model, fit, splits, blocks, folder, result, told, induce=True)
-    result.finish()
-    folder.save(result)
-    return result
+    run = start(config, ScanResult, folder, progress or Silent())
+    scan_and_locate(run, induce=True)
+    return run.finish()
 
 
-SHUFFLES = 19
-"""Fits on shuffled labels at the strongest block: a permutation test at the 5 % level."""
+def scan_and_locate(run: Run[Any, Any], *, induce: bool = False) -> list[ScanScore]:
+    """Scores every candidate on one block; fills `result.scan` and `result.localisation`.
 
-
-MIN_FOR_GEOMETRY = 9
-"""Fit prompts on each side below which the blocks' geometry is left out."""
-
-
-def scan_and_locate(
-    config: ScanConfig,
-    model: ChatModel,
-    fit: FitData,
-    splits: Splits,
-    blocks: Sequence[int],
-    folder: RunFolder,
-    result: RunResult,
-    told: Progress,
-    *,
-    induce: bool = False,
-) -> list[ScanScore]:
-    """Scores every candidate on one block; fills `result.scan` and `result.localisation`."""
-    harmful, harmless, budget = splits["harmful_select"], splits["harmless_select"], config.token_budget
-    scanner = Scanner(model, fit, harmful, harmless, result.refusal_tokens, induce=induce, token_budget=budget)
-    scores = scan_all(config, scanner, blocks, folder, result, told)
-    if result.localisation is None:
-        result.localisation = locate(config, scanner, splits, scores, told)
-        folder.save(result)
+    Args:
+        run: the run.
+        induce: whether the maps are scored the other way round too.
+    """
+    _ = run.fit  # collected first: the refusal tokens' answers take longer, and activations may be bad
+    run.find_refusal_tokens()
+    scanner = Scanner(run.model, run.fit, run.splits.select, run.result.refusal_tokens, induce=induce)
+    scores = scan_all(run, scanner)
+    if run.result.localisation is None:
+        run.result.localisation = locate(run, scanner, scores)
+        run.save()
     return scores
 
 
-def scan_all(
-    config: ScanConfig,
-    scanner: Scanner,
-    blocks: Sequence[int],
-    folder: RunFolder,
-    result: RunResult,
-    told: Progress,
-) -> list[ScanScore]:
+def scan_all(run: Run[Any, Any], scanner: Scanner) -> list[ScanScore]:
     """Scores every candidate; fills `result.scan`, saved after each block."""
+    config, result = run.config, run.result
     known = {score.candidate.key: score for score in result.scan}
     per_block = len(candidates_at(0, config.methods, config.ranks, config.scopes))
-    told.stage("scanning blocks", per_block * len(blocks))
+    run.progress.stage("scanning blocks", per_block * len(run.blocks))
     scores: list[ScanScore] = []
     for score in scan_blocks(
-        scanner, blocks=blocks, methods=config.methods, ranks=config.ranks, scopes=config.scopes, known=known
+        scanner, blocks=run.blocks, methods=config.methods, ranks=config.ranks, scopes=config.scopes, known=known
     ):
         scores.append(score)
-        told.advance()
+        run.progress.advance()
         if len(scores) % per_block == 0 and len(scores) > len(result.scan):
             result.scan = list(scores)
-            folder.save(result)
+            run.save()
     return scores
 
 
-def locate(
-    config: ScanConfig, scanner: Scanner, splits: Splits, scores: Sequence[ScanScore], told: Progress
-) -> Localisation | None:
+def locate(run: Run[Any, Any], scanner: Scanner, scores: Sequence[ScanScore]) -> Localisation | None:
     """Where refusal is decided, from the scan and the geometry; None where the model refuses nothing."""
     if not scanner.tokens:
         return None
-    model, fit = scanner.model, scanner.fit
+    config = run.config
     blocks = sorted({score.candidate.blocks[0] for score in scores})
-    held_out = splits["harmful_select"], splits["harmless_select"]
-    told.stage("localising", sum(map(len, held_out)) + 2)
-    figures = ()
-    if min(len(splits["harmful_fit"]), len(splits["harmless_fit"])) >= MIN_FOR_GEOMETRY:
-        source, target = ({block: side[block] for block in blocks} for side in (fit.source, fit.target))
-        held = [activations_of(config, model, prompts, blocks, told) for prompts in held_out]
-        figures = tuple(geometry(source, target, *held))
-    told.advance()
+    run.progress.stage("localising", len(run.splits.select) + 2)
+    figures = _geometry(run, blocks)
+    run.progress.advance()
     effects = block_effects(scanner.harmful, scores, config.max_kl)
     found = {score.candidate.key: score.candidate for score in scores}
-    best = found.get(strongest(effects).candidate or "")
+    best = found.get(largest(effects).candidate or "")
     joint: tuple[Effect, ...] = ()
     if best is not None and needs_more_blocks(effects):
         joint = _joint(scanner, effects, best, blocks)
@@ -136,17 +106,19 @@ def locate(
     if held is not None:
         drawn = scanner.shuffled(held[0], times=SHUFFLES, seed=config.seed)
         shuffled = max(removed(scanner.harmful, probability(each)).value for each in drawn), SHUFFLES
-    told.advance()
-    return conclude(
-        len(model.blocks),
-        scanner.harmful,
-        scanner.harmless,
-        effects,
-        joint,
-        None if held is None else held[1],
-        shuffled,
-        figures,
-    )
+    run.progress.advance()
+    tested = None if held is None else held[1]
+    n_blocks = len(run.model.blocks)
+    return conclude(Evidence(n_blocks, scanner.harmful, scanner.harmless, effects, joint, tested, shuffled, figures))
+
+
+def _geometry(run: Run[Any, Any], blocks: Sequence[int]) -> tuple[BlockGeometry, ...]:
+    """How the two sides lie at each block; nothing where there are too few fit prompts."""
+    if min(len(prompts) for _, prompts in run.splits.fit.items()) < MIN_FOR_GEOMETRY:
+        return ()
+    source, target = ({block: side[block] for block in blocks} for side in (run.fit.source, run.fit.target))
+    held_out = [run.collect(prompts, blocks, run.progress.advance) for _, prompts in run.splits.select.items()]
+    return tuple(geometry(source, target, *held_out))
 
 
 def _joint(scanner: Scanner, effects: Sequence[Effect], best: Candidate, blocks: Sequence[int]) -> tuple[Effect, ...]:

@@ -13,17 +13,18 @@ The two scores follow Arditi et al. (arXiv 2406.11717, section 2.3), who choose 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 
+from bures.jobs.splits import Sides
 from bures.judges.base import Judge, judges_harm, verdicts
-from bures.models.batching import TOKEN_BUDGET
-from bures.models.generation import decode, generate_ids
+from bures.models.fitting import FitData, build
+from bures.models.generation import decode
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
-from bures.models.methods import METHODS, FitData, build, fit_block, fit_reversed
+from bures.models.methods import METHODS, fit_block, fit_reversed
 from bures.models.prompt_stream import FirstToken, PromptStream
 from bures.results.records import Candidate, ScanScore, Scope
 
@@ -36,21 +37,33 @@ def refusal_tokens(
     harmful: Sequence[str],
     harmless: Sequence[str],
     judge: Judge,
+    answer: Callable[[Sequence[str], int], Sequence[Sequence[int]]],
     *,
     max_new_tokens: int = 24,
-    system: str | None = None,
 ) -> tuple[int, ...]:
     """First tokens of the model's own refusals that are more frequent there than among its harmless answers.
 
     Found on the fit split; empty where the model refuses nothing, and then there is nothing to scan for. Evasive
     answers count as answers here: their first tokens say nothing of refusing. So do all harmless ones where the judge
     looks for harm.
+
+    Args:
+        model: the model.
+        harmful: prompts.
+        harmless: prompts.
+        judge: who reads the answers.
+        answer: (prompts, most new tokens) -> token ids of the model's answers.
+        max_new_tokens: upper bound on an answer's tokens.
     """
     refused: Counter[int] = Counter()
     answered: Counter[int] = Counter()
     for prompts, judged in ((harmful, True), (harmless, not judges_harm(judge))):
-        answers = generate_ids(model, prompts, max_new_tokens=max_new_tokens, system=system)
-        said = verdicts(judge, prompts, decode(model, answers)) if judged else ["answer"] * len(answers)
+        answers = answer(prompts, max_new_tokens)
+        said = (
+            verdicts(judge, prompts, decode(model, [list(ids) for ids in answers]))
+            if judged
+            else ["answer"] * len(answers)
+        )
         for ids, verdict in zip(answers, said, strict=True):
             (refused if verdict == "refusal" else answered)[ids[0]] += 1
     n_refused, n_answered = max(1, refused.total()), max(1, answered.total())
@@ -69,30 +82,26 @@ class Scanner:
         self,
         model: ChatModel,
         fit: FitData,
-        harmful: Sequence[str],
-        harmless: Sequence[str],
+        select: Sides,
         tokens: Sequence[int],
         *,
         induce: bool = False,
         reenter: bool = True,
-        token_budget: int = TOKEN_BUDGET,
     ) -> None:
         """Runs the original model once over both sides.
 
         Args:
             model: the model.
             fit: the fit split.
-            harmful: selection prompts.
-            harmless: selection prompts.
+            select: the selection split.
             tokens: refusal tokens; without any, log-odds are 0 and only the cost ranks.
             induce: score the reversed maps too.
             reenter: False computes every candidate by whole forward passes (for comparison).
-            token_budget: padded tokens in one forward pass.
         """
         self.model, self.fit, self.tokens = model, fit, tuple(tokens)
         self.induce = induce and bool(self.tokens)
         self.reenter = reenter
-        self._prompts, self._token_budget = (tuple(harmful), tuple(harmless)), token_budget
+        self._prompts = tuple(select.harmful), tuple(select.harmless)
         self._harmful, self._harmless = map(self._stream, self._prompts)  # these walk from block to block
         self._whole = tuple(map(self._stream, self._prompts))  # these stay before the first
         self._original = self._harmless.first_token(Intervention())
@@ -159,7 +168,7 @@ class Scanner:
         return found
 
     def _stream(self, prompts: Sequence[str]) -> PromptStream:
-        return PromptStream(self.model, prompts, system=self.fit.system, token_budget=self._token_budget)
+        return PromptStream(self.model, prompts, system=self.fit.system, token_budget=self.fit.token_budget)
 
     def _log_odds(self, found: FirstToken) -> tuple[float, ...]:
         if not self.tokens:

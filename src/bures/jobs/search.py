@@ -22,17 +22,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from bures.errors import ConfigError, FitError
 from bures.jobs.config import SECRET, SearchConfig
 from bures.jobs.progress import Progress, Silent
-from bures.jobs.run import begin, blocks_to_scan, collect_fit, find_refusal_tokens, open_model, open_run
+from bures.jobs.run import Run, open_run, start
 from bures.jobs.scanner import Scanner
-from bures.jobs.selection import SelectionData, answered, ask_original
-from bures.jobs.splits import load_splits
+from bures.jobs.selection import answered, ask_original
 from bures.jobs.study import create_study, finished, join_study, open_storage, optuna_module, work
-from bures.judges.by_name import judge_by_name
+from bures.models.fitting import FitData, build
 from bures.models.intervention import Intervention
-from bures.models.loading import ChatModel
-from bures.models.methods import METHODS, FitData, FitOptions, build
+from bures.models.methods import METHODS, FitOptions
 from bures.results.records import Candidate, Scope, Trial
-from bures.results.run_folder import RunFolder
 from bures.results.schema import SearchResult, SearchTrial
 
 if TYPE_CHECKING:
@@ -55,27 +52,25 @@ def search(config: SearchConfig, out: str | Path | None = None, *, progress: Pro
     Raises:
         BuresError: an input is bad; what was finished stays in the storage.
     """
-    told = progress or Silent()
     folder, done = open_run(config, SearchResult, out)
     if done is not None:
         return done
     url = config.storage or f"sqlite:///{folder.path.resolve() / 'search.db'}"
     storage = open_storage(url)
-    climb = _Climb.start(config, told, folder)
+    climb = _Climb(start(config, SearchResult, folder, progress or Silent()))
+    run = climb.run
     attributes = {
         "config": config.model_dump_json(exclude=set(SECRET)),
-        "fingerprint": climb.model.describe()["fingerprint"],
+        "fingerprint": run.result.model["fingerprint"],
     }
     study = create_study(storage, config.study, config.trials, attributes, _sampler(config.seed))
-    told.stage("searching", config.trials)
-    work(storage, study, climb, advance=told.advance)
-    result = climb.result
+    run.progress.stage("searching", config.trials)
+    work(storage, study, climb, advance=run.progress.advance)
+    result = run.result
     result.trials = [_recorded(trial) for trial in finished(study)]
     front, recommended = judge_trials(result.trials)
     result.front, result.recommended = [t.number for t in front], None if recommended is None else recommended.number
-    result.finish()
-    folder.save(result)
-    return result
+    return run.finish()
 
 
 def join(url: str, study_name: str, *, device: str | None = None, progress: Progress | None = None) -> int:
@@ -93,15 +88,15 @@ def join(url: str, study_name: str, *, device: str | None = None, progress: Prog
     Raises:
         ConfigError: no such search, or this machine's model is another one.
     """
-    told = progress or Silent()
     storage = open_storage(url)
     study = join_study(storage, study_name, _sampler(None))
     config = SearchConfig.make(**json.loads(study.user_attrs["config"]))
-    climb = _Climb.start(config.model_copy(update={} if device is None else {"device": device}), told, None)
-    if climb.model.describe()["fingerprint"] != study.user_attrs["fingerprint"]:
+    here = config.model_copy(update={} if device is None else {"device": device})
+    climb = _Climb(start(here, SearchResult, None, progress or Silent()))
+    if climb.run.result.model["fingerprint"] != study.user_attrs["fingerprint"]:
         raise ConfigError(f"{config.model} is not the model that the search began with; bring the same weights")
-    told.stage("searching", int(study.user_attrs["trials"]))
-    work(storage, study, climb, advance=told.advance)
+    climb.run.progress.stage("searching", int(study.user_attrs["trials"]))
+    work(storage, study, climb, advance=climb.run.progress.advance)
     return len(finished(study))
 
 
@@ -128,47 +123,21 @@ def climbs(point: tuple[float, float], others: Sequence[tuple[float, float]]) ->
 class _Climb:
     """The objective: one trial's way up the rungs, with everything that trials share."""
 
-    def __init__(
-        self,
-        config: SearchConfig,
-        model: ChatModel,
-        blocks: Sequence[int],
-        fit: FitData,
-        scanner: Scanner,
-        selections: dict[str, SelectionData],
-        result: SearchResult,
-    ) -> None:
-        self.config, self.model, self.blocks, self.fit = config, model, tuple(blocks), fit
-        self.scanner, self.selections, self.result = scanner, selections, result
+    def __init__(self, run: Run[SearchConfig, SearchResult]) -> None:
+        """Fits, and asks the original model.
 
-    @staticmethod
-    def start(config: SearchConfig, told: Progress, folder: RunFolder | None) -> _Climb:
-        """Loads the model, fits, and asks the original model."""
-        splits = load_splits(config)
-        model = open_model(config, told)
-        blocks = blocks_to_scan(config, len(model.blocks))
-        result = begin(SearchResult, config, model, splits, folder)
-        fit = collect_fit(config, model, splits, blocks, told)
-        find_refusal_tokens(config, model, splits, result)
-        if not result.refusal_tokens:
+        Raises:
+            ConfigError: the model refuses nothing.
+        """
+        self.run, config = run, run.config
+        self.model, self.blocks, self.fit = run.model, run.blocks, run.fit
+        run.find_refusal_tokens()
+        if not run.result.refusal_tokens:
             raise ConfigError(f"{config.model} refuses nothing on the fit split; there is no refusal to search for")
-        harmful, harmless = splits["harmful_select"], splits["harmless_select"]
-        scanner = Scanner(model, fit, harmful, harmless, result.refusal_tokens, token_budget=config.token_budget)
-        told.stage("asking the original model", 2)
-        selections = {
-            rung: ask_original(
-                model,
-                list(splits["harmful_select"]),
-                list(splits["harmless_select"]),
-                judge_by_name(config.judge),
-                max_new_tokens=tokens,
-                system=config.system,
-                token_budget=config.token_budget,
-                told=told,
-            )
-            for rung, tokens in (("short", config.short_tokens), ("long", config.long_tokens))
-        }
-        return _Climb(config, model, blocks, fit, scanner, selections, result)
+        self.scanner = Scanner(run.model, run.fit, run.splits.select, run.result.refusal_tokens)
+        run.progress.stage("asking the original model", 2)
+        rungs = {"short": config.short_tokens, "long": config.long_tokens}
+        self.originals = {rung: ask_original(run, tokens) for rung, tokens in rungs.items()}
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
         candidate, fit = self._suggest(trial)
@@ -186,7 +155,7 @@ class _Climb:
     def _answers(
         self, trial: optuna.Trial, candidate: Candidate, move: Intervention, rung: Literal["short", "long"]
     ) -> tuple[float, float]:
-        tried = answered(self.model, candidate, move, self.selections[rung])
+        tried = answered(self.run, candidate, move, self.originals[rung])
         trial.set_user_attr(f"{rung} answers", _plain(tried))
         asr, kl = _value(tried.asr), _value(tried.kl)
         if rung == "short":
@@ -210,7 +179,7 @@ class _Climb:
             raise optuna_module().TrialPruned
 
     def _suggest(self, trial: optuna.Trial) -> tuple[Candidate, FitData]:
-        config, last = self.config, len(self.blocks) - 1
+        config, last = self.run.config, len(self.blocks) - 1
         method = trial.suggest_categorical("method", config.methods)
         layouts = [name for name in ("one", "two", "band") if name == "one" or last > 0]
         layout = trial.suggest_categorical("layout", layouts)

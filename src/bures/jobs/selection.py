@@ -11,47 +11,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bures.errors import FitError
-from bures.jobs.metrics import AnswerCosts, answer_costs, attack_success_rate
-from bures.jobs.progress import Progress
-from bures.judges.base import Judge, marks
-from bures.models.generation import decode, generate_ids
+from bures.jobs.metrics import AnswerCosts, attack_success_rate
+from bures.jobs.run import Run
+from bures.judges.base import marks
+from bures.models.fitting import build
+from bures.models.generation import decode
 from bures.models.intervention import Intervention
-from bures.models.loading import ChatModel
-from bures.models.methods import FitData, build
-from bures.results.records import Candidate, ScanScore, Scope, Trial
+from bures.models.methods import METHODS
+from bures.results.records import Candidate, Placement, ScanScore, Scope, Trial
 
 
 @dataclass(frozen=True)
-class SelectionData:
-    """The selection split, and what the original model says on it."""
+class Original:
+    """What the model as it is says to the harmless selection prompts.
 
-    harmful: Sequence[str]
-    harmless: Sequence[str]
-    harmless_answers: Sequence[Sequence[int]]
-    original: AnswerCosts
-    judge: Judge
+    Attributes:
+        answers: token ids.
+        costs: what they cost itself.
+        max_new_tokens: upper bound on an answer's tokens, here and in every trial.
+    """
+
+    answers: Sequence[Sequence[int]]
+    costs: AnswerCosts
     max_new_tokens: int
-    system: str | None = None
 
 
-def ask_original(
-    model: ChatModel,
-    harmful: Sequence[str],
-    harmless: Sequence[str],
-    judge: Judge,
-    *,
-    max_new_tokens: int,
-    system: str | None,
-    token_budget: int,
-    told: Progress,
-) -> SelectionData:
-    """Lets the original model answer the harmless selection prompts; `told` hears of that."""
-    answers = generate_ids(model, harmless, max_new_tokens=max_new_tokens, system=system, token_budget=token_budget)
-    told.advance()
-    original = answer_costs(model, harmless, answers, Intervention(), system=system)
-    return SelectionData(harmful, harmless, answers, original, judge, max_new_tokens, system)
+def ask_original(run: Run[Any, Any], max_new_tokens: int) -> Original:
+    """Lets the original model answer the harmless selection prompts; progress hears of one step."""
+    harmless = list(run.splits.select.harmless)
+    answers = run.answer(harmless, max_new_tokens)
+    run.progress.advance()
+    return Original(answers, run.costs(harmless, answers), max_new_tokens)
 
 
 def finalists(scores: Sequence[ScanScore]) -> tuple[Candidate, ...]:
@@ -69,12 +62,10 @@ def finalists(scores: Sequence[ScanScore]) -> tuple[Candidate, ...]:
 
 def single_block(trials: Sequence[Trial], method: str) -> list[Trial]:
     """The trials of a method on one block."""
-    return [t for t in trials if t.candidate.method == method and len(t.candidate.blocks) == 1]
+    return [t for t in trials if t.candidate.method == method and t.candidate.is_at("one", 1)]
 
 
-def pairs(
-    scores: Sequence[ScanScore], trials: Sequence[Trial], budget: float, method: str = "pca-ot"
-) -> tuple[Candidate, ...]:
+def pairs(scores: Sequence[ScanScore], trials: Sequence[Trial], budget: float, method: str) -> tuple[Candidate, ...]:
     """Two-block candidates, per scope: the method's best single block with the three next best at its rank."""
     found: list[Candidate] = []
     scopes: dict[Scope, None] = dict.fromkeys(s.candidate.tokens for s in scores if s.candidate.method == method)
@@ -98,24 +89,72 @@ def pairs(
     return tuple(found)
 
 
-def attempt(model: ChatModel, candidate: Candidate, fit: FitData, selection: SelectionData) -> Trial:
+def try_all(run: Run[Any, Any], scores: Sequence[ScanScore]) -> None:
+    """Short answers of the scan's best, of pairs and of all blocks; fills `result.trials`."""
+    config, result = run.config, run.result
+    run.progress.stage("asking the original model", 2)
+    original = ask_original(run, config.select_tokens)
+    run.progress.advance()
+    tried = {trial.candidate.key: trial for trial in result.trials}
+
+    def attempt_all(candidates: Sequence[Candidate], what: str) -> None:
+        run.progress.stage(what, len(candidates))
+        for candidate in candidates:
+            if candidate.key not in tried:
+                tried[candidate.key] = attempt(run, candidate, original)
+                result.trials = list(tried.values())
+                run.save()
+            run.progress.advance()
+
+    attempt_all(finalists(scores), "trying single blocks")
+    paired = [
+        c for m in having("two", config.methods) for c in pairs(scores, result.trials, config.max_perplexity_ratio, m)
+    ]
+    if paired:
+        attempt_all(paired, "trying pairs of blocks")
+    if config.all_blocks:
+        everywhere = on_all_blocks(config.methods, config.scopes, result.trials, len(run.model.blocks))
+        attempt_all(everywhere, "trying all blocks")
+
+
+def having(placement: Placement, methods: Sequence[str]) -> list[str]:
+    """The methods that are tried there."""
+    return [name for name in methods if placement in METHODS[name].placements]
+
+
+def on_all_blocks(
+    methods: Sequence[str], scopes: Sequence[Scope], trials: Sequence[Trial], n_blocks: int
+) -> list[Candidate]:
+    """Every method on the whole network, and its map of one block at three sites of each, at every scope."""
+    found: list[Candidate] = []
+    for name in methods:
+        best = choose(single_block(trials, name), float("inf"))
+        if "all" in METHODS[name].placements:
+            rank = None if best is None else best.candidate.rank
+            found += [Candidate(name, tuple(range(n_blocks)), rank, scope) for scope in scopes]
+        if "sites" in METHODS[name].placements and best is not None:
+            one = best.candidate
+            found += [Candidate(name, one.blocks, one.rank, scope, sites=True) for scope in scopes]
+    return found
+
+
+def attempt(run: Run[Any, Any], candidate: Candidate, original: Original) -> Trial:
     """Fits a candidate and lets it answer the selection split."""
     try:
-        intervention = build(model, candidate, fit)
+        intervention = build(run.model, candidate, run.fit)
     except FitError as error:  # moved activations that overflow are a finding about the method, not the user's mistake
         return Trial(candidate, None, None, None, error=str(error))
-    return answered(model, candidate, intervention, selection)
+    return answered(run, candidate, intervention, original)
 
 
-def answered(model: ChatModel, candidate: Candidate, intervention: Intervention, selection: SelectionData) -> Trial:
+def answered(run: Run[Any, Any], candidate: Candidate, intervention: Intervention, original: Original) -> Trial:
     """Lets an intervention answer the selection split."""
-    with intervention.applied(model):
-        ids = generate_ids(model, selection.harmful, max_new_tokens=selection.max_new_tokens, system=selection.system)
-    said = marks(selection.judge, selection.harmful, decode(model, ids), harmful=True, coherent=False)
-    refused = said[selection.judge.name]
-    costs = answer_costs(model, selection.harmless, selection.harmless_answers, intervention, system=selection.system)
-    ratio = costs.perplexity.value / selection.original.perplexity.value
-    return Trial(candidate, attack_success_rate(refused), ratio, costs.kl)
+    select = run.splits.select
+    ids = run.answer(list(select.harmful), original.max_new_tokens, intervention)
+    said = marks(run.judge, list(select.harmful), decode(run.model, ids), harmful=True, coherent=False)
+    costs = run.costs(list(select.harmless), original.answers, intervention)
+    ratio = costs.perplexity.value / original.costs.perplexity.value
+    return Trial(candidate, attack_success_rate(said[run.judge.name]), ratio, costs.kl)
 
 
 def choose(trials: Sequence[Trial], budget: float) -> Trial | None:

@@ -3,16 +3,61 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import replace
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from bures.data.prompts import PARTS, PromptSet, load_prompts, require_disjoint
 from bures.jobs.config import ScanConfig
 
-Splits = Mapping[str, PromptSet]
-"""`harmful_fit`, `harmless_select` and so on; the names are those of the options."""
+Side = Literal["harmful", "harmless"]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The two prompt sets of a split."""
+
+    harmful: PromptSet
+    harmless: PromptSet
+
+    def __len__(self) -> int:
+        """Prompts of both sides together."""
+        return len(self.harmful) + len(self.harmless)
+
+    def items(self) -> Iterator[tuple[Side, PromptSet]]:
+        """Each side with its name."""
+        yield "harmful", self.harmful
+        yield "harmless", self.harmless
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What maps are fitted on, what is chosen on, and what is reported on (audits alone); pairwise disjoint."""
+
+    fit: Sides
+    select: Sides
+    test: Sides | None
+
+    @property
+    def tested(self) -> Sides:
+        """The test split of an audit.
+
+        Raises:
+            LookupError: the job has none.
+        """
+        if self.test is None:
+            raise LookupError("this job reports on no test split")
+        return self.test
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Source, n and sha256 of each set, under the names of their options."""
+        given = {"fit": self.fit, "select": self.select, "test": self.test}
+        return {
+            f"{side}_{name}": prompts.describe()
+            for name, sides in given.items()
+            if sides is not None
+            for side, prompts in sides.items()
+        }
 
 
 def load_splits(config: ScanConfig) -> Splits:
@@ -23,12 +68,12 @@ def load_splits(config: ScanConfig) -> Splits:
     """
     sets = {name: _load(getattr(config, name), config) for name in config.sizes}
     require_disjoint(**sets)
-    return MappingProxyType({name: _sample(found, config.sizes[name], config) for name, found in sets.items()})
+    drawn = {name: _sample(found, config.sizes[name], config) for name, found in sets.items()}
 
+    def sides(split: str) -> Sides:
+        return Sides(drawn[f"harmful_{split}"], drawn[f"harmless_{split}"])
 
-def described(splits: Splits) -> dict[str, dict[str, Any]]:
-    """Source, n and sha256 of each."""
-    return {name: prompts.describe() for name, prompts in splits.items()}
+    return Splits(sides("fit"), sides("select"), sides("test") if "harmful_test" in drawn else None)
 
 
 def _load(source: str, config: ScanConfig) -> PromptSet:

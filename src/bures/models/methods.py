@@ -1,30 +1,25 @@
-"""The methods under test: how each one turns activations into an intervention.
+"""The methods under test: how each one turns activations into a map, and where in a network it may be put.
 
-A method fits one map per block. On several blocks the transport maps are fitted in sequence, each on activations that
-the earlier maps have already moved (Rodriguez et al., arXiv 2410.23054, section 3), because a map fitted on untouched
-activations would move again what has been moved. Ablations are projections and need no such order.
+A `Method` carries everything that the rest of bures has to know of it: scan, choice, rows, saved maps, tables and plots
+ask it and know no method by name. One of an installed package (entry point group `bures.methods`) is therefore treated
+like those of bures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from bures.data.extensions import Registry
-from bures.errors import ConfigError, FitError
-from bures.models.architecture import tensor_of
-from bures.models.batching import pad, positions
-from bures.models.intervention import Intervention, Site
-from bures.models.loading import ChatModel
-from bures.models.tokens import in_scope, kinds_of
-from bures.results.records import Candidate, Scope
+from bures.errors import ConfigError
+from bures.results.records import MethodNote, Placement
 from bures.transport import (
+    LowRankAffine,
     TransportMap,
     ablate_direction,
     fit_act,
@@ -32,7 +27,7 @@ from bures.transport import (
     fit_pca_ot,
     fit_pca_ot_path,
     fit_rfa,
-    interpolate,
+    load_map,
 )
 
 Rows = Float[Tensor, "n d"]
@@ -59,12 +54,22 @@ class Method:
 
     Attributes:
         name: on the command line.
-        label: in tables.
+        label: in tables and plots.
         sequential: whether several blocks are fitted one after the other on moved activations.
         fit: (source, target, rank, options) -> map; the rank is 0 for a method without one. Raises `FitError` where
             the activations do not allow it.
         ranked: whether it has a rank K.
         ablates: whether its map takes a direction away, however short the gap along it is.
+        baseline: whether it is there for the others to be held against.
+        placements: where it is tried: on one block, on two, on all, or at three sites of every block (`sites`: block
+            input, attention output and MLP output).
+        fit_ranks: all ranks at once, where that is cheaper: (source, target, ranks, options) -> rank -> map.
+        fit_back: `fit` for the way back, from target to source, where it is another.
+        everywhere: what a map fitted at one block becomes at the three sites of every block; with `sites` alone.
+        load: reads one of its maps from the file that the map's own `save` wrote.
+
+    Raises:
+        ConfigError: it has no placement, or `sites` without `everywhere` or the other way round.
     """
 
     name: str
@@ -73,36 +78,99 @@ class Method:
     fit: Callable[[Rows, Targets, int, FitOptions], TransportMap]
     ranked: bool = False
     ablates: bool = False
+    baseline: bool = False
+    placements: tuple[Placement, ...] = ("one", "two", "all")
+    fit_ranks: Callable[[Rows, Targets, Sequence[int], FitOptions], Mapping[int, TransportMap]] | None = None
+    fit_back: Callable[[Rows, Targets, int, FitOptions], TransportMap] | None = None
+    everywhere: Callable[[TransportMap], TransportMap] | None = None
+    load: Callable[[Path], TransportMap] = load_map
+
+    def __post_init__(self) -> None:
+        if "one" not in self.placements or ("sites" in self.placements) != (self.everywhere is not None):
+            raise ConfigError(
+                f"method {self.name}: placements {self.placements}; expected `one` among them, and `sites` exactly "
+                "where `everywhere` says what its map becomes there"
+            )
+
+    def label_at(self, placement: Placement) -> str:
+        """What the table calls it there."""
+        return f"{self.label}, one direction" if placement == "sites" else self.label
+
+    def note(self, order: int) -> MethodNote:
+        """What results keep of it, for whoever reads them without its package."""
+        return MethodNote(self.label, self.ranked, self.baseline, order)
 
 
 def _pca_ot(source: Rows, target: Targets, rank: int, options: FitOptions) -> TransportMap:
     return fit_pca_ot(source, target, rank, **options.keywords())
 
 
-METHODS: Mapping[str, Method] = Registry(
-    "bures.methods",
-    Method,
-    {
-        m.name: m
-        for m in (
-            Method("rfa", "RFA", False, lambda x, y, _, __: fit_rfa(x, y), ablates=True),
-            Method(
-                "rfa-mean",
-                "RFA + harmless mean",
-                False,
-                lambda x, y, _, __: fit_rfa(x, y, add_target_mean=True),
-                ablates=True,
-            ),
-            Method("act", "Linear-AcT", True, lambda x, y, _, __: fit_act(x, y)),
-            Method(
-                "act-interval", "Linear-AcT, source interval", True, lambda x, y, _, __: fit_act(x, y, interval=True)
-            ),
-            Method("mean-act", "Mean-AcT", True, lambda x, y, _, __: fit_mean_shift(x, y)),
-            Method("pca-ot", "PCA-OT", True, _pca_ot, ranked=True),
-        )
-    },
+def _pca_ot_path(
+    source: Rows, target: Targets, ranks: Sequence[int], options: FitOptions
+) -> Mapping[int, TransportMap]:
+    return fit_pca_ot_path(source, target, list(ranks), **options.keywords())
+
+
+def _rfa(source: Rows, target: Targets, _: int, __: FitOptions) -> TransportMap:
+    return fit_rfa(source, target)
+
+
+def _rfa_mean(source: Rows, target: Targets, _: int, __: FitOptions) -> TransportMap:
+    return fit_rfa(source, target, add_target_mean=True)
+
+
+def _erased(map_: TransportMap) -> TransportMap:
+    """The ablation of an RFA map's direction alone (Arditi et al., arXiv 2406.11717, section 2.4)."""
+    assert isinstance(map_, LowRankAffine)
+    return ablate_direction(map_.basis_in[:, 0])
+
+
+_BUILT_IN = (
+    Method(
+        "rfa",
+        "RFA",
+        False,
+        _rfa,
+        ablates=True,
+        baseline=True,
+        placements=("one", "all", "sites"),
+        fit_back=_rfa_mean,  # an ablation has no way back; this one puts the source's mean along the direction
+        everywhere=_erased,
+    ),
+    Method("rfa-mean", "RFA + harmless mean", False, _rfa_mean, ablates=True, baseline=True, placements=("one", "all")),
+    Method("act", "Linear-AcT", True, lambda x, y, _, __: fit_act(x, y), baseline=True, placements=("one", "all")),
+    Method(
+        "act-interval",
+        "Linear-AcT, source interval",
+        True,
+        lambda x, y, _, __: fit_act(x, y, interval=True),
+        baseline=True,
+        placements=("one", "all"),
+    ),
+    Method(
+        "mean-act", "Mean-AcT", True, lambda x, y, _, __: fit_mean_shift(x, y), baseline=True, placements=("one", "all")
+    ),
+    Method("pca-ot", "PCA-OT", True, _pca_ot, ranked=True, fit_ranks=_pca_ot_path),
 )
+
+METHODS: Mapping[str, Method] = Registry("bures.methods", Method, {method.name: method for method in _BUILT_IN})
 """Ours, and those of installed packages (entry point group `bures.methods`)."""
+
+
+def method_of(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def notes_of(names: Sequence[str]) -> dict[str, MethodNote]:
+    """What results keep of methods: per name, in the registry's order."""
+    return {name: METHODS[name].note(order) for order, name in enumerate(METHODS) if name in names}
 
 
 def fit_of(name: str, rank: int | None, options: FitOptions) -> Fit:
@@ -111,9 +179,7 @@ def fit_of(name: str, rank: int | None, options: FitOptions) -> Fit:
     Raises:
         ConfigError: an unknown method, or a ranked one without a rank.
     """
-    if name not in METHODS:
-        raise ConfigError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}")
-    method = METHODS[name]
+    method = method_of(name)
     if method.ranked and rank is None:
         raise ConfigError(f"method {name} needs a rank K; give --ranks")
     return lambda source, target: method.fit(source, target, rank or 0, options)
@@ -122,156 +188,20 @@ def fit_of(name: str, rank: int | None, options: FitOptions) -> Fit:
 def fit_block(
     name: str, source: Rows, target: Targets, ranks: Sequence[int], options: FitOptions
 ) -> dict[int, TransportMap]:
-    """All maps of a method at one block: rank -> map (rank 0 for methods without one); PCA-OT's decomposes once."""
-    if name == "pca-ot":
-        return dict(fit_pca_ot_path(source, target, list(ranks), **options.keywords()))
-    if METHODS[name].ranked:
-        return {rank: fit_of(name, rank, options)(source, target) for rank in ranks}
-    return {0: fit_of(name, None, options)(source, target)}
+    """All maps of a method at one block: rank -> map (rank 0 for methods without one)."""
+    method = method_of(name)
+    if not method.ranked:
+        return {0: method.fit(source, target, 0, options)}
+    if method.fit_ranks is not None:
+        return dict(method.fit_ranks(source, target, ranks, options))
+    return {rank: method.fit(source, target, rank, options) for rank in ranks}
 
 
 def fit_reversed(
     name: str, source: Rows, target: Targets, ranks: Sequence[int], options: FitOptions
 ) -> dict[int, TransportMap]:
-    """The maps of a method the other way, from target to source: what should make harmless prompts look harmful.
-
-    An ablation has no way back; its reverse puts the source's mean along the direction, as `rfa-mean` does forwards.
-    """
-    return fit_block("rfa-mean" if name == "rfa" else name, target, source, ranks, options)
-
-
-def arditi_sites(direction_block: TransportMap, n_blocks: int) -> dict[int | Site, TransportMap]:
-    """One direction removed everywhere: block input, attention output and MLP output (Arditi et al., section 2.4).
-
-    Args:
-        direction_block: an RFA map; its direction is the one removed.
-        n_blocks: depth of the network.
-    """
-    basis: Any = direction_block
-    erase = ablate_direction(basis.basis_in[:, 0])
-    return {Site(block, where): erase for block in range(n_blocks) for where in ("input", "attention", "mlp")}
-
-
-@torch.inference_mode()
-def fit_in_sequence(
-    model: ChatModel,
-    prompts: Iterable[str],
-    targets: Mapping[int, Targets],
-    fit: Fit,
-    *,
-    tokens: Scope,
-    strength: float = 1.0,
-    system: str | None = None,
-) -> dict[int, TransportMap]:
-    """Fits a map at each block of `targets`, first to last, each on source activations moved by the maps before it.
-
-    The whole source set goes through the network once: at each wanted block the map is fitted on the last prompt token
-    and applied, before the next block sees anything. All prompts are one batch, so memory grows with their number.
-
-    Args:
-        model: the model.
-        prompts: the source prompts.
-        targets: block -> the target's untouched activations there.
-        fit: (source, target) -> map.
-        tokens: the scope that the maps will be applied with.
-        strength: lambda they will be applied with.
-        system: optional system prompt.
-
-    Raises:
-        FitError: a fit failed, or the moved activations overflow; the block is named.
-    """
-    ids, attended = pad(model.encode(list(prompts), system=system), pad_id=model.pad_id, side="left")
-    mask = attended.long().to(model.device)
-    chosen = in_scope(kinds_of(attended, attended.sum(dim=1)), tokens)[..., None]
-    maps: dict[int, TransportMap] = {}
-
-    def at(block: int) -> Callable[..., Any]:
-        def hook(_: nn.Module, __: Any, output: Any) -> Any:
-            h = tensor_of(output)
-            source = h[:, -1].float().cpu()
-            if not bool(torch.isfinite(source).all()):
-                raise FitError(
-                    f"activations after block {block} are NaN or infinite once the blocks before it are moved; "
-                    "use fewer blocks or a smaller strength"
-                )
-            try:
-                maps[block] = fit(source, targets[block])
-            except FitError as error:
-                raise FitError(f"block {block}: {error}") from error
-            move = interpolate(maps[block], strength).to(device=h.device, dtype=torch.float32)
-            moved = torch.where(chosen.to(h.device), move(h), h)
-            return (moved, *output[1:]) if isinstance(output, tuple) else moved
-
-        return hook
-
-    with ExitStack() as stack:
-        for block in targets:
-            stack.callback(model.blocks[block].register_forward_hook(at(block)).remove)
-        model.decoder(
-            input_ids=ids.to(model.device),
-            attention_mask=mask,
-            position_ids=positions(mask),
-            use_cache=False,
-        )
-    return maps
-
-
-def intervene(
-    model: ChatModel,
-    name: str,
-    blocks: Sequence[int],
-    rank: int | None,
-    *,
-    tokens: Scope,
-    source_prompts: Sequence[str],
-    source: Mapping[int, Rows],
-    target: Mapping[int, Targets],
-    options: FitOptions,
-    strength: float = 1.0,
-    system: str | None = None,
-) -> Intervention:
-    """The intervention of a method on given blocks, fitted on the fit split."""
-    fit = fit_of(name, rank, options)
-    if len(blocks) > 1 and METHODS[name].sequential:
-        targets = {block: target[block] for block in sorted(blocks)}
-        maps = fit_in_sequence(model, source_prompts, targets, fit, tokens=tokens, strength=strength, system=system)
-    else:
-        maps = {block: fit(source[block], target[block]) for block in sorted(blocks)}
-    return Intervention({**maps}, tokens=tokens, strength=strength)
-
-
-ARDITI_SITES = "rfa-sites"
-"""Candidate name for one RFA direction at block input, attention output and MLP output of all blocks."""
-
-
-@dataclass(frozen=True)
-class FitData:
-    """The fit split: source prompts, and both sides' activations at every block under consideration."""
-
-    source_prompts: Sequence[str]
-    source: Mapping[int, Float[Tensor, "n d"]]
-    target: Mapping[int, Float[Tensor, "m d"]]
-    options: FitOptions
-    strength: float = 1.0
-    system: str | None = None
-
-
-def build(model: ChatModel, candidate: Candidate, fit: FitData) -> Intervention:
-    """The candidate's intervention, fitted on the fit split."""
-    if candidate.method == ARDITI_SITES:
-        (block,) = candidate.blocks
-        direction = fit_block("rfa", fit.source[block], fit.target[block], (), fit.options)[0]
-        return Intervention(arditi_sites(direction, len(model.blocks)), candidate.tokens, fit.strength)
-    return intervene(
-        model,
-        candidate.method,
-        candidate.blocks,
-        candidate.rank,
-        tokens=candidate.tokens,
-        source_prompts=fit.source_prompts,
-        source=fit.source,
-        target=fit.target,
-        options=fit.options,
-        strength=fit.strength,
-        system=fit.system,
-    )
+    """The maps of a method the other way, from target to source: what should make harmless prompts look harmful."""
+    back = method_of(name).fit_back
+    if back is None:
+        return fit_block(name, target, source, ranks, options)
+    return {rank: back(target, source, rank, options) for rank in (ranks if METHODS[name].ranked else (0,))}

@@ -9,17 +9,47 @@ from bures.results.stats import Measurement
 
 Scope = Literal["all", "prompt", "last", "generated"]
 Verdict = Literal["one block", "two blocks", "spread out", "nothing"]
+Placement = Literal["one", "two", "all", "sites"]
+"""Where a method's maps are: after one block, two blocks or all of them, or at three sites of every block."""
+
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
+class MethodNote:
+    """What results say of a method, so that nobody who reads them needs it installed.
+
+    Attributes:
+        label: in tables and plots.
+        ranked: whether it has a rank K.
+        baseline: whether it is there for the others to be held against.
+        order: its place among all methods; it decides how plots draw it.
+    """
+
+    label: str
+    ranked: bool
+    baseline: bool
+    order: int
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """What is tried: a method at blocks, with a rank (or None) and a token scope."""
+    """What is tried: a method at blocks, with a rank (or None) and a token scope.
+
+    With `sites`, the map fitted at the one block is put at three sites of every block.
+    """
 
     method: str
     blocks: tuple[int, ...]
     rank: int | None
     tokens: Scope
+    sites: bool = False
+
+    def is_at(self, placement: Placement, n_blocks: int) -> bool:
+        """Whether it counts as tried there, in a model with so many blocks."""
+        if placement == "sites" or self.sites:
+            return placement == "sites" and self.sites
+        return len(self.blocks) == {"one": 1, "two": 2, "all": n_blocks}[placement]
 
     @property
     def key(self) -> str:
@@ -30,7 +60,7 @@ class Candidate:
         )
         if len(self.blocks) == 2:
             blocks = f"{self.blocks[0]}+{self.blocks[1]}"
-        return f"{self.method}{rank}-b{blocks}-{self.tokens}"
+        return f"{self.method}{'-sites' if self.sites else ''}{rank}-b{blocks}-{self.tokens}"
 
 
 @dataclass(frozen=True)

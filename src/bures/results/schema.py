@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bures.results.records import Localisation, ScanScore, Trial, View
+from bures.results.records import Localisation, MethodNote, ScanScore, Trial, View
 from bures.results.stats import Measurement
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class RunResult(BaseModel):
     """A command line that measures the same."""
     versions: dict[str, str]
     model: dict[str, Any]
+    methods: dict[str, MethodNote] = Field(default_factory=dict)
+    """What was tried, by name."""
     prompts: dict[str, dict[str, Any]]
     judge: str
     seed: int

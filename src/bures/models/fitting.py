@@ -1,0 +1,151 @@
+"""Candidates made into interventions: maps fitted on the fit split and put where they belong.
+
+A method fits one map per block. On several blocks the transport maps are fitted in sequence, each on activations that
+the earlier maps have already moved (Rodriguez et al., arXiv 2410.23054, section 3), because a map fitted on untouched
+activations would move again what has been moved. Ablations are projections and need no such order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bures.errors import ConfigError, FitError
+from bures.models.activations import run_blocks
+from bures.models.architecture import tensor_of
+from bures.models.batching import TOKEN_BUDGET, Batch, batches
+from bures.models.intervention import Intervention, Site
+from bures.models.loading import ChatModel
+from bures.models.methods import Fit, FitOptions, fit_of, method_of
+from bures.models.prompt_stream import entered
+from bures.models.tokens import in_scope, kinds_of
+from bures.results.records import Candidate, Scope
+from bures.transport import TransportMap, interpolate
+
+
+@dataclass(frozen=True)
+class FitData:
+    """The fit split: source prompts, and both sides' activations at every block under consideration.
+
+    Attributes:
+        source_prompts: the harmful prompts, in the rows' order.
+        source: block -> their activations (n, d).
+        target: block -> those of the harmless ones (m, d).
+        options: of the fits.
+        strength: lambda with which the maps are applied.
+        system: system prompt of the activations.
+        token_budget: padded tokens in one forward pass.
+    """
+
+    source_prompts: Sequence[str]
+    source: Mapping[int, Float[Tensor, "n d"]]
+    target: Mapping[int, Float[Tensor, "m d"]]
+    options: FitOptions
+    strength: float = 1.0
+    system: str | None = None
+    token_budget: int = TOKEN_BUDGET
+
+
+def build(model: ChatModel, candidate: Candidate, fit: FitData) -> Intervention:
+    """The candidate's intervention, fitted on the fit split.
+
+    Raises:
+        ConfigError: an unknown method, a ranked one without a rank, or one without the candidate's placement.
+        FitError: the activations do not allow a fit.
+    """
+    method, how = method_of(candidate.method), fit_of(candidate.method, candidate.rank, fit.options)
+    if candidate.sites:
+        (block,) = candidate.blocks
+        return at_sites(candidate, how(fit.source[block], fit.target[block]), len(model.blocks), fit.strength)
+    if len(candidate.blocks) > 1 and method.sequential:
+        maps = fit_in_sequence(model, fit, candidate.blocks, how, tokens=candidate.tokens)
+    else:
+        maps = {block: how(fit.source[block], fit.target[block]) for block in sorted(candidate.blocks)}
+    return Intervention({**maps}, candidate.tokens, fit.strength)
+
+
+def at_sites(candidate: Candidate, map_: TransportMap, n_blocks: int, strength: float) -> Intervention:
+    """A map fitted at one block, at block input, attention output and MLP output of every block.
+
+    Raises:
+        ConfigError: the method has no such placement.
+    """
+    everywhere = method_of(candidate.method).everywhere
+    if everywhere is None:
+        raise ConfigError(f"method {candidate.method} has no map for three sites of every block")
+    same = everywhere(map_)
+    sites: dict[int | Site, TransportMap] = {
+        Site(block, where): same for block in range(n_blocks) for where in ("input", "attention", "mlp")
+    }
+    return Intervention(sites, candidate.tokens, strength)
+
+
+@torch.inference_mode()
+def fit_in_sequence(
+    model: ChatModel, fit: FitData, blocks: Sequence[int], how: Fit, *, tokens: Scope
+) -> dict[int, TransportMap]:
+    """Fits a map at each block, first to last, each on source activations moved by the maps before it.
+
+    The source prompts go through the network once, batch by batch from one wanted block to the next: the map is fitted
+    on the last prompt token, and moves what the block hands on before the next block sees it.
+
+    Args:
+        model: the model.
+        fit: the fit split; its target activations are untouched ones.
+        blocks: where maps are fitted.
+        how: (source, target) -> map.
+        tokens: the scope that the maps will be applied with.
+
+    Raises:
+        FitError: a fit failed, or the moved activations overflow; the block is named.
+    """
+    sequences = model.encode(list(fit.source_prompts), system=fit.system)
+    held = [_Held(batch) for batch in batches(sequences, pad_id=model.pad_id, token_budget=fit.token_budget)]
+    maps: dict[int, TransportMap] = {}
+    reached = -1
+    for block in sorted(blocks):
+        source = torch.empty((len(sequences), model.d_model), dtype=torch.float32)
+        for each in held:
+            each.advance(model, reached, block)
+            source[list(each.batch.index)] = tensor_of(each.stream)[:, -1].float().cpu()
+        reached = block
+        if not bool(torch.isfinite(source).all()):
+            raise FitError(
+                f"activations after block {block} are NaN or infinite once the blocks before it are moved; "
+                "use fewer blocks or a smaller strength"
+            )
+        try:
+            maps[block] = how(source, fit.target[block])
+        except FitError as error:
+            raise FitError(f"block {block}: {error}") from error
+        for each in held:
+            each.move(interpolate(maps[block], fit.strength), tokens)
+    return maps
+
+
+@dataclass
+class _Held:
+    """One batch, and what the last wanted block hands on for it after its map (None: before the first block)."""
+
+    batch: Batch
+    stream: Any = None
+
+    def advance(self, model: ChatModel, reached: int, block: int) -> None:
+        """Computes the blocks behind `reached` up to `block`."""
+        outputs: list[Any] = []
+        with entered(model, reached, self.stream):
+            run_blocks(model, self.batch, {block: outputs.append}, until=block)
+        self.stream = outputs[0]
+
+    def move(self, map_: TransportMap, tokens: Scope) -> None:
+        """Puts the map on the held stream, at the tokens in scope."""
+        h = tensor_of(self.stream)
+        attended = self.batch.attended
+        chosen = in_scope(kinds_of(attended, attended.sum(dim=1)), tokens)[..., None].to(h.device)
+        moved = torch.where(chosen, map_.to(device=h.device, dtype=torch.float32)(h), h)
+        self.stream = (moved, *self.stream[1:]) if isinstance(self.stream, tuple) else moved
