@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bures.cli import main
 from bures.data.extensions import Registry
@@ -65,8 +68,15 @@ def test_an_audit_with_an_installed_method_judge_and_metric(
 ) -> None:
     run = small_run.finished(tmp_path, methods="rfa,median-shift", metrics="answer-words", judge="curt")
     rows = {row.key: row for row in load_result(run).rows}
-    assert list(rows) == ["none", "rfa-1", "median-shift-1", "rfa-all", "median-shift-all", "rfa-sites"]
-    assert rows["median-shift-1"].label == "Median shift"
+    assert list(rows) == [
+        "none",
+        "rfa-1",
+        "median-shift-1",
+        "median-shift-2",
+        "rfa-all",
+        "median-shift-all",
+        "rfa-sites",
+    ]
     completions = list(RunFolder(run).read_completions())
     for key, row in rows.items():
         words = [len(c["completion"].split()) for c in completions if (c["row"], c["set"]) == (key, "harmful")]
@@ -78,6 +88,70 @@ def test_an_audit_with_an_installed_method_judge_and_metric(
     printed = capsys.readouterr().out
     assert "Median shift" in printed
     assert "answer-words" in printed
+
+
+def test_an_installed_method_gets_all_that_pca_ot_gets(
+    plugin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small_run.finished(tmp_path, methods="median-shift,pca-ot", ranks="1", strength=0.5)
+    result = load_result(run)
+    rows = {row.key: row for row in result.rows}
+    for mine in ("median-shift-1", "median-shift-2", "median-shift-all"):
+        theirs = mine.replace("median-shift", "pca-ot")
+        assert rows[mine].label == "Median shift"
+        filled = {name for name, value in rows[mine].model_dump().items() if value not in (None, [], {})}
+        assert {name for name, value in rows[theirs].model_dump().items() if value not in (None, [], {})} - filled <= {
+            "rank",
+            "mean_gap_share",  # of the subspace of a low-rank map
+        }
+        loaded = load_intervention(run, mine)
+        assert (loaded.strength, len(loaded.maps)) == (0.5, len(rows[mine].blocks))
+        assert {map_.kind for map_ in loaded.maps.values()} == {"median-shift"}
+    assert rows["median-shift-1"].view is not None
+    assert len(rows["median-shift-2"].blocks) == 2
+    assert {score.candidate.method for score in result.scan} == {"median-shift", "pca-ot"}
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("Median shift") >= page.count("PCA-OT") / 2 > 0
+    assert "Median shift" in capsys.readouterr().out
+
+
+@dataclasses.dataclass(frozen=True)
+class Turned:
+    """A map of a package's own class: (1 - 2t) h, saved as one number."""
+
+    share: float
+    dim: int
+    kind: str = "turn"
+    device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
+
+    def __call__(self, h: torch.Tensor) -> torch.Tensor:
+        return h * (1 - 2 * self.share)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Turned:
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        save_file({"turned": torch.tensor([self.share, float(self.dim)])}, path)
+
+    @staticmethod
+    def load(path: Path) -> Turned:
+        share, dim = load_file(path)["turned"].tolist()
+        return Turned(round(share, 6), int(dim))
+
+
+def test_a_method_with_a_map_class_of_its_own_gets_every_row_at_any_strength(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = Method("turn", "Turn", True, lambda x, *_: Turned(0.25, x.shape[1]), load=Turned.load)
+    monkeypatch.setitem(METHODS.built_in, "turn", turn)  # type: ignore[attr-defined]
+    run = small_run.finished(tmp_path, methods="turn", strength=0.3)
+    rows = load_result(run).rows
+    assert [row.key for row in rows] == ["none", "turn-1", "turn-2", "turn-all"]
+    assert [row.error for row in rows] == [None] * 4
+    for row in rows[1:]:
+        loaded = load_intervention(run, row.key)
+        assert set(loaded.maps.values()) == {Turned(0.25, 32)}
+        assert loaded.strength == 0.3
 
 
 def test_a_metric_is_measured_under_the_intervention(

@@ -144,11 +144,24 @@ class Reflection:
         raise NotImplementedError
 
 
-def test_interpolate_passes_other_maps_through_only_at_full_strength() -> None:
+@given(strength=st.floats(-2, 2))
+@settings(deadline=None, max_examples=15)
+def test_a_map_of_somebody_elses_making_has_every_strength(strength: float) -> None:
     other = Reflection()
     assert interpolate(other, 1.0) is other
-    with pytest.raises(ConfigError, match="Reflection"):
-        interpolate(other, 0.5)
+    weak = interpolate(other, strength)
+    assert isinstance(weak, TransportMap)
+    assert (weak.kind, weak.dim, weak.to(dtype=torch.float32).device) == (other.kind, D, other.device)
+    h = randn(30, D)
+    torch.testing.assert_close(weak(h), h + strength * (other(h) - h))
+    half = weak(h.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half, ((1 - 2 * strength) * h.bfloat16().float()).bfloat16())
+
+
+def test_a_map_at_a_strength_is_saved_as_the_map(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="save the map, and the strength"):
+        interpolate(Reflection(), 0.5).save(tmp_path / "x.safetensors")
 
 
 @every_map

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bures.errors import RunError
 from bures.models.intervention import Intervention, Site, Where
+from bures.models.methods import METHODS
 from bures.results.records import Scope
 from bures.results.run_folder import RunFolder, load_result
-from bures.transport import TransportMap, load_map
+from bures.transport import load_map
 
 
 class _Placed(BaseModel):
@@ -80,7 +81,8 @@ def load_intervention(run_folder: str | Path, row: str = "pca-ot-1") -> Interven
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"cannot read {file}: {reason}; run the audit again in another folder") from error
-    maps: dict[str, TransportMap] = {name: load_map(folder.map_path(name)) for name in {p.map for p in saved.sites}}
+    load = METHODS[rows[row].method].load if rows[row].method in METHODS else load_map
+    maps = {name: load(folder.map_path(name)) for name in {p.map for p in saved.sites}}
     return Intervention({Site(p.block, p.where): maps[p.map] for p in saved.sites}, saved.tokens, saved.strength)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bures.transport.ablation import ablate_direction, fit_rfa
 from bures.transport.act import fit_act
-from bures.transport.base import DiagonalAffine, LowRankAffine, TransportMap, interpolate, load_map
+from bures.transport.base import DiagonalAffine, LowRankAffine, TransportMap, load_map
 from bures.transport.gaussian import DEFAULT_RIDGE, fit_pca_ot, fit_pca_ot_path, ledoit_wolf_covariance
+from bures.transport.interpolation import interpolate
 from bures.transport.shift import fit_mean_shift
 
 __all__ = [

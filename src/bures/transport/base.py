@@ -12,11 +12,10 @@ A map is saved as one safetensors file; beside it lies a `.json` for people, whi
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -187,45 +186,6 @@ class DiagonalAffine:
         write_contents(path, contents, dim=self.dim, rank=None)
 
 
-@overload
-def interpolate(transport: LowRankAffine, strength: float) -> LowRankAffine: ...
-@overload
-def interpolate(transport: DiagonalAffine, strength: float) -> DiagonalAffine: ...
-@overload
-def interpolate(transport: TransportMap, strength: float) -> TransportMap: ...
-def interpolate(transport: TransportMap, strength: float) -> TransportMap:
-    """The map h + strength (T(h) - h), of the same class as T: 0 is the identity, 1 is T itself.
-
-    The low-rank map scales M and c, the diagonal one w - 1 and b (and keeps its interval). The factor is noted in the
-    metadata as `strength`.
-
-    Raises:
-        ConfigError: the strength is not finite, or T is of another class and the strength is not 1.
-    """
-    if not math.isfinite(strength):
-        raise ConfigError(f"The strength must be a finite number, got {strength}.")
-    if strength == 1.0:
-        return transport
-    if isinstance(transport, LowRankAffine):
-        return replace(
-            transport,
-            matrix=transport.matrix * strength,
-            offset=transport.offset * strength,
-            metadata=_weakened(transport.metadata, strength),
-        )
-    if isinstance(transport, DiagonalAffine):
-        return replace(
-            transport,
-            weight=1 + (transport.weight - 1) * strength,
-            bias=transport.bias * strength,
-            metadata=_weakened(transport.metadata, strength),
-        )
-    raise ConfigError(
-        f"A {type(transport).__name__} has no closed form at strength {strength}; "
-        "use strength 1, a LowRankAffine or a DiagonalAffine."
-    )
-
-
 def load_map(path: str | os.PathLike[str]) -> LowRankAffine | DiagonalAffine:
     """Read a map written by `save`, bit for bit, onto the CPU.
 
@@ -250,10 +210,6 @@ def load_map(path: str | os.PathLike[str]) -> LowRankAffine | DiagonalAffine:
 def _tensors(transport: LowRankAffine | DiagonalAffine) -> dict[str, Tensor]:
     values = {item.name: getattr(transport, item.name) for item in fields(transport)}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def _weakened(metadata: Mapping[str, Any], strength: float) -> dict[str, Any]:
-    return {**metadata, "strength": metadata.get("strength", 1.0) * strength}
 
 
 def _check_low_rank(tensors: Mapping[str, Tensor]) -> None:
