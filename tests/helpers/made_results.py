@@ -16,10 +16,11 @@ from bures.results.records import (
     Localisation,
     ScanScore,
     Scope,
+    Shuffled,
     Trial,
     View,
 )
-from bures.results.schema import AuditResult, Comparison, Row, ScanResult, SearchResult, SearchTrial, Tested
+from bures.results.schema import AuditResult, Row, RowComparison, ScanResult, SearchResult, SearchTrial, Tested
 from bures.results.stats import Measurement, mcnemar_exact, proportion
 
 METHODS = {
@@ -67,7 +68,7 @@ def measured(value: float, n: int = 32, width: float = 0.1) -> Measurement:
 
 
 def marks(random: Random, n: int, refused: float) -> str:
-    """One verdict a prompt."""
+    """One mark a prompt."""
     return "".join("1" if random.random() < refused else "0" for _ in range(n))
 
 
@@ -99,7 +100,7 @@ def made_audit(
         "localisation": _localisation(random, n_blocks, text),
         "trials": [row.selection for row in rows if row.selection is not None] * 3,
         "rows": rows,
-        "comparisons": _comparisons(rows),
+        "row_comparisons": _row_comparisons(rows),
     }
     return AuditResult(**{**options, **changes})
 
@@ -139,6 +140,7 @@ def _common(text: Text, n: int) -> dict[str, Any]:
     return {
         "status": "complete",
         "command": f"bures audit {text('model')} --seed 0",
+        "options": {"model": text("model"), "system": text("system"), "backend": "transformers", "seed": 0},
         "versions": {text("bures"): "0.1.0", "torch": text("2.13.0")},
         "model": {"name": text("Made-7B"), "n_blocks": 32, text("dtype"): text("bfloat16"), "n_parameters": 7 * 10**9},
         "prompts": {
@@ -270,7 +272,7 @@ def _localisation(random: Random, n_blocks: int, text: Text) -> Localisation:
         measured(0.02, 32, 0.01),
         effects,
         (Effect((half, half + 1), text("pca-ot-k2-pair"), measured(0.95, 32, 0.03), 0.2),),
-        (0.12, 19),
+        Shuffled(0.12, 19),
         tuple(_geometry(random, block, n_blocks) for block in range(n_blocks)),
         "one block",
         max(0, half - 3),
@@ -299,14 +301,14 @@ def _geometry(random: Random, block: int, n_blocks: int) -> BlockGeometry:
     )
 
 
-def _comparisons(rows: list[Row]) -> list[Comparison]:
-    found: list[Comparison] = []
+def _row_comparisons(rows: list[Row]) -> list[RowComparison]:
+    found: list[RowComparison] = []
     for a, b in combinations([row for row in rows if row.refused], 2):
-        for judge, verdicts in a.refused.items():
-            pairs = list(zip(verdicts, b.refused[judge], strict=True))
+        for judge, judged in a.refused.items():
+            pairs = list(zip(judged, b.refused[judge], strict=True))
             only_a, only_b = pairs.count(("0", "1")), pairs.count(("1", "0"))
             p = mcnemar_exact(only_a, only_b)
-            found.append(Comparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
+            found.append(RowComparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
     return found
 
 
