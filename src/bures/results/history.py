@@ -250,7 +250,7 @@ def _followed(dated: Dated, config: HistoryConfig) -> Iterator[Followed]:
 
 
 def _row(run: Run, name: str, config: HistoryConfig) -> Row | None:
-    """The row, or None where this audit has none: a gap in the line."""
+    """The row, or None where this audit has none: a gap in its curve."""
     try:
         return row_named(run, name, config.max_perplexity_ratio)
     except ConfigError:
