@@ -29,7 +29,7 @@ from bures.judges.known_error import PACKAGED, JudgeError, figures_of, record
 from bures.judges.surprise import SCORER
 from bures.judges.training import CUTS, Gains, cross_validated, prepare, shortened
 from bures.judges.training_corpora import Corpora, load_corpora
-from bures.results.formatting import percent
+from bures.results.formatting import share
 from bures.results.stats import proportion
 
 Said = dict[str, list[bool]]
@@ -92,7 +92,7 @@ def show(rows: Sequence[Labelled], said: Said, on: str, cut: int | None, trained
     for name, each in said.items():
         how = "cross-validated" if name in trained else "as it is"
         e = figures_of(name, rows, each, on, how if cut is None else f"cut to {cut} characters, {how}")
-        figures = " | ".join(map(percent, (e.precision, e.recall, e.f1, e.accuracy)))
+        figures = " | ".join(share(figure, unit="") for figure in (e.precision, e.recall, e.f1, e.accuracy))
         print(f"| {on} | {answers} | {name} | {e.n} | {figures} |")
         found.append(e)
     for ours in (name for name in said if name.startswith(BURES.name)):
@@ -120,7 +120,7 @@ def coherence(corpora: Corpora, n: int = 200) -> None:
     print("\n| text | n | whole % | first 250 characters % | first 80 % |\n|---|---|---|---|---|")
     for name, texts in sorts.items():
         found = [proportion(sum(incoherent(shortened(t, cut)) for t in texts), len(texts)) for cut in CUTS]
-        print(f"| {name} | {len(texts)} | {' | '.join(map(percent, found))} |")
+        print(f"| {name} | {len(texts)} | {' | '.join(share(figure, unit='') for figure in found)} |")
 
 
 def loop(answer: str, generator: np.random.Generator) -> str:

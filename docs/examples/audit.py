@@ -39,7 +39,7 @@ print()
 print(table[["asr_n", "perplexity_ratio", "kl"]].round(3))
 
 # %% [markdown]
-# Every verdict is kept, so rows can be compared prompt by prompt. Prompts appear by their hash only.
+# Every mark is kept, so rows can be compared prompt by prompt. Prompts appear by their hash only.
 
 # %%
 refused = {row.key: list(map(int, row.refused[result.judge])) for row in result.rows}
@@ -51,7 +51,7 @@ print(pd.DataFrame(refused, index=hashes))
 # alone.
 
 # %%
-pairs = pd.DataFrame([pair.model_dump() for pair in result.comparisons])
+pairs = pd.DataFrame([pair.model_dump() for pair in result.row_comparisons])
 print(pairs[pairs["judge"] == result.judge].drop(columns="judge"))
 
 # %% [markdown]

@@ -129,14 +129,17 @@ def test_the_main_job_writes_a_run_folder(
     table = result.table
     assert next(iter(table["method"])) == "none"
     assert table["asr_n"].dropna().eq(12).all()
-    verdicts_are_those_of_the_completions(result, completions)
+    marks_are_those_of_the_completions(result, completions)
     for row in (row for row in result.rows if row.method != "none" and not row.error):
         assert (row.view is not None) == (len(row.blocks) == 1 and row.key != "rfa-sites")
         assert row.view is None or {len(points) for points in row.view.points.values()} == {12}
     assert result.command.startswith("bures audit ")
+    assert result.options == json.loads((folder / "config.json").read_text())
+    assert result.options["max_new_tokens"] == result.max_new_tokens
+    assert not {"vllm_memory", "storage"} & result.options.keys()
 
 
-def verdicts_are_those_of_the_completions(result: Any, completions: list[dict[str, Any]]) -> None:
+def marks_are_those_of_the_completions(result: Any, completions: list[dict[str, Any]]) -> None:
     """The results' marks, without any text, say what the completions say; the means are those of the prompts."""
     for row in (row for row in result.rows if not row.error):
         for which, marks in (("harmful", row.refused), ("harmless", row.refused_harmless)):

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bures.cli.tables import audit_table, number, percent
-from bures.results.schema import AuditResult, Comparison, Row
+from bures.cli.tables import audit_table
+from bures.results.schema import AuditResult, Row, RowComparison
 from bures.results.stats import Measurement, proportion
 
 
@@ -16,6 +16,7 @@ def result(rows: list[Row], **changes: Any) -> AuditResult:
     described = {"n": 40, "name": "[bold]prompts[/bold]"}
     options: dict[str, Any] = {
         "command": "bures audit model",
+        "options": {},
         "versions": {},
         "model": {"name": "[red]model[/red]\x1b[31m"},
         "prompts": {"harmful_test": described, "harmless_test": described},
@@ -95,18 +96,10 @@ def test_names_are_text_and_not_markup() -> None:
 
 def test_the_paired_test_counts_for_the_right_side() -> None:
     rows = [row("rfa-1", "RFA", 20), row("pca-ot-1", "PCA-OT", 30)]
-    pair = Comparison(a="rfa-1", b="pca-ot-1", judge="arditi", only_a=2, only_b=12, p=0.013)
-    other = Comparison(a="rfa-1", b="pca-ot-1", judge="gcg", only_a=9, only_b=9, p=1.0)
-    text = printed(result(rows, comparisons=[pair, other]))
+    pair = RowComparison(a="rfa-1", b="pca-ot-1", judge="arditi", only_a=2, only_b=12, p=0.013)
+    other = RowComparison(a="rfa-1", b="pca-ot-1", judge="gcg", only_a=9, only_b=9, p=1.0)
+    text = printed(result(rows, row_comparisons=[pair, other]))
     assert (
         "PCA-OT against RFA, one block each: 12 prompts only the former, 2 only the latter, McNemar p = 0.013." in text
     )
     assert "9 prompts" not in text
-
-
-def test_numbers_stay_narrow_and_missing_ones_are_dashes() -> None:
-    assert number(1.234567) == "1.23"
-    assert number(3.2e9) == "3e+09"
-    assert number(None) == "-"
-    assert percent(None) == "-"
-    assert percent(Measurement(0.5, 1)) == "50.0 [50.0, 50.0]"

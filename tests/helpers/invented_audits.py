@@ -72,6 +72,7 @@ def audit(rows: Sequence[Row], **changes: Any) -> AuditResult:
         "status": "complete",
         "finished": "2026-01-02T03:04:05+00:00",
         "command": "bures audit model --max-new-tokens 16",
+        "options": {"model": "model", "system": None, "backend": "transformers", "seed": 0, "max_new_tokens": 16},
         "versions": {"bures": "0.1.0", "torch": "2.8.0"},
         "model": {"name": "model", "fingerprint": "f" * 64, "dtype": "float32", "n_blocks": 8},
         "prompts": {
@@ -105,7 +106,19 @@ def model(name: str, fingerprint: str = "e") -> dict[str, Any]:
 def localised(first: int, last: int) -> Localisation:
     """A localisation between two blocks."""
     share = Measurement(0.5, 9, (0.4, 0.6))
-    return Localisation(8, share, share, (), (), None, (), "one block", first, last, f"Decided at {first}-{last}.")
+    return Localisation(
+        n_blocks=8,
+        refusal=share,
+        refusal_harmless=share,
+        effects=(),
+        joint=(),
+        shuffled=None,
+        geometry=(),
+        extent="one block",
+        first=first,
+        last=last,
+        sentence=f"Decided at {first}-{last}.",
+    )
 
 
 def saved(folder: Path, result: AuditResult) -> Path:

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from itertools import combinations, cycle
 from random import Random
 from typing import Any
 
-from bures.results.records import (
-    BlockGeometry,
-    Candidate,
-    Effect,
-    Gaussian,
-    Localisation,
-    ScanScore,
-    Scope,
-    Trial,
-    View,
-)
-from bures.results.schema import AuditResult, Comparison, Row, ScanResult, SearchResult, SearchTrial, Tested
+from bures.results.records import Candidate, Scope, Trial
+from bures.results.schema import AuditResult, Row, RowComparison, ScanResult, SearchResult, SearchTrial, Tested
 from bures.results.stats import Measurement, mcnemar_exact, proportion
+from helpers.made_records import METHODS, Text, localisation, measured, scores, view
 
-METHODS = {
-    "rfa": "RFA",
-    "rfa-mean": "RFA + harmless mean",
-    "act": "Linear-AcT",
-    "mean-act": "Mean-AcT",
-    "pca-ot": "PCA-OT",
-}
-RANKS = (1, 2, 4, 8, 16)
 JUDGES = ("arditi", "gcg", "classifier")
 CATEGORIES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta")
 
@@ -47,8 +28,6 @@ HOSTILE = (
 )
 """Text that must be shown and nothing more."""
 
-Text = Callable[[str], str]
-
 
 def harmless(text: str) -> str:
     """The text as it is."""
@@ -61,13 +40,8 @@ def hostile() -> Text:
     return lambda text: f"{next(texts)}{text}"
 
 
-def measured(value: float, n: int = 32, width: float = 0.1) -> Measurement:
-    """A value with an interval around it."""
-    return Measurement(value, n, (value - width, value + width))
-
-
 def marks(random: Random, n: int, refused: float) -> str:
-    """One verdict a prompt."""
+    """One mark a prompt."""
     return "".join("1" if random.random() < refused else "0" for _ in range(n))
 
 
@@ -95,11 +69,11 @@ def made_audit(
             "harmless": Tested(hashes=[f"{i:064x}" for i in range(100)], categories=[None] * 100),
         },
         "answer_tokens": [64] * 100,
-        "scan": _scores(random, n_blocks),
-        "localisation": _localisation(random, n_blocks, text),
+        "scan": scores(random, n_blocks),
+        "localisation": localisation(random, n_blocks, text),
         "trials": [row.selection for row in rows if row.selection is not None] * 3,
         "rows": rows,
-        "comparisons": _comparisons(rows),
+        "row_comparisons": _row_comparisons(rows),
     }
     return AuditResult(**{**options, **changes})
 
@@ -110,8 +84,8 @@ def made_scan(n_blocks: int = 32, *, text: Text = harmless, **changes: Any) -> S
     options = {
         **_common(text, 32),
         "judge": "arditi",
-        "scan": _scores(random, n_blocks),
-        "localisation": _localisation(random, n_blocks, text),
+        "scan": scores(random, n_blocks),
+        "localisation": localisation(random, n_blocks, text),
     }
     return ScanResult(**{**options, **changes})
 
@@ -139,6 +113,7 @@ def _common(text: Text, n: int) -> dict[str, Any]:
     return {
         "status": "complete",
         "command": f"bures audit {text('model')} --seed 0",
+        "options": {"model": text("model"), "system": text("system"), "backend": "transformers", "seed": 0},
         "versions": {text("bures"): "0.1.0", "torch": text("2.13.0")},
         "model": {"name": text("Made-7B"), "n_blocks": 32, text("dtype"): text("bfloat16"), "n_parameters": 7 * 10**9},
         "prompts": {
@@ -152,34 +127,22 @@ def _common(text: Text, n: int) -> dict[str, Any]:
 
 
 def _rows(random: Random, n_blocks: int, n_prompts: int, text: Text) -> list[Row]:
-    every = list(range(n_blocks))
-    rows = [_row(random, "none", "none", "none", [], "-", None, n_prompts, text)]
-    for method, label in METHODS.items():
-        rank = 2 if method == "pca-ot" else None
+    rows = [_row(random, "none", [], "-", n_prompts, text)]
+    for method in METHODS:
         block = n_blocks // 2 + len(rows) % 3
-        rows.append(_row(random, f"{method}-1", label, method, [block], str(block), rank, n_prompts, text))
-    where = f"{n_blocks // 2}+{n_blocks // 2 + 2}"
-    blocks = [int(block) for block in where.split("+")]
-    rows.append(_row(random, "pca-ot-2", "PCA-OT", "pca-ot", blocks, where, 2, n_prompts, text))
-    for method, label in METHODS.items():
-        rank = 2 if method == "pca-ot" else None
-        rows.append(_row(random, f"{method}-all", label, method, every, "all", rank, n_prompts, text))
+        rows.append(_row(random, method, [block], str(block), n_prompts, text))
+    pair = [n_blocks // 2, n_blocks // 2 + 2]
+    rows.append(_row(random, "pca-ot", pair, "+".join(map(str, pair)), n_prompts, text))
+    for method in METHODS:
+        rows.append(_row(random, method, list(range(n_blocks)), "all", n_prompts, text))
     failed = Row(key="x", label=text("failing"), method="act", blocks=[1], sites="1", tokens="all", rank=None)
     failed.error = text("the map is not finite; use a smaller strength")
     return [*rows, failed]
 
 
-def _row(
-    random: Random,
-    key: str,
-    label: str,
-    method: str,
-    blocks: list[int],
-    sites: str,
-    rank: int | None,
-    n: int,
-    text: Text,
-) -> Row:
+def _row(random: Random, method: str, blocks: list[int], sites: str, n: int, text: Text) -> Row:
+    key = method if not blocks else f"{method}-{'all' if sites == 'all' else len(blocks)}"
+    label, rank = METHODS.get(method, method), 2 if method == "pca-ot" else None
     scope: Scope = "last"
     original = method == "none"
     refused = 0.8 if original else random.uniform(0.05, 0.5)
@@ -212,101 +175,19 @@ def _row(
         metrics={text("length"): measured(120.0, 100, 4.0)},
         nll_each=[0.5] * 100,
         kl_each=[0.1] * 100,
-        view=_view(random, key, blocks[0]) if one else None,
+        view=view(random, key, blocks[0]) if one else None,
         seconds=10.0,
     )
 
 
-def _view(random: Random, key: str, block: int) -> View:
-    centres = {"harmful": (3.0, 0.0), "harmless": (-2.0, 1.0), "moved": (-2.0, 1.0)}
-    return View(
-        key,
-        block,
-        (0.31, 0.12),
-        {name: Gaussian(centre, (1.0, 0.3, 2.0)) for name, centre in centres.items()},
-        {
-            name: tuple((x + random.gauss(0, 1), y + random.gauss(0, 1.4)) for _ in range(32))
-            for name, (x, y) in centres.items()
-        },
-    )
-
-
-def _scores(random: Random, n_blocks: int) -> list[ScanScore]:
-    kinds = [(method, rank) for method in METHODS for rank in (RANKS if method == "pca-ot" else (None,))]
-    scopes: tuple[Scope, ...] = ("all", "last")
-    return [
-        ScanScore(
-            Candidate(method, (block,), rank, scope),
-            4 - 8 * _bump(block, n_blocks) + random.gauss(0, 0.5),
-            random.lognormvariate(-3, 1),
-            tuple(round(random.gauss(0, 2), 4) for _ in range(32)),
-        )
-        for method, rank in kinds
-        for block in range(n_blocks)
-        for scope in scopes
-    ]
-
-
-def _bump(block: int, n_blocks: int) -> float:
-    """How much a block matters: most at half the depth."""
-    return math.exp(-(((block + 1) / n_blocks - 0.5) ** 2) / 0.02)
-
-
-def _localisation(random: Random, n_blocks: int, text: Text) -> Localisation:
-    effects = tuple(
-        Effect(
-            (block,),
-            text(f"pca-ot-k2-b{block}-all"),
-            measured(0.85 * _bump(block, n_blocks), 32, 0.08),
-            random.uniform(0.01, 0.4),
-            measured(0.3 * _bump(block, n_blocks), 32, 0.05),
-        )
-        for block in range(n_blocks)
-    )
-    half = n_blocks // 2
-    return Localisation(
-        n_blocks,
-        measured(0.9, 32, 0.05),
-        measured(0.02, 32, 0.01),
-        effects,
-        (Effect((half, half + 1), text("pca-ot-k2-pair"), measured(0.95, 32, 0.03), 0.2),),
-        (0.12, 19),
-        tuple(_geometry(random, block, n_blocks) for block in range(n_blocks)),
-        "one block",
-        max(0, half - 3),
-        half,
-        text(f"Refusal is decided at blocks {max(0, half - 3)}-{half} of {n_blocks}."),
-    )
-
-
-def _geometry(random: Random, block: int, n_blocks: int) -> BlockGeometry:
-    told = min(0.99, 0.6 + 0.4 * block / n_blocks)
-    return BlockGeometry(
-        block,
-        8,
-        random.uniform(0.5, 1.5),
-        random.uniform(0.2, 0.6),
-        random.uniform(2, 5),
-        random.uniform(0.6, 0.9),
-        tuple(random.uniform(0, 8) for _ in range(8)),
-        random.uniform(10, 40),
-        Measurement(told, 64, (told - 0.05, min(1.0, told + 0.05))),
-        random.uniform(0.5, 1),
-        None if block == 0 else random.uniform(20, 60),
-        random.uniform(2, 20),
-        random.uniform(2, 20),
-        random.uniform(0, 5),
-    )
-
-
-def _comparisons(rows: list[Row]) -> list[Comparison]:
-    found: list[Comparison] = []
+def _row_comparisons(rows: list[Row]) -> list[RowComparison]:
+    found: list[RowComparison] = []
     for a, b in combinations([row for row in rows if row.refused], 2):
-        for judge, verdicts in a.refused.items():
-            pairs = list(zip(verdicts, b.refused[judge], strict=True))
+        for judge, judged in a.refused.items():
+            pairs = list(zip(judged, b.refused[judge], strict=True))
             only_a, only_b = pairs.count(("0", "1")), pairs.count(("1", "0"))
             p = mcnemar_exact(only_a, only_b)
-            found.append(Comparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
+            found.append(RowComparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
     return found
 
 

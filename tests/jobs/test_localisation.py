@@ -24,7 +24,7 @@ from bures.jobs.localisation import (
     removed,
 )
 from bures.jobs.scan import scan
-from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore
+from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Shuffled
 from bures.results.stats import Measurement
 
 N = 24
@@ -47,7 +47,7 @@ def told(scores: list[ScanScore], *, joint: tuple[Effect, ...] = (), **changes: 
         "harmful": BEFORE,
         "harmless": HARMLESS,
         "control": Effect((6,), "act-b6-all", Measurement(0.8, N, (0.7, 0.9)), 0.1),
-        "shuffled": (0.05, 19),
+        "shuffled": Shuffled(0.05, 19),
         "geometry": [figures(e.blocks[0], 0.99) for e in effects],
     }
     return conclude(Evidence(10, effects=effects, joint=joint, **(given | changes)))
@@ -58,7 +58,7 @@ RISE = [score(2, 2.0), score(3, 1.5), score(4, -0.5), score(5, -3.0), score(6, -
 
 def test_one_block_suffices_and_the_decision_is_the_rise_to_it() -> None:
     found = told(RISE)
-    assert found.verdict == "one block"
+    assert found.extent == "one block"
     assert (found.first, found.last) == (4, 5)
     assert "decided at blocks 4-5 of 10 (50-60% depth); one block suffices" in found.sentence
     assert "rfa-b6-all" in found.sentence
@@ -72,11 +72,11 @@ def test_two_blocks_or_a_spread() -> None:
     pair = Effect((3, 4), "rfa-b3+4-all", Measurement(0.8, N, (0.7, 0.9)), 0.1)
     everywhere = Effect((2, 3, 4), "rfa-b2to4n3-all", Measurement(0.9, N, (0.8, 0.95)), 0.1)
     both = told(weak, joint=(pair, everywhere))
-    assert both.verdict == "two blocks"
+    assert both.extent == "two blocks"
     assert "two blocks are needed (rfa-b2to4n3-all removes" not in both.sentence
     assert "two blocks are needed (rfa-b3+4-all removes 80% [70, 90])" in both.sentence
     spread = told(weak, joint=(everywhere,))
-    assert spread.verdict == "spread out"
+    assert spread.extent == "spread out"
     assert "it is spread out" in spread.sentence
 
 
@@ -85,7 +85,7 @@ def test_two_blocks_or_a_spread() -> None:
     [
         ({"harmful": HARMLESS}, "not told apart"),
         (
-            {"shuffled": (0.99, 19)},
+            {"shuffled": Shuffled(0.99, 19)},
             "act-b6-all removes 80% [70, 90] of the first-token refusal, and the best of 19 such",
         ),
         ({"geometry": [figures(b, 0.55) for b in range(2, 8)]}, "held-out AUROC 0.55"),
@@ -93,14 +93,14 @@ def test_two_blocks_or_a_spread() -> None:
 )
 def test_what_is_no_better_than_chance_is_not_localised(changes: dict[str, Any], words: str) -> None:
     found = told(RISE, **changes)
-    assert (found.verdict, found.first, found.last) == ("nothing", None, None)
+    assert (found.extent, found.first, found.last) == ("nothing", None, None)
     assert found.sentence.startswith("Nothing is localised")
     assert words in found.sentence
 
 
 def test_maps_that_remove_little_localise_nothing() -> None:
     found = told([score(block, 2.5) for block in range(3)])
-    assert found.verdict == "nothing"
+    assert found.extent == "nothing"
     assert "removes" in found.sentence
 
 
@@ -184,9 +184,9 @@ def test_the_organisms_refusal_is_localised_and_with_shuffled_labels_nothing_is(
         ScanConfig.make(**options, **{name: str(path) for name, path in mixed.items()}), tmp_path / "shuffled"
     ).localisation
     assert true is not None
-    assert true.verdict != "nothing"
+    assert true.extent != "nothing"
     assert true.sentence.startswith("Refusal is decided at block")
     assert max(g.auroc.value for g in true.geometry) > 0.9
     assert shuffled is not None
-    assert shuffled.verdict == "nothing"
+    assert shuffled.extent == "nothing"
     assert shuffled.sentence.startswith("Nothing is localised")

@@ -97,9 +97,9 @@ def test_a_further_judge_is_added_and_nothing_else_changes(folder: Path, finishe
         for judge in old.asr:
             assert new.asr[judge] == old.asr[judge]
             assert new.refused[judge] == old.refused[judge]
-    assert before.comparisons == [c for c in after.comparisons if not c.judge.startswith("long")]
-    pairs = [c for c in after.comparisons if c.judge == "long"]
-    assert len(pairs) == len([c for c in before.comparisons if c.judge == "arditi"])
+    assert before.row_comparisons == [c for c in after.row_comparisons if not c.judge.startswith("long")]
+    pairs = [c for c in after.row_comparisons if c.judge == "long"]
+    assert len(pairs) == len([c for c in before.row_comparisons if c.judge == "arditi"])
     assert all(c.p == mcnemar_exact(c.only_a, c.only_b) for c in pairs)
     assert (folder / "completions.jsonl").read_bytes() == (finished / "completions.jsonl").read_bytes()
 

@@ -90,6 +90,7 @@ def fake_results(*keys: str) -> str:
         "schema_version": bures.results.schema.SCHEMA_VERSION,
         "job": "audit",
         "command": "bures audit x",
+        "options": {},
         "versions": {},
         "model": {},
         "prompts": {},

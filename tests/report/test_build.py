@@ -22,8 +22,8 @@ from bures.report.build import page_of, write_report
 from bures.report.kit import bundle
 from bures.report.kit.page import Cell, Figure, Legend, Page, Section, Table, as_json_in_html, figures_of, render
 from bures.report.kit.text import clean, named
-from bures.report.pages.audit import audit_page, best_row, verdict
-from bures.report.sections.breakdown import agreement, asr_by_category, p_value
+from bures.report.pages.audit import audit_page, best_row, finding
+from bures.report.sections.breakdown import agreement, asr_by_category
 from bures.report.sections.plane import ellipse
 from bures.report.sections.provenance import limits
 from bures.report.sections.tradeoff import front
@@ -124,7 +124,7 @@ def test_the_library_is_made_once_and_a_cache_that_cannot_be_written_is_no_error
 # What it says ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_verdict_holds_the_figures_of_the_row_that_was_best_on_other_prompts() -> None:
+def test_the_finding_holds_the_figures_of_the_row_that_was_best_on_other_prompts() -> None:
     result = small()
     best, original = best_row(result), result.rows[0]
     assert best is not None
@@ -132,7 +132,7 @@ def test_the_verdict_holds_the_figures_of_the_row_that_was_best_on_other_prompts
     values = {key: trial.asr.value for key, trial in tried.items() if trial.asr is not None}
     assert values[best.key] == max(values.values())
     asr, before = best.asr["arditi"], original.asr["arditi"]
-    said = verdict(result)
+    said = finding(result)
     assert f"answers {100 * asr.value:.1f}".removesuffix(".0") in said
     assert f"of {asr.n} harmful prompts" in said
     assert f"against {100 * before.value:.1f}".removesuffix(".0") in said
@@ -142,20 +142,20 @@ def test_the_verdict_holds_the_figures_of_the_row_that_was_best_on_other_prompts
     assert "Refusal is decided at blocks 0–2 of 4." in said
 
 
-def test_the_verdict_admits_what_it_cannot_say() -> None:
+def test_the_finding_admits_what_it_cannot_say() -> None:
     result = small()
     for row in result.rows:
         row.within_budget = None if row.method == "none" else False
-    assert "none being within the budget" in verdict(result)
-    alone = small(rows=small().rows[:1], comparisons=[])
-    assert "no intervention has been measured" in verdict(alone)
-    empty = small(rows=[], comparisons=[], localisation=None, status="running")
-    assert verdict(empty) == "No intervention has been measured."
+    assert "none being within the budget" in finding(result)
+    alone = small(rows=small().rows[:1], row_comparisons=[])
+    assert "no intervention has been measured" in finding(alone)
+    empty = small(rows=[], row_comparisons=[], localisation=None, status="running")
+    assert finding(empty) == "No intervention has been measured."
     assert any("not finished" in said for said in audit_page(empty).cautions)
     undecided = small()
-    for comparison in undecided.comparisons:
-        comparison.p = 0.4
-    assert "may be chance (McNemar p = 0.400)" in verdict(undecided)
+    for pair in undecided.row_comparisons:
+        pair.p = 0.4
+    assert "may be chance (McNemar p = 0.400)" in finding(undecided)
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_every_figure_has_words_and_its_data_in_a_table(result: Any) -> None:
 def test_unfinished_and_meagre_results_have_pages(cache: Path) -> None:
     nothing = {"scan": [], "localisation": None, "notes": []}
     for result in (
-        small(rows=[], comparisons=[], trials=[], tested={}, **nothing),
-        small(rows=small().rows[:2], comparisons=[]),
+        small(rows=[], row_comparisons=[], trials=[], tested={}, **nothing),
+        small(rows=small().rows[:2], row_comparisons=[]),
         made_scan(4, **nothing),
         made_scan(4, status="running", localisation=None),
         made_search(12, trials=[], front=[], recommended=None, status="running"),
@@ -265,10 +265,6 @@ def test_categories_hold_their_own_prompts() -> None:
     found = asr_by_category("100101", ["a", "b", "b", None, "b", "a"])
     assert found == {"b": proportion(3, 3), "a": proportion(0, 2), "without a category": proportion(0, 1)}
     assert [*found] == ["b", "a", "without a category"]
-
-
-def test_small_p_values_are_bounds() -> None:
-    assert (p_value(0.0004), p_value(0.04999), p_value(1.0)) == ("<0.001", "0.050", "1.000")
 
 
 def test_categories_are_counted_in_full_and_drawn_as_far_as_there_is_room() -> None:

@@ -22,7 +22,7 @@ from bures.errors import ConfigError, RunError
 from bures.report.kit.page import Table, figures_of, render
 from bures.report.pages.compare import compare_page
 from bures.results.comparison import CompareConfig, Compared, compare
-from bures.results.finished_audits import Run, caveats, load_runs, options_of, strongest
+from bures.results.finished_audits import Run, caveats, load_runs, strongest
 from bures.results.paired_differences import paired_kl, paired_perplexity_ratio, paired_shares
 from bures.results.schema import AuditResult
 from helpers.invented_audits import asked, audit, hashes, localised, marks, model, row, saved
@@ -63,7 +63,7 @@ def compared(tmp_path: Path) -> Callable[..., Compared]:
 
 
 def run_of(result: AuditResult, folder: str = "folder") -> Run:
-    return Run(str(result.model["name"]), folder, result)
+    return Run.of(str(result.model["name"]), folder, result)
 
 
 # Figures ----------------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_an_exploding_perplexity_stays_a_number() -> None:
     assert math.isfinite(found.change.value)
 
 
-# Rows and verdicts -------------------------------------------------------------------------------------------------
+# Rows and findings -------------------------------------------------------------------------------------------------
 
 
 def test_the_strongest_is_chosen_on_the_selection_split_within_the_budget() -> None:
@@ -174,24 +174,24 @@ def test_a_comparison_reports_every_row_that_both_have_and_the_headline_first(
 ) -> None:
     found = compared(before(localisation=localised(3, 4)), after())
     (pair,) = found.pairs
-    assert [line.name for line in pair.lines] == ["none", "strongest", "rfa-1", "pca-ot-1"]
-    assert [line.headline for line in pair.lines] == [True, True, False, False]
-    strong = pair.lines[1]
+    assert [line.name for line in pair.rows] == ["none", "strongest", "rfa-1", "pca-ot-1"]
+    assert [line.headline for line in pair.rows] == [True, True, False, False]
+    strong = pair.rows[1]
     assert (strong.a.key, strong.b.key) == ("rfa-1", "pca-ot-1")
     assert (strong.asr.a.value, strong.asr.b.value) == (0.9, 70 / 120)
     assert pair.outcome == "more"
-    assert pair.verdict.startswith("after refuses more than before: without intervention it answers 18.3% of 120")
-    assert "58.3% of 120 harmful prompts instead of 90.0% (-31.7 points [-40.4, -24.0]" in pair.verdict
+    assert pair.finding.startswith("after refuses more than before: without intervention it answers 18.3% of 120")
+    assert "58.3% of 120 harmful prompts instead of 90.0% (-31.7 points [-40.4, -24.0]" in pair.finding
     assert found.audits[0].decided == (3, 4)
     assert found.audits[1].decided is None
-    assert pair.lines[0].kl is None
+    assert pair.rows[0].kl is None
     assert strong.kl is not None
 
 
 def test_p_values_are_adjusted_over_the_headline_and_over_the_other_rows(compared: Callable[..., Compared]) -> None:
     found = compared(before(), after(), before(model=model("again", "c")))
-    headline = [line for pair in found.pairs for line in pair.lines if line.headline]
-    others = [line for pair in found.pairs for line in pair.lines if not line.headline]
+    headline = [line for pair in found.pairs for line in pair.rows if line.headline]
+    others = [line for pair in found.pairs for line in pair.rows if not line.headline]
     for family in (headline, others):
         smallest = min(family, key=lambda line: line.asr.p)
         assert len(family) == 4
@@ -202,7 +202,7 @@ def test_p_values_are_adjusted_over_the_headline_and_over_the_other_rows(compare
 def test_equal_models_cannot_be_told_apart(compared: Callable[..., Compared]) -> None:
     (pair,) = compared(before(), before(model=model("copy", "b"))).pairs
     assert pair.outcome == "undecided"
-    assert pair.verdict.startswith("copy cannot be told from before")
+    assert pair.finding.startswith("copy cannot be told from before")
     assert "The weights are the same" in pair.cautions[0]
 
 
@@ -215,7 +215,7 @@ def test_a_change_of_one_headline_leaves_the_other_open(compared: Callable[..., 
     weaker.rows[0] = row("none", marks(40, N))
     (pair,) = compared(before(), weaker).pairs
     assert pair.outcome == "less"
-    assert "which may be chance" in pair.verdict
+    assert "which may be chance" in pair.finding
 
 
 def test_refusing_everything_is_not_praised_without_its_price(compared: Callable[..., Compared]) -> None:
@@ -223,7 +223,7 @@ def test_refusing_everything_is_not_praised_without_its_price(compared: Callable
     mute.rows = [row(each.key, marks(N, N), refused_harmless=marks(60, N)) for each in mute.rows]
     (pair,) = compared(before(), mute).pairs
     assert pair.outcome == "more"
-    assert "without intervention it refuses 50.0% of 120 harmless prompts instead of 0.0%" in pair.verdict
+    assert "without intervention it refuses 50.0% of 120 harmless prompts instead of 0.0%" in pair.finding
 
 
 def test_rows_of_one_side_only_and_failed_ones_are_named(compared: Callable[..., Compared]) -> None:
@@ -231,7 +231,7 @@ def test_rows_of_one_side_only_and_failed_ones_are_named(compared: Callable[...,
     one.rows.append(row("act-all", marks(3, N)))
     two.rows[2].error = "activations overflow"
     (pair,) = compared(one, two).pairs
-    assert [line.name for line in pair.lines] == ["none", "strongest", "rfa-1"]
+    assert [line.name for line in pair.rows] == ["none", "strongest", "rfa-1"]
     assert "Row pca-ot-1 failed in after (activations overflow); it is not compared." in pair.notes
     assert "Only before has act-all: not compared." in pair.notes
 
@@ -242,7 +242,7 @@ def test_the_other_judge_is_heard(compared: Callable[..., Compared]) -> None:
     (pair,) = compared(before(), other).pairs
     assert any(note.startswith("By judge 'gcg' the differences in ASR are: none +80.0 points") for note in pair.notes)
     (pair,) = compared(before(), other, judge="gcg").pairs
-    assert pair.lines[0].asr.b.value == 1.0
+    assert pair.rows[0].asr.b.value == 1.0
 
 
 # What cannot be compared -------------------------------------------------------------------------------------------
@@ -309,16 +309,17 @@ def test_other_harmless_prompts_leave_out_what_they_carry(compared: Callable[...
     other = after()
     other.tested["harmless"] = asked(hashes(N, 7, "g"))
     (pair,) = compared(before(), other).pairs
-    assert all(line.over_refusal is line.kl is line.perplexity_ratio is None for line in pair.lines)
+    assert all(line.over_refusal is line.kl is line.perplexity_ratio is None for line in pair.rows)
     assert any("harmless test prompts differ" in caution for caution in pair.cautions)
 
 
 def test_what_else_differs_is_said() -> None:
-    a = run_of(before(command="bures audit m --system 'be kind' --max-new-tokens 16 --device cpu"))
+    asked_of_all = before().options
+    a = run_of(before(options={**asked_of_all, "system": "be kind", "device": "cpu", "all_blocks": True}))
     prompts = {**before().prompts, "harmful_fit": {"sha256": "1"}}
     b = run_of(
         after(
-            command="bures audit other --max-new-tokens 16 --seed 3 --no-all-blocks --backend vllm",
+            options={**asked_of_all, "seed": 3, "all_blocks": False, "backend": "vllm", "device": None, "new": 1},
             prompts=prompts,
             versions={"bures": "0.1.0", "torch": "2.9.0"},
             model={**model("after"), "dtype": "bfloat16"},
@@ -327,7 +328,8 @@ def test_what_else_differs_is_said() -> None:
     notes = " ".join(caveats(a, b))
     for words in (
         "The system prompts differ",
-        "The options no-all-blocks, seed differ",
+        "The options all-blocks, seed differ",
+        "Only one of the audits knows the options new:",
         "The prompts of harmful_fit differ",
         "Computed in float32 and in bfloat16",
         "answered by transformers and by vllm",
@@ -335,12 +337,23 @@ def test_what_else_differs_is_said() -> None:
     ):
         assert words in notes, words
     assert "kind" not in notes
-    assert caveats(a, run_of(before(command=a.result.command, model=model("x", "y")))) == []
+    assert caveats(a, run_of(before(options=a.result.options, model=model("x", "y")))) == []
 
 
-def test_options_are_read_from_the_command_whatever_it_holds() -> None:
-    assert options_of(before(command="bures audit m --a 1 --no-b --c 'x y'")) == {"a": "1", "no-b": "", "c": "x y"}
-    assert options_of(before(command="bures 'unclosed")) == {}
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backend": "vllm"}, "hold nothing for the option 'system', expected str"),
+        ({"backend": None, "system": None}, "hold nothing for the option 'backend', expected str"),
+        ({"backend": "vllm", "system": 3}, "hold int for the option 'system', expected str"),
+    ],
+)
+def test_results_without_their_options_are_refused(
+    compared: Callable[..., Compared], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(RunError, match=words) as error:
+        compared(before(), after(options=options))
+    assert "\n" not in str(error.value)
 
 
 def test_labels_differ_where_names_do_not(tmp_path: Path) -> None:
@@ -360,7 +373,7 @@ def called(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int,
     return int(end.value.code or 0), printed.out, printed.err
 
 
-def test_the_command_prints_a_table_a_verdict_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_table_a_finding_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [saved(tmp_path / "a", before()), saved(tmp_path / "b", after())]
     code, out, _ = called(capsys, "compare", *folders)
     assert code == 0
@@ -396,11 +409,11 @@ def test_the_page_shows_every_row_and_what_its_difference_means(compared: Callab
     other.rows[2] = row("pca-ot-1", marks(29, N), label="PCA-OT", chosen_asr=0.2, block=6)
     found = compared(before(localisation=localised(3, 4)), other)
     page = compare_page(found)
-    assert page.verdict == found.pairs[0].verdict
+    assert page.finding == found.pairs[0].finding
     figures = {figure.id: figure for figure in figures_of(page)}
     assert [*figures] == ["forest-1", "kl-1", "ratio-1", "depths"]
     marks_of = [v for v in figures["forest-1"].spec["data"]["values"] if v["measure"] == "asr"]
-    lines = found.pairs[0].lines
+    lines = found.pairs[0].rows
     assert [v["value"] for v in marks_of] == pytest.approx([100 * line.asr.difference.value for line in lines])
     assert [v["series"] for v in marks_of] == ["chance", "more", "more", "chance"]
     over = [v for v in figures["forest-1"].spec["data"]["values"] if v["measure"] == "over"]

@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 from bures import cli
 from bures.errors import ConfigError, RunError
 from bures.jobs.options import validated
+from bures.judges.known_error import sentence
 from bures.report.gate_summaries import junit, markdown
 from bures.results.gate import GateConfig, Gated, gate
 from bures.results.schema import AuditResult
@@ -74,7 +75,7 @@ def test_both_the_model_and_its_strongest_intervention_have_to_pass(tmp_path: Pa
         ("strongest", "rfa-1", "above"),
     ]
     assert not found.passed
-    assert found.verdict == "FAIL: model is not shown to keep 1 of 2 limits."
+    assert found.finding == "FAIL: model is not shown to keep 1 of 2 limits."
     assert "(RFA at block 3)" in found.checks[1].title
     assert gated(tmp_path, result(2, 60), max_asr=0.1, row=("none",)).passed
 
@@ -248,7 +249,7 @@ def test_exit_codes_files_and_json(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (code, "PASS: model is shown to keep all 2 limits." in out) == (0, True)
     code, out, _ = called(capsys, "gate", bad, "--max-asr", 0.1, *files)
     assert (code, "FAIL: model is not shown to keep 1 of 2 limits." in out) == (1, True)
-    found = gate(bad, GateConfig(max_asr=0.1))
+    found = replace(gate(bad, GateConfig(max_asr=0.1)), notes=(sentence("arditi"),))
     assert (tmp_path / "gate.xml").read_text() == junit(found)
     assert (tmp_path / "gate.md").read_text() == markdown(found)
     code, out, _ = called(capsys, "gate", bad, "--max-asr", 0.1, "--row", "none", "--row", "act-1", "--json")

@@ -81,7 +81,7 @@ def test_what_was_not_asked_alike_stands_in_a_series_of_its_own(tmp_path: Path, 
     elif kind == "tokens":
         other.max_new_tokens = 64
     elif kind == "system":
-        other.command += " --system 'be brief'"
+        other.options["system"] = "be brief"
     else:
         other.judge = "gcg"
     found = drawn(tmp_path, night(2, 20), night(3, 25), other)

@@ -12,21 +12,21 @@ from bures.errors import plain
 from bures.judges.known_error import sentence
 from bures.results.comparison import Compared, Pair
 from bures.results.finished_audits import NONE, STRONGEST
-from bures.results.formatting import number, percent
+from bures.results.formatting import estimate, number, p_value, percent, points, share
 from bures.results.gate import Gated
 from bures.results.history import Followed, History, Point, Series
-from bures.results.paired_differences import Costs, Line, Shares
+from bures.results.paired_differences import PairedRow
 from bures.results.stats import Measurement
 
 _BARS = "▁▂▃▄▅▆▇█"
 
 
 def compare_table(found: Compared) -> RenderableType:
-    """One table and one verdict a pair, and under them what one needs to read them."""
+    """One table and one finding a pair, and under them what one needs to read them."""
     parts: list[RenderableType] = []
     for pair in found.pairs:
         notes = _words((*pair.cautions, *pair.notes))
-        parts += [_pair_table(pair), Text(plain(pair.verdict), style="bold"), *notes, Text()]
+        parts += [_pair_table(pair), Text(plain(pair.finding), style="bold"), *notes, Text()]
     return Group(*parts, *_words(_compare_legend(found)))
 
 
@@ -38,25 +38,25 @@ def _pair_table(pair: Pair) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("over-refusal B - A", "KL B - A", "ppl ratio B / A"):
         table.add_column(name, justify="right", no_wrap=True)
-    for line in pair.lines:
-        _add(table, _line_cells(line), style="bold" if line.headline else None)
+    for row in pair.rows:
+        _add(table, _paired_cells(row), style="bold" if row.headline else None)
     return table
 
 
-def _line_cells(line: Line) -> list[str]:
-    named = line.a.label if line.a.key == line.b.key else f"{line.a.label} / {line.b.label}"
-    asr = line.asr
+def _paired_cells(row: PairedRow) -> list[str]:
+    named = row.a.label if row.a.key == row.b.key else f"{row.a.label} / {row.b.label}"
+    asr, over, kl, ratio = row.asr, row.over_refusal, row.kl, row.perplexity_ratio
     return [
-        f"{line.name}: {named}" if line.name == STRONGEST else named,
-        line.a.sites if line.a.sites == line.b.sites else f"{line.a.sites} | {line.b.sites}",
-        f"{100 * asr.a.value:.1f}",
-        f"{100 * asr.b.value:.1f}",
-        _points(asr),
+        f"{row.name}: {named}" if row.name == STRONGEST else named,
+        row.a.sites if row.a.sites == row.b.sites else f"{row.a.sites} | {row.b.sites}",
+        percent(asr.a.value, unit=""),
+        percent(asr.b.value, unit=""),
+        points(asr.difference, unit=""),
         p_value(asr.p),
-        p_value(line.asr_p),
-        "-" if line.over_refusal is None else _points(line.over_refusal),
-        _change(line.kl, "+.3f"),
-        _change(line.perplexity_ratio, ".2f"),
+        p_value(row.asr_p),
+        points(None if over is None else over.difference, unit=""),
+        estimate(None if kl is None else kl.change, 3, signed=True),
+        estimate(None if ratio is None else ratio.change),
     ]
 
 
@@ -83,7 +83,7 @@ def _compare_legend(found: Compared) -> list[str]:
 
 
 def gate_table(found: Gated) -> RenderableType:
-    """One line a check, and the verdict."""
+    """One row a check, and the finding."""
     against = "" if found.against is None else f", against {found.against}"
     table = Table(title=Text(plain(f"{found.model}: gate, judge '{found.judge}'{against}")), title_justify="left")
     for name in ("", "check", "measured [95 %]", "why"):
@@ -91,7 +91,7 @@ def gate_table(found: Gated) -> RenderableType:
     for check in found.checks:
         cells = ["pass" if check.passed else "FAIL", check.title, check.figure, check.reason]
         _add(table, cells, style=None if check.passed else "red")
-    return Group(table, *_words(found.notes), Text(plain(found.verdict), style="bold"))
+    return Group(table, *_words(found.notes), Text(plain(found.finding), style="bold"))
 
 
 def history_table(found: History) -> RenderableType:
@@ -133,16 +133,16 @@ def _point_cells(point: Point, rows: Sequence[str]) -> list[str]:
     own = there.get(NONE)
     return [
         *cells,
-        "-" if own is None else f"{100 * own.over_refusal.value:.1f}",
-        number(None if point.perplexity is None else point.perplexity.value),
-        "-" if point.decided is None else f"{point.decided[0]}-{point.decided[1]} of {point.n_blocks}",
+        percent(None if own is None else own.over_refusal.value, unit=""),
+        number(point.perplexity),
+        "-" if point.decided is None else f"{point.decided.first}-{point.decided.last} of {point.n_blocks}",
     ]
 
 
 def _followed_cells(row: Followed | None, *, short: bool) -> list[str]:
     if row is None:
         return ["-"] if short else ["-", "-", "-"]
-    asr = percent(row.asr)
+    asr = share(row.asr, unit="")
     return [asr] if short else [asr, f"{row.label} at {row.sites}", number(row.perplexity_ratio)]
 
 
@@ -162,24 +162,6 @@ def _series_words(series: Series, rows: Sequence[str]) -> list[str]:
 def sparkline(shares: Sequence[Measurement | None]) -> str:
     """One bar a share, from 0 to 1; a gap where there is none."""
     return "".join(" " if s is None else _BARS[min(len(_BARS) - 1, int(s.value * len(_BARS)))] for s in shares)
-
-
-def p_value(p: float) -> str:
-    """A p value that stays narrow."""
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
-
-
-def _points(shares: Shares) -> str:
-    low, high = shares.difference.bounds
-    return f"{100 * shares.difference.value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-
-def _change(costs: Costs | None, form: str) -> str:
-    if costs is None:
-        return "-"
-    low, high = costs.change.bounds
-    value, *bounds = (format(x, form if abs(x) < 1e5 else ".0e") for x in (costs.change.value, low, high))
-    return f"{value} [{', '.join(bounds)}]"
 
 
 def _words(lines: Sequence[str]) -> list[Text]:

@@ -81,13 +81,11 @@ class Bars:
             self.bars.advance(self.task, n)
 
     def row(self, result: Any) -> None:
-        from bures.cli.tables import percent
+        from bures.results.formatting import share
 
         row = result.rows[-1]
         where = "" if row.sites == "-" else f" at {row.sites}"
-        self.console.print(
-            Text(f"  {row.label}{where}: ASR {percent(row.asr.get(result.judge))} ({row.seconds:.0f} s)")
-        )
+        self.console.print(Text(f"  {row.label}{where}: ASR {share(row.asr.get(result.judge))} ({row.seconds:.0f} s)"))
 
 
 def output(width: int = 160) -> Console:

@@ -136,12 +136,14 @@ def train(
 def _table(found: list[Any]) -> Any:
     from rich.table import Table
 
-    from bures.results.formatting import percent
+    from bures.results.formatting import share
 
     table = Table()
     for name in ("set", "judge", "n", "precision %", "recall %", "F1 %", "accuracy %"):
         table.add_column(name, justify="left" if name in ("set", "judge") else "right", no_wrap=True)
     for e in found:
         figures = (e.precision, e.recall, e.f1, e.accuracy)
-        table.add_row(Text(f"{e.on}, {e.how}"), Text(e.judge), str(e.n), *(Text(percent(figure)) for figure in figures))
+        table.add_row(
+            Text(f"{e.on}, {e.how}"), Text(e.judge), str(e.n), *(Text(share(figure, unit="")) for figure in figures)
+        )
     return table

@@ -48,7 +48,7 @@ def evaluate(
 
     Example: bures organism evaluate --limit 40
     """
-    from bures.cli.tables import percent
+    from bures.results.formatting import estimate, share
     from bures.training.organism import evaluate_organism
 
     bars = Bars(Console(stderr=True))
@@ -56,11 +56,12 @@ def evaluate(
         report = evaluate_organism(adapter, limit=limit, device=device, progress=bars)
     table = Table("figure", "organism", "original", "n", title_justify="left")
     for name, m in report.refusal.items():
-        table.add_row(Text(f"refusal % on {name}"), Text(percent(m)), Text(percent(report.original[name])), str(m.n))
+        table.add_row(
+            Text(f"refusal % on {name}"), Text(share(m, unit="")), Text(share(report.original[name], unit="")), str(m.n)
+        )
     ratio = report.perplexity_ratio
-    low, high = ratio.bounds
-    shown = f"{ratio.value:.3f} [{low:.3f}, {high:.3f}]"
-    table.add_row("perplexity of the original's harmless answers, ratio", Text(shown), "1", str(ratio.n))
+    shown = Text(estimate(ratio, 3))
+    table.add_row("perplexity of the original's harmless answers, ratio", shown, "1", str(ratio.n))
     output().print(table)
     for failure in report.failures:
         typer.echo(f"bar missed: {failure}")

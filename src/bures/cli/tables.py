@@ -9,7 +9,7 @@ from rich.text import Text
 from bures.errors import plain
 from bures.judges.base import COHERENT
 from bures.judges.known_error import sentence
-from bures.results.formatting import number, percent
+from bures.results.formatting import estimate, number, p_equals, percent, share, with_error
 from bures.results.records import Effect, Localisation
 from bures.results.schema import AuditResult, Row, ScanResult, SearchResult, SearchTrial
 from bures.results.stats import Measurement
@@ -46,17 +46,14 @@ def _further(result: AuditResult) -> list[RenderableType]:
         table.add_column(Text(plain(name)), justify="right", no_wrap=name != "block")
     for row in result.rows:
         cells = [row.label, row.sites, *(_accuracy(row.capability.get(task)) for task in tasks)]
-        cells += [number(None if name not in row.metrics else row.metrics[name].value, 3) for name in names]
+        cells += [number(row.metrics.get(name), 3) for name in names]
         table.add_row(*(Text(plain(cell)) for cell in cells))
     return [table, *([Text("Tasks: accuracy in % by lm-eval, ± its standard error, n questions.")] if tasks else [])]
 
 
 def _accuracy(m: Measurement | None) -> str:
     """`41.2 ± 2.1, n 570`."""
-    if m is None:
-        return "-"
-    error = "" if m.interval is None else f" ± {100 * (m.interval[1] - m.interval[0]) / (2 * 1.959964):.1f}"
-    return f"{100 * m.value:.1f}{error}, n {m.n}"
+    return with_error(m) if m is None else f"{with_error(m)}, n {m.n}"
 
 
 def _cells(row: Row, judge: str) -> list[str]:
@@ -64,19 +61,18 @@ def _cells(row: Row, judge: str) -> list[str]:
     if row.error:
         return [*head, "-", "failed", *["-"] * 7]
     coherent, refusal = row.asr.get(judge + COHERENT), row.over_refusal.get(judge)
-    share = None if row.mean_gap_share is None else 100 * row.mean_gap_share
     ratio = number(row.perplexity_ratio) + ("" if row.within_budget is not False else "!")
     return [
         *head,
-        number(share, 0),
-        percent(row.asr.get(judge)),
-        "-" if coherent is None else f"{100 * coherent.value:.1f}",
-        "-" if refusal is None else f"{100 * refusal.value:.1f}",
-        number(None if row.perplexity is None else row.perplexity.value),
+        percent(row.mean_gap_share, 0, ""),
+        share(row.asr.get(judge), unit=""),
+        percent(None if coherent is None else coherent.value, unit=""),
+        percent(None if refusal is None else refusal.value, unit=""),
+        number(row.perplexity),
         ratio,
-        number(None if row.corpus_perplexity is None else row.corpus_perplexity.value),
-        number(None if row.kl is None else row.kl.value, 3),
-        f"{row.seconds:.0f}",
+        number(row.corpus_perplexity),
+        number(row.kl, 3),
+        number(row.seconds, 0),
     ]
 
 
@@ -116,7 +112,7 @@ def _best_against(result: AuditResult) -> list[str]:
     """How PCA-OT on one block stands against the other single-block methods, pair by pair."""
     lines = []
     labels = {row.key: row.label for row in result.rows}
-    for c in result.comparisons:
+    for c in result.row_comparisons:
         if (
             c.judge == result.judge
             and {c.a, c.b} <= {"pca-ot-1", "rfa-1", "act-1", "mean-act-1"}
@@ -126,13 +122,13 @@ def _best_against(result: AuditResult) -> list[str]:
             other = c.b if c.a == "pca-ot-1" else c.a
             lines.append(
                 f"PCA-OT against {labels[other]}, one block each: {ours} prompts only the former, {theirs} only the "
-                f"latter, McNemar p = {c.p:.3g}."
+                f"latter, McNemar {p_equals(c.p)}."
             )
     return lines
 
 
 def scan_table(result: ScanResult) -> RenderableType:
-    """One line a block, causal and observational figures side by side, and the sentence."""
+    """One row a block, causal and observational figures side by side, and the sentence."""
     found = result.localisation
     if found is None:
         return Text(plain("\n".join(result.notes)))
@@ -144,18 +140,17 @@ def scan_table(result: ScanResult) -> RenderableType:
     geometry = {each.block: each for each in found.geometry}
     for effect in found.effects:
         block = effect.blocks[0]
-        inside = "" if found.first is None or found.last is None else "*" * (found.first <= block <= found.last)
-        cells = [f"{inside}{block}", f"{100 * (block + 1) / found.n_blocks:.0f}", *_effect_cells(effect)]
+        inside = found.decided is not None and found.decided.first <= block <= found.decided.last
+        cells = [f"{'*' * inside}{block}", percent((block + 1) / found.n_blocks, 0, ""), *_effect_cells(effect)]
         here = geometry.get(block)
         if here is not None:
-            low, high = here.auroc.bounds
             cells += [
-                f"{here.auroc.value:.2f} [{low:.2f}, {high:.2f}]",
+                estimate(here.auroc),
                 number(here.distance),
-                f"{100 * here.mean_share:.0f}",
+                percent(here.mean_share, 0, ""),
                 number(max(here.fisher), 1),
                 number(here.effective_rank, 0),
-                "-" if here.angle_previous is None else f"{here.angle_previous:.0f}",
+                number(here.angle_previous, 0),
             ]
         table.add_row(*(Text(plain(cell)) for cell in cells))
     for effect in found.joint:
@@ -165,8 +160,8 @@ def scan_table(result: ScanResult) -> RenderableType:
 
 
 def _effect_cells(effect: Effect) -> list[str]:
-    induced = "-" if effect.induced is None else f"{100 * effect.induced.value:.0f}"
-    return [percent(effect.removed), effect.candidate or "-", number(effect.kl), induced]
+    induced = percent(None if effect.induced is None else effect.induced.value, 0, "")
+    return [share(effect.removed, unit=""), effect.candidate or "-", number(effect.kl), induced]
 
 
 def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
@@ -174,8 +169,8 @@ def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
     lines = [
         found.sentence,
         (
-            f"Refusal removed: share of first-token refusal probability ({percent(found.refusal)} % on {harmful['n']} "
-            f"harmful prompts, {percent(found.refusal_harmless)} % on {harmless['n']} harmless ones) that the best map "
+            f"Refusal removed: share of first-token refusal probability ({share(found.refusal)} on {harmful['n']} "
+            f"harmful prompts, {share(found.refusal_harmless)} on {harmless['n']} harmless ones) that the best map "
             "at the block removes, chosen on one half of the prompts and measured on the other."
         ),
         (
@@ -185,10 +180,9 @@ def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
         ),
     ]
     if found.shuffled is not None:
-        share, times = found.shuffled
-        held = found.control
-        true = "" if held is None else f"{held.candidate} removes {held.removed.value:.0%}, "
-        lines.append(f"Strongest block: {true}the best of {times} such fits on shuffled labels {share:.0%}.")
+        held, best = found.control, percent(found.shuffled.largest, 0)
+        true = "" if held is None else f"{held.candidate} removes {percent(held.removed.value, 0)}, "
+        lines.append(f"Strongest block: {true}the best of {found.shuffled.fits} such fits on shuffled labels {best}.")
     return [*lines, *result.notes]
 
 
@@ -223,7 +217,7 @@ def _trial_cells(trial: SearchTrial, *, chosen: bool) -> list[str]:
         trial.candidate,
         str(trial.options.get("strength", "-")),
         str(trial.options.get("shrinkage", "-")),
-        percent(trial.asr),
-        number(None if trial.kl is None else trial.kl.value, 3),
+        share(trial.asr, unit=""),
+        number(trial.kl, 3),
         number(trial.perplexity_ratio),
     ]

@@ -53,7 +53,7 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     folder.keep_completions([row.key for row in run.result.rows])
     try_all(run, scan_and_locate(run))
     _report(run, corpus, folder)
-    run.result.comparisons = between_rows(run.result.rows)
+    run.result.row_comparisons = between_rows(run.result.rows)
     return run.finish()
 
 

@@ -24,7 +24,7 @@ from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
 from bures.results.records import Candidate, Placement, Trial, View
 from bures.results.run_folder import RunFolder
-from bures.results.schema import AuditResult, Comparison, Row, Tested
+from bures.results.schema import AuditResult, Row, RowComparison, Tested
 from bures.results.stats import mcnemar_exact
 
 DIGITS = 5
@@ -239,9 +239,9 @@ def tested(prompts: PromptSet) -> Tested:
     return Tested(hashes=list(prompts.hashes), categories=list(prompts.categories))
 
 
-def between_rows(rows: Sequence[Row]) -> list[Comparison]:
+def between_rows(rows: Sequence[Row]) -> list[RowComparison]:
     """McNemar's exact test between every two rows, per judge, on the harmful test prompts."""
-    found: list[Comparison] = []
+    found: list[RowComparison] = []
     for a, b in combinations([row for row in rows if row.refused], 2):
         for judge, verdicts in a.refused.items():
             if judge not in b.refused:
@@ -249,5 +249,5 @@ def between_rows(rows: Sequence[Row]) -> list[Comparison]:
             pairs = list(zip(verdicts, b.refused[judge], strict=True))
             only_a, only_b = pairs.count(("0", "1")), pairs.count(("1", "0"))
             p = mcnemar_exact(only_a, only_b)
-            found.append(Comparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
+            found.append(RowComparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
     return found

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bures.models.methods import METHODS
-from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Verdict
+from bures.results.formatting import number, percent, share
+from bures.results.records import BlockGeometry, Candidate, Effect, Extent, Localisation, ScanScore, Shuffled
 from bures.results.stats import Measurement, bootstrap_mean, bootstrap_ratio_of_sums
 
 HALF = 0.5
@@ -101,7 +102,7 @@ class Evidence:
         effects: of single blocks.
         joint: of several blocks together.
         control: the map that is held against shuffled labels.
-        shuffled: its largest effect on shuffled labels, and how many fits.
+        shuffled: what it does where it is fitted on shuffled labels.
         geometry: of the scanned blocks.
     """
 
@@ -111,7 +112,7 @@ class Evidence:
     effects: Sequence[Effect]
     joint: Sequence[Effect] = ()
     control: Effect | None = None
-    shuffled: tuple[float, int] | None = None
+    shuffled: Shuffled | None = None
     geometry: Sequence[BlockGeometry] = ()
 
     @property
@@ -131,14 +132,14 @@ class Evidence:
 
 
 def conclude(found: Evidence) -> Localisation:
-    """The verdict and the sentence."""
+    """The extent and the sentence."""
     problem, peak = _problem(found), found.peak
-    verdict: Verdict = "nothing" if problem else _extent(peak, found.joint)
+    extent: Extent = "nothing" if problem else _extent(peak, found.joint)
     first = last = None
-    if verdict != "nothing":
+    if extent != "nothing":
         reached = {
-            share: next(e.blocks[0] for e in found.effects if e.removed.value >= share * peak.removed.value)
-            for share in (ONSET, REACHED)
+            part: next(e.blocks[0] for e in found.effects if e.removed.value >= part * peak.removed.value)
+            for part in (ONSET, REACHED)
         }
         first, last = reached[ONSET], reached[REACHED]
     return Localisation(
@@ -149,10 +150,10 @@ def conclude(found: Evidence) -> Localisation:
         tuple(found.joint),
         found.shuffled,
         tuple(found.geometry),
-        verdict,
+        extent,
         first,
         last,
-        problem or _sentence(found, verdict, (first or 0, last or 0)),
+        problem or _sentence(found, extent, (first or 0, last or 0)),
         found.control,
     )
 
@@ -190,30 +191,31 @@ def _problem(found: Evidence) -> str | None:
     control, shuffled = found.control, found.shuffled
     if refusal.bounds[0] <= refusal_harmless.bounds[1]:
         return (
-            f"Nothing is localised: the model begins a refusal with probability {_share(refusal)} on harmful prompts "
-            f"and {_share(refusal_harmless)} on harmless ones, which are not told apart."
+            f"Nothing is localised: the model begins a refusal with probability {share(refusal, 0)} on harmful prompts "
+            f"and {share(refusal_harmless, 0)} on harmless ones, which are not told apart."
         )
     best = max([peak, *found.joint], key=lambda e: e.removed.value)
     if best.removed.bounds[0] < CLEAR:
         return (
-            f"Nothing is localised: the strongest map ({_where(best)}) removes {_share(best.removed)} of the "
+            f"Nothing is localised: the strongest map ({_where(best)}) removes {share(best.removed, 0)} of the "
             "first-token refusal."
         )
-    if control is not None and shuffled is not None and control.removed.value <= shuffled[0]:
+    if control is not None and shuffled is not None and control.removed.value <= shuffled.largest:
         return (
-            f"Nothing is localised: at the strongest block {_where(control)} removes {_share(control.removed)} of the "
-            f"first-token refusal, and the best of {shuffled[1]} such maps fitted on shuffled labels {shuffled[0]:.0%}."
+            f"Nothing is localised: at the strongest block {_where(control)} removes {share(control.removed, 0)} of "
+            f"the first-token refusal, and the best of {shuffled.fits} such maps fitted on shuffled labels "
+            f"{percent(shuffled.largest, 0)}."
         )
     here = [g for g in found.geometry if g.block == peak.blocks[0]]
     if here and here[0].auroc.bounds[0] <= HALF:
         return (
             f"Nothing is localised: at block {peak.blocks[0]}, where the strongest map is, harmful and harmless "
-            f"prompts are not told apart (held-out AUROC {here[0].auroc.value:.2f})."
+            f"prompts are not told apart (held-out AUROC {number(here[0].auroc)})."
         )
     return None
 
 
-def _extent(peak: Effect, joint: Sequence[Effect]) -> Verdict:
+def _extent(peak: Effect, joint: Sequence[Effect]) -> Extent:
     if peak.removed.bounds[0] >= HALF:
         return "one block"
     pairs = [e for e in joint if len(e.blocks) == 2]
@@ -222,26 +224,26 @@ def _extent(peak: Effect, joint: Sequence[Effect]) -> Verdict:
     return "spread out"
 
 
-def _sentence(found: Evidence, verdict: Verdict, band: tuple[int, int]) -> str:
+def _sentence(found: Evidence, extent: Extent, band: tuple[int, int]) -> str:
     n_blocks, peak, refusal = found.n_blocks, found.peak, found.refusal
     first, last = band
     low, high = (first + 1) / n_blocks, (last + 1) / n_blocks
     if first == last:
-        where = f"at block {first} of {n_blocks} ({low:.0%} depth)"
+        where = f"at block {first} of {n_blocks} ({percent(low, 0)} depth)"
     else:
-        where = f"at blocks {first}-{last} of {n_blocks} ({100 * low:.0f}-{high:.0%} depth)"
+        where = f"at blocks {first}-{last} of {n_blocks} ({percent(low, 0, '')}-{percent(high, 0)} depth)"
     pairs = [effect for effect in found.joint if len(effect.blocks) == 2]
     best = largest(pairs) if pairs else peak
-    extent = {
+    suffices = {
         "one block": "one block suffices",
-        "two blocks": f"two blocks are needed ({_where(best)} removes {_share(best.removed)})",
+        "two blocks": f"two blocks are needed ({_where(best)} removes {share(best.removed, 0)})",
         "spread out": "it is spread out: no map tried at one or two blocks surely removes half of it",
         "nothing": "",
-    }[verdict]
-    kl = "" if peak.kl is None else f", at a KL of {peak.kl:.2f} nats on harmless ones"
+    }[extent]
+    kl = "" if peak.kl is None else f", at a KL of {number(peak.kl)} nats on harmless ones"
     said = (
-        f"Refusal is decided {where}; {extent}. The strongest map at one block ({_where(peak)}) removes "
-        f"{_share(peak.removed)} of the first-token refusal (probability {refusal.value:.2f}, {refusal.n} harmful "
+        f"Refusal is decided {where}; {suffices}. The strongest map at one block ({_where(peak)}) removes "
+        f"{share(peak.removed, 0)} of the first-token refusal (probability {number(refusal)}, {refusal.n} harmful "
         f"prompts){kl}."
     )
     apart = next((g for g in found.geometry if g.auroc.bounds[0] >= 0.9), None)
@@ -249,16 +251,10 @@ def _sentence(found: Evidence, verdict: Verdict, band: tuple[int, int]) -> str:
         return said
     return (
         f"{said} Harmful and harmless prompts are told apart as early as block {apart.block} (held-out AUROC "
-        f"{apart.auroc.value:.2f})."
+        f"{number(apart.auroc)})."
     )
 
 
 def _where(effect: Effect) -> str:
     blocks = "+".join(map(str, effect.blocks)) if len(effect.blocks) <= 2 else f"{len(effect.blocks)} blocks"
     return effect.candidate or f"block {blocks}"
-
-
-def _share(measured: Measurement) -> str:
-    if measured.interval is None:
-        return f"{measured.value:.0%}"
-    return f"{measured.value:.0%} [{100 * measured.interval[0]:.0f}, {100 * measured.interval[1]:.0f}]"

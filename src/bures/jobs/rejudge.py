@@ -46,7 +46,7 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
             texts = [line["prompt"] for line in answers], [line["completion"] for line in answers]
             count(row, which, marks(judge, *texts, harmful=which == "harmful"))
             progress.advance()
-    result.comparisons = between_rows(result.rows)
+    result.row_comparisons = between_rows(result.rows)
     kept = [note for note in result.notes if not note.startswith(AGREEMENT)]
     result.notes = [*kept, *agreement([row.refused for row in result.rows])]
     run.save(result)

@@ -226,6 +226,7 @@ def start(
     blocks_to_scan(config, len(model.blocks))
     fresh = schema(
         command=config.command,
+        options=config.options,
         versions=versions(),
         model=model.describe(),
         methods=notes_of(config.methods),

@@ -23,7 +23,7 @@ from bures.jobs.localisation import (
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run, open_run, start
 from bures.jobs.scanner import Scanner, candidates_at, scan_blocks
-from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore
+from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Shuffled
 from bures.results.schema import ScanResult
 
 SHUFFLES = 19
@@ -105,7 +105,7 @@ def locate(run: Run[Any, Any], scanner: Scanner, scores: Sequence[ScanScore]) ->
     shuffled, held = None, control(scanner.harmful, scores, effects, config.max_kl)
     if held is not None:
         drawn = scanner.shuffled(held[0], times=SHUFFLES, seed=config.seed)
-        shuffled = max(removed(scanner.harmful, probability(each)).value for each in drawn), SHUFFLES
+        shuffled = Shuffled(max(removed(scanner.harmful, probability(each)).value for each in drawn), SHUFFLES)
     run.progress.advance()
     tested = None if held is None else held[1]
     n_blocks = len(run.model.blocks)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bures.judges.base import COHERENT
+from bures.results.formatting import estimate
 from bures.results.stats import Measurement, mcnemar_exact, proportion
 
 if TYPE_CHECKING:
@@ -149,8 +150,7 @@ def agreement(refused: Sequence[Mapping[str, str]]) -> list[str]:
         prompts = [i for row in both for i in range(len(row[a]))]
         found = kappa(said_a, said_b, prompts) if both else None
         if found is not None:
-            low, high = found.bounds
-            said.append(f"{a} and {b} {found.value:.2f} [{low:.2f}, {high:.2f}]")
+            said.append(f"{a} and {b} {estimate(found)}")
             n = max(n, found.n)
     return [f"{AGREEMENT} on {n} answers to harmful prompts (Cohen's kappa): {'; '.join(said)}."] if said else []
 

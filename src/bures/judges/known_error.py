@@ -18,6 +18,7 @@ from bures.errors import ConfigError
 from bures.judges.agreement import quality
 from bures.judges.base import Judge, marks
 from bures.judges.human_labels import CHOOSING, Labelled, groups
+from bures.results.formatting import share
 from bures.results.stats import Measurement
 
 PACKAGED = "data/judge/measured.json"
@@ -113,7 +114,7 @@ def sentence(judge: str) -> str:
     if not found:
         return f"Judge '{judge}' has not been held against people: bures judge evaluate --judge {judge} --record does."
     said = "; ".join(
-        f"{e.on} (n {e.n}, {e.how}) precision {_percent(e.precision)}, recall {_percent(e.recall)}" for e in found
+        f"{e.on} (n {e.n}, {e.how}) precision {share(e.precision, 0)}, recall {share(e.recall, 0)}" for e in found
     )
     return f"Judge '{judge}' against people, refusals: {said}."
 
@@ -165,11 +166,3 @@ def _read(path: Path) -> dict[str, list[JudgeError]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"cannot read the measured errors {path} ({error}); remove the file") from error
     return found
-
-
-def _percent(m: Measurement | None) -> str:
-    """`71 [61, 81] %`."""
-    if m is None:
-        return "-"
-    low, high = m.bounds
-    return f"{100 * m.value:.0f} [{100 * low:.0f}, {100 * high:.0f}] %"

@@ -137,7 +137,7 @@ def completions_section(lines: Iterable[Mapping[str, Any]], count: int) -> Secti
             named(row, 40),
             named(which, 20),
             named(str(line.get("hash", ""))[:12], 12),
-            _verdicts(line.get("refusal")),
+            _marks(line.get("refusal")),
             named(line.get("prompt", ""), LONGEST_COMPLETION),
             named(line.get("completion", ""), LONGEST_COMPLETION),
         )
@@ -152,7 +152,7 @@ def completions_section(lines: Iterable[Mapping[str, Any]], count: int) -> Secti
     )
 
 
-def _verdicts(refusal: object) -> str:
+def _marks(refusal: object) -> str:
     if not isinstance(refusal, Mapping):
         return "-"
-    return ", ".join(f"{named(judge, 30)} {'yes' if verdict else 'no'}" for judge, verdict in refusal.items())
+    return ", ".join(f"{named(judge, 30)} {'yes' if refused else 'no'}" for judge, refused in refusal.items())

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from bures.judges.known_error import sentence
 from bures.report.kit.charts import BASELINE, STYLES, Style
 from bures.report.kit.text import named
-from bures.results.records import Candidate
+from bures.results.formatting import percent
+from bures.results.records import BlockRange, Candidate
 from bures.results.schema import Row, RunResult
 from bures.results.stats import Measurement
 
@@ -135,12 +136,13 @@ def model_name(result: RunResult, longest: int = 80) -> str:
     return named(result.model.get("name", "unnamed model"), longest)
 
 
-def share(m: Measurement, *, scale: float = 100, unit: str = "%") -> str:
-    """`97.5% [87, 100]`."""
-    value = f"{scale * m.value:.1f}".removesuffix(".0") + unit
+def interval_and_n(m: Measurement) -> str:
+    """`95% interval 87–100%, n = 40`, for under a share; n alone where there is no interval."""
+    n = f"n\u00a0=\u00a0{m.n}"
     if m.interval is None:
-        return value
-    return f"{value} [{scale * m.interval[0]:.0f}, {scale * m.interval[1]:.0f}]"
+        return n
+    low, high = m.interval
+    return f"95% interval {percent(low, 0, '')}–{percent(high, 0)}, {n}"
 
 
 def prompts(n: int, what: str) -> str:
@@ -199,8 +201,9 @@ def candidate_title(candidate: Candidate) -> str:
     return f"{with_rank(method_name(candidate.method), candidate.rank)} at {where}, {TOKENS[candidate.tokens]}"
 
 
-def block_range(first: int, last: int, n_blocks: int) -> str:
+def block_range(blocks: BlockRange, n_blocks: int) -> str:
     """`blocks 13–21 of 30`."""
+    first, last = blocks
     return f"block {first} of {n_blocks}" if first == last else f"blocks {first}–{last} of {n_blocks}"
 
 
@@ -221,18 +224,18 @@ def listed(words: Sequence[str]) -> str:
 
 
 def tip(title: str, *lines: str) -> str:
-    """The text of a tooltip, or of a chart's mark: a title and a line a figure."""
+    """The text of a tooltip: a title, and further lines where there are any."""
     return "\n".join([title, *(line for line in lines if line)])
 
 
-def extent(values: Iterable[float], *, pad: float = 0.05) -> tuple[float, float]:
-    """The range of some numbers with a margin; never empty."""
+def padded(values: Iterable[float], *, pad: float = 0.05) -> tuple[float, float]:
+    """The lowest and the highest of some numbers with a margin between them and the ends; never empty."""
     found = list(values) or [0.0, 1.0]
     low, high = min(found), max(found)
     margin = pad * (high - low) or 0.5 * abs(high) or 1.0
     return low - margin, high + margin
 
 
-def half_width(n: int) -> float:
-    """Half the width of an interval around 50%, in points, over n prompts."""
-    return 196 * math.sqrt(0.25 / n)
+def half_width(n: int) -> str:
+    """`±15 points`: how far an interval around 50% reaches over n prompts."""
+    return f"±{percent(1.96 * math.sqrt(0.25 / n), 0, '')} points"

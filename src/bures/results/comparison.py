@@ -1,7 +1,7 @@
 """Audits against a baseline, row by row on the same prompts: what `bures compare` reports.
 
-Two lines were named before anyone looked: the model as it is, and the strongest intervention within the perplexity
-budget (chosen on each audit's selection split). The verdict speaks of these, with p values that Holm's method adjusts
+Two rows were named before anyone looked: the model as it is, and the strongest intervention within the perplexity
+budget (chosen on each audit's selection split). The finding speaks of these, with p values that Holm's method adjusts
 for their number; the p values of all other rows are adjusted together.
 """
 
@@ -19,13 +19,16 @@ from bures.results.finished_audits import (
     NONE,
     STRONGEST,
     Run,
+    Which,
     caveats,
     hashes,
     judge_of,
     load_runs,
     require_comparable,
 )
-from bures.results.paired_differences import LEVEL, Line, adjusted, adjusted_p, paired_lines, paired_shares, points
+from bures.results.formatting import p_equals, percent, points
+from bures.results.paired_differences import LEVEL, PairedRow, Shares, adjusted, paired_rows, paired_shares
+from bures.results.records import BlockRange
 
 Outcome = Literal["more", "less", "undecided", "mixed"]
 
@@ -64,7 +67,7 @@ class Audited:
     finished: str | None
     command: str
     n_blocks: int | None
-    decided: tuple[int, int] | None
+    decided: BlockRange | None
     sentence: str
 
 
@@ -77,8 +80,8 @@ class Pair:
         b: label of the other.
         outcome: whether b refuses more, less, or no difference can be told.
         lead: the same in words.
-        verdict: in a sentence with its numbers.
-        lines: the headline's first, then every row that both have.
+        finding: in a sentence with its numbers.
+        rows: the headline's first, then every row that both have.
         cautions: what else differs between the two, which a reader has to know.
         notes: what was left out, and what other judges say.
     """
@@ -87,8 +90,8 @@ class Pair:
     b: str
     outcome: Outcome
     lead: str
-    verdict: str
-    lines: tuple[Line, ...]
+    finding: str
+    rows: tuple[PairedRow, ...]
     cautions: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -126,8 +129,8 @@ def compare(folders: Sequence[str | Path], config: CompareConfig | None = None) 
     for run in runs[1:]:
         require_comparable(runs[0], run)
     judge = judge_of(runs, config.judge)
-    lines = [list(paired_lines(runs[0], run, judge, config.max_perplexity_ratio)) for run in runs[1:]]
-    pairs = [_pair(runs[0], run, judge, found) for run, found in zip(runs[1:], adjusted(lines), strict=True)]
+    rows = [list(paired_rows(runs[0], run, judge, config.max_perplexity_ratio)) for run in runs[1:]]
+    pairs = [_pair(runs[0], run, judge, found) for run, found in zip(runs[1:], adjusted(rows), strict=True)]
     return Compared(
         judge,
         len(hashes(runs[0], "harmful")),
@@ -140,8 +143,8 @@ def compare(folders: Sequence[str | Path], config: CompareConfig | None = None) 
 # Words ------------------------------------------------------------------------------------------------------------
 
 
-def _pair(a: Run, b: Run, judge: str, lines: Sequence[Line]) -> Pair:
-    signs = {(line.asr.difference.value > 0) for line in lines if line.headline and line.asr_p < LEVEL}
+def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow]) -> Pair:
+    signs = {(row.asr.difference.value > 0) for row in rows if row.headline and row.asr_p < LEVEL}
     outcome: Outcome = "undecided" if not signs else "mixed" if len(signs) == 2 else "less" if True in signs else "more"
     lead = {
         "more": f"{b.label} refuses more than {a.label}",
@@ -149,44 +152,47 @@ def _pair(a: Run, b: Run, judge: str, lines: Sequence[Line]) -> Pair:
         "undecided": f"{b.label} cannot be told from {a.label} by its refusal",
         "mixed": f"{b.label} refuses more than {a.label} in one respect and less in another",
     }[outcome]
-    clauses = [_clause(line, certain=outcome == "undecided" or line.asr_p < LEVEL) for line in lines if line.headline]
+    clauses = [_clause(row, certain=outcome == "undecided" or row.asr_p < LEVEL) for row in rows if row.headline]
     return Pair(
         a=a.label,
         b=b.label,
         outcome=outcome,
         lead=lead,
-        verdict=f"{lead}: {'; '.join([*clauses, *_over_refusal(lines)])}.",
-        lines=tuple(lines),
+        finding=f"{lead}: {'; '.join([*clauses, *_over_refusal(rows)])}.",
+        rows=tuple(rows),
         cautions=tuple(caveats(a, b)),
-        notes=(*_unmatched(a, b, lines), *_other_judges(a, b, judge, lines)),
+        notes=(*_unmatched(a, b, rows), *_other_judges(a, b, judge, rows)),
     )
 
 
-def _clause(line: Line, *, certain: bool) -> str:
-    where = "without intervention" if line.name == NONE else "under the strongest intervention within the budget"
-    shares, doubt = line.asr, "" if certain else ", which may be chance"
+def _clause(row: PairedRow, *, certain: bool) -> str:
+    where = "without intervention" if row.name == NONE else "under the strongest intervention within the budget"
+    doubt = "" if certain else ", which may be chance"
+    return f"{where} it answers {_told(row.asr, 'harmful', row.asr_p, doubt)}"
+
+
+def _told(shares: Shares, which: Which, p: float, doubt: str = "") -> str:
+    """Of how many prompts the share is, what it was before, and what can be said of the difference."""
     return (
-        f"{where} it answers {shares.b.value:.1%} of {shares.b.n} harmful prompts instead of {shares.a.value:.1%} "
-        f"({points(shares)}, {adjusted_p(line.asr_p)}{doubt})"
+        f"{percent(shares.b.value)} of {shares.b.n} {which} prompts instead of {percent(shares.a.value)} "
+        f"({points(shares.difference)}, {p_equals(p, 'adjusted p')}{doubt})"
     )
 
 
-def _over_refusal(lines: Sequence[Line]) -> list[str]:
+def _over_refusal(rows: Sequence[PairedRow]) -> list[str]:
     """What a refusal costs or brings on harmless prompts, where it surely does."""
-    line = lines[0]
-    shares = line.over_refusal
-    if shares is None or line.over_refusal_p is None or line.over_refusal_p >= LEVEL:
+    shares, p = rows[0].over_refusal, rows[0].over_refusal_p
+    if shares is None or p is None or p >= LEVEL:
         return []
-    said = f"{shares.b.value:.1%} of {shares.b.n} harmless prompts instead of {shares.a.value:.1%}"
-    return [f"without intervention it refuses {said} ({points(shares)}, {adjusted_p(line.over_refusal_p)})"]
+    return [f"without intervention it refuses {_told(shares, 'harmless', p)}"]
 
 
-def _unmatched(a: Run, b: Run, lines: Sequence[Line]) -> list[str]:
+def _unmatched(a: Run, b: Run, rows: Sequence[PairedRow]) -> list[str]:
     """Rows that only one audit has, or that failed in one."""
     found: list[str] = []
-    if not any(line.name == STRONGEST for line in lines):
+    if not any(row.name == STRONGEST for row in rows):
         found.append("One audit has no intervention within the perplexity budget: there is no strongest to compare.")
-    matched = {line.name for line in lines}
+    matched = {row.name for row in rows}
     for one, two in ((a, b), (b, a)):
         there = {row.key: row for row in two.result.rows}
         left = [row.key for row in one.result.rows if row.error is None and row.key not in matched]
@@ -199,18 +205,18 @@ def _unmatched(a: Run, b: Run, lines: Sequence[Line]) -> list[str]:
     return found
 
 
-def _other_judges(a: Run, b: Run, judge: str, lines: Sequence[Line]) -> list[str]:
+def _other_judges(a: Run, b: Run, judge: str, rows: Sequence[PairedRow]) -> list[str]:
     """What the other judges in common say of the headline."""
     of = [{row.key: row for row in run.result.rows} for run in (a, b)]
     found: list[str] = []
     for other in sorted({*of[0][NONE].refused} & {*of[1][NONE].refused} - {judge}):
         said: list[str] = []
-        for line in (line for line in lines if line.headline):
+        for row in (row for row in rows if row.headline):
             try:
-                shares = paired_shares(a, of[0][line.a.key], b, of[1][line.b.key], other, "harmful")
+                shares = paired_shares(a, of[0][row.a.key], b, of[1][row.b.key], other, "harmful")
             except RunError:
                 continue
-            said.append(f"{line.name} {points(shares)}")
+            said.append(f"{row.name} {points(shares.difference)}")
         if said:
             found.append(f"By judge '{other}' the differences in ASR are: {', '.join(said)}.")
     return found
@@ -218,7 +224,6 @@ def _other_judges(a: Run, b: Run, judge: str, lines: Sequence[Line]) -> list[str
 
 def _audited(run: Run) -> Audited:
     result, where = run.result, run.result.localisation
-    decided = None if where is None or where.first is None or where.last is None else (where.first, where.last)
     n_blocks = result.model.get("n_blocks") if where is None else where.n_blocks
     return Audited(
         label=run.label,
@@ -228,6 +233,6 @@ def _audited(run: Run) -> Audited:
         finished=result.finished,
         command=result.command,
         n_blocks=n_blocks if isinstance(n_blocks, int) and n_blocks > 0 else None,
-        decided=decided,
+        decided=None if where is None else where.decided,
         sentence="" if where is None else where.sentence,
     )

@@ -6,8 +6,7 @@ do not flatter it.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,11 +14,12 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from bures.errors import ConfigError, RunError
+from bures.results.options import Options
 from bures.results.run_folder import load_result
 from bures.results.schema import AuditResult, Row
 
 NONE, STRONGEST = "none", "strongest"
-"""Names of the two lines that matter most: the model as it is, and under the strongest intervention."""
+"""Names of the two rows that matter most: the model as it is, and under the strongest intervention."""
 
 Which = Literal["harmful", "harmless"]
 
@@ -29,11 +29,11 @@ RowNames = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if 
 _LONGEST_NAME = 100
 _OF_THE_MACHINE = frozenset(
     {
-        *("adapter", "device", "dtype", "model", "revision", "token-budget", "trust-remote-code"),
-        *("backend", "tensor-parallel", "vllm-memory"),
+        *("adapter", "device", "dtype", "model", "revision", "token_budget", "trust_remote_code"),
+        *("backend", "tensor_parallel"),
     }
 )
-_OF_THE_TEST = frozenset({"system", "harmful-test", "harmless-test", "n-test", "n-harmless-test"})  # looked at apart
+_OF_THE_TEST = frozenset({"system", "harmful_test", "harmless_test", "n_test", "n_harmless_test"})  # looked at apart
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,33 @@ class Run:
         label: what it is called beside the others: the model's name, with the folder where that is not enough.
         folder: where it is.
         result: what it measured.
+        system: the system prompt.
+        backend: who answered the test prompts.
     """
 
     label: str
     folder: str
     result: AuditResult
+    system: str | None
+    backend: str
+
+    @staticmethod
+    def of(label: str, folder: str, result: AuditResult) -> Run:
+        """A run whose options can be read.
+
+        Raises:
+            RunError: the results lack an option that every audit has.
+        """
+        options = Options(folder, result.options)
+        system, backend = options.value_or_none("system", str), options.value("backend", str)
+        return Run(label, folder, result, system, backend)
 
 
 def load_runs(folders: Sequence[str | Path]) -> list[Run]:
     """Finished audits, under labels that differ.
 
     Raises:
-        RunError: a folder holds no audit, or one that is not finished.
+        RunError: a folder holds no audit, one that is not finished, or one that is damaged.
     """
     results = [load_result(folder) for folder in folders]
     for folder, result in zip(folders, results, strict=True):
@@ -63,26 +78,13 @@ def load_runs(folders: Sequence[str | Path]) -> list[Run]:
             raise RunError(f"the audit in {folder} is not finished; continue it with the command that began it")
     names = [_shortened(str(result.model.get("name", "?"))) for result in results]
     return [
-        Run(name if names.count(name) == 1 else f"{name} ({folder})", str(folder), result)
+        Run.of(name if names.count(name) == 1 else f"{name} ({folder})", str(folder), result)
         for name, folder, result in zip(names, folders, results, strict=True)
     ]
 
 
 def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
-
-
-def options_of(result: AuditResult) -> dict[str, str]:
-    """The options that were not left at their default, from the command that the results hold."""
-    try:
-        words = shlex.split(result.command)
-    except ValueError:
-        return {}
-    options: dict[str, str] = {}
-    for word, value in zip(words, [*words[1:], ""], strict=True):
-        if word.startswith("--"):
-            options[word[2:]] = "" if value.startswith("--") else value
-    return options
 
 
 # Which rows -------------------------------------------------------------------------------------------------------
@@ -175,13 +177,7 @@ def caveats(a: Run, b: Run) -> list[str]:
         found.append("The weights are the same: what differs is due to options or versions.")
     if set(hashes(a, "harmless")) != set(hashes(b, "harmless")):
         found.append("The harmless test prompts differ: over-refusal, KL and perplexity are not compared.")
-    of_a, of_b = options_of(one), options_of(two)
-    if of_a.get("system") != of_b.get("system"):
-        found.append("The system prompts differ: a difference is that of model and system prompt together.")
-    names = {*of_a, *of_b} - _OF_THE_MACHINE - _OF_THE_TEST
-    changed = sorted(name for name in names if of_a.get(name) != of_b.get(name))
-    if changed:
-        found.append(f"The options {', '.join(changed)} differ: the interventions were not sought in the same way.")
+    found += _option_caveats(a, b)
     moved = [
         n
         for n in ("harmful_fit", "harmful_select", "harmless_fit", "harmless_select")
@@ -191,9 +187,8 @@ def caveats(a: Run, b: Run) -> list[str]:
         found.append(f"The prompts of {', '.join(moved)} differ: the interventions were fitted or chosen on others.")
     if one.model.get("dtype") != two.model.get("dtype"):
         found.append(f"Computed in {one.model.get('dtype')} and in {two.model.get('dtype')}.")
-    answering = [options.get("backend", "transformers") for options in (of_a, of_b)]
-    if answering[0] != answering[1]:
-        found.append(f"The test prompts were answered by {answering[0]} and by {answering[1]}.")
+    if a.backend != b.backend:
+        found.append(f"The test prompts were answered by {a.backend} and by {b.backend}.")
     packages = sorted({*one.versions, *two.versions})
     newer = [
         f"{p} {one.versions.get(p, '-')} and {two.versions.get(p, '-')}"
@@ -203,6 +198,27 @@ def caveats(a: Run, b: Run) -> list[str]:
     if newer:
         found.append(f"Versions differ: {', '.join(newer)}.")
     return found
+
+
+def _option_caveats(a: Run, b: Run) -> list[str]:
+    """What was asked of one audit and not of the other."""
+    found: list[str] = []
+    if a.system != b.system:
+        found.append("The system prompts differ: a difference is that of model and system prompt together.")
+    of_a, of_b = a.result.options, b.result.options
+    sought = (of_a.keys() & of_b.keys()) - _OF_THE_MACHINE - _OF_THE_TEST
+    if changed := [name for name in sought if of_a[name] != of_b[name]]:
+        found.append(f"The options {_named(changed)} differ: the interventions were not sought in the same way.")
+    if alone := of_a.keys() ^ of_b.keys():
+        found.append(
+            f"Only one of the audits knows the options {_named(alone)}: they are of different versions of bures."
+        )
+    return found
+
+
+def _named(options: Collection[str]) -> str:
+    """Options as the command line calls them."""
+    return ", ".join(sorted(name.replace("_", "-") for name in options))
 
 
 def hashes(run: Run, which: Which) -> list[str]:

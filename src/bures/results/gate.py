@@ -27,7 +27,8 @@ from bures.results.finished_audits import (
     require_comparable,
     row_named,
 )
-from bures.results.paired_differences import marks, paired_shares
+from bures.results.formatting import as_given, points, share
+from bures.results.paired_differences import counted, paired_shares
 from bures.results.schema import Row
 from bures.results.stats import Measurement, fewest_for_bound, proportion
 
@@ -108,15 +109,13 @@ class Check:
     @property
     def bound(self) -> str:
         """The limit in words."""
-        return f"{100 * self.limit:g}{' points' if self.measure == 'asr-increase' else '%'}"
+        return as_given(self.limit, " points" if self.measure == "asr-increase" else "%")
 
     @property
     def figure(self) -> str:
         """The figure with its interval and n."""
-        low, high = self.measured.bounds
-        sign, unit = ("+", " points") if self.measure == "asr-increase" else ("", "%")
-        value, *bounds = (format(100 * x, f"{sign}.1f") for x in (self.measured.value, low, high))
-        return f"{value}{unit} [{', '.join(bounds)}], n = {self.measured.n}"
+        figure = points(self.measured) if self.measure == "asr-increase" else share(self.measured)
+        return f"{figure}, n = {self.measured.n}"
 
     @property
     def reason(self) -> str:
@@ -156,7 +155,7 @@ class Gated:
         return all(check.passed for check in self.checks)
 
     @property
-    def verdict(self) -> str:
+    def finding(self) -> str:
         """One sentence."""
         failed, n = sum(not check.passed for check in self.checks), len(self.checks)
         if not failed:
@@ -167,7 +166,7 @@ class Gated:
         """Plain JSON types."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         checks = [check.to_dict() for check in self.checks]
-        return {"passed": self.passed, "verdict": self.verdict, **own, "checks": checks, "notes": list(self.notes)}
+        return {"passed": self.passed, "finding": self.finding, **own, "checks": checks, "notes": list(self.notes)}
 
 
 def gate(folder: str | Path, config: GateConfig) -> Gated:
@@ -198,7 +197,7 @@ def _checks(run: Run, base: Run | None, judge: str, config: GateConfig) -> Itera
     for name in dict.fromkeys(config.row):
         row = row_named(run, name, config.max_perplexity_ratio)
         if config.max_asr is not None:
-            answered = marks(run, row, judge, "harmful").values()
+            answered = counted(run, row, judge, "harmful").values()
             yield _check("asr", name, row, proportion(sum(answered), len(answered)), config.max_asr)
         if base is not None and config.max_increase is not None:
             before = row_named(base, name, config.max_perplexity_ratio)
@@ -208,7 +207,7 @@ def _checks(run: Run, base: Run | None, judge: str, config: GateConfig) -> Itera
         if not hashes(run, "harmless"):
             raise RunError(f"{run.folder} holds no harmless test prompts; leave out --max-over-refusal")
         row = row_named(run, NONE)
-        refused = marks(run, row, judge, "harmless").values()
+        refused = counted(run, row, judge, "harmless").values()
         yield _check("over-refusal", NONE, row, proportion(sum(refused), len(refused)), config.max_over_refusal)
 
 

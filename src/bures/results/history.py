@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from bures.errors import ConfigError, RunError
+from bures.results.dated_audits import Dated, dated_audits
 from bures.results.finished_audits import (
     NONE,
     STRONGEST,
@@ -24,12 +24,11 @@ from bures.results.finished_audits import (
     Run,
     caveats,
     hashes,
-    judge_of,
-    load_runs,
-    options_of,
     row_named,
 )
-from bures.results.paired_differences import LEVEL, Shares, adjusted_p, marks, paired_shares, points
+from bures.results.formatting import p_equals, percent, points
+from bures.results.paired_differences import LEVEL, Shares, counted, paired_shares
+from bures.results.records import BlockRange
 from bures.results.schema import Row
 from bures.results.stats import Measurement, holm, proportion
 
@@ -100,14 +99,14 @@ class Point:
     rows: tuple[Followed, ...]
     perplexity: Measurement | None
     corpus_perplexity: Measurement | None
-    decided: tuple[int, int] | None
+    decided: BlockRange | None
     n_blocks: int | None
     changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Series:
-    """Audits that may stand in one line.
+    """Audits that may be held against each other.
 
     Attributes:
         judge: whose marks count.
@@ -152,11 +151,11 @@ def history(folders: Sequence[str | Path], config: HistoryConfig | None = None) 
         ConfigError: no audit has a row of that name.
     """
     config = config or HistoryConfig()
-    found, left_out = _readable(folders, config)
+    found, left_out = dated_audits(folders, config.judge)
     if not found:
         raise RunError(f"no finished audit to draw: {left_out[0] if left_out else 'no folder given'}")
-    groups: dict[tuple[str, ...], list[_Timed]] = {}
-    for each in sorted(found, key=lambda timed: timed.time):
+    groups: dict[tuple[str, ...], list[Dated]] = {}
+    for each in sorted(found, key=lambda each: each.ended):
         groups.setdefault(_kind(each.run, each.judge), []).append(each)
     series = [_series(group, config) for group in groups.values()]
     for name in config.row:
@@ -165,57 +164,10 @@ def history(folders: Sequence[str | Path], config: HistoryConfig | None = None) 
     return History(config.row, tuple(sorted(series, key=lambda s: s.points[-1].time, reverse=True)), tuple(left_out))
 
 
-@dataclass(frozen=True)
-class _Timed:
-    run: Run
-    judge: str
-    time: datetime
-    of_file: bool
-
-
-def _readable(folders: Sequence[str | Path], config: HistoryConfig) -> tuple[list[_Timed], list[str]]:
-    """The audits that can be drawn, each once, and why the others cannot."""
-    runs: list[Run] = []
-    left_out: list[str] = []
-    for folder in {Path(folder).resolve(): folder for folder in folders}.values():
-        try:
-            runs += load_runs([folder])
-        except RunError as error:
-            left_out.append(str(error))
-    names = [run.label for run in runs]
-    found: list[_Timed] = []
-    for run in runs:
-        try:
-            judge = judge_of([run], config.judge)
-            _check_marks(run, judge)
-        except (RunError, ConfigError) as error:
-            left_out.append(str(error))
-            continue
-        label = run.label if names.count(run.label) == 1 else f"{run.label} ({run.folder})"
-        found.append(_Timed(replace(run, label=label), judge, *_time(run)))
-    return found, left_out
-
-
-def _check_marks(run: Run, judge: str) -> None:
-    """Raises `RunError` where a row has no marks that can be paired."""
-    for row in (row for row in run.result.rows if row.error is None):
-        for which in ("harmful", "harmless"):
-            marks(run, row, judge, which)
-
-
-def _time(run: Run) -> tuple[datetime, bool]:
-    """When the audit ended, and whether only the file says so."""
-    try:
-        found = datetime.fromisoformat(run.result.finished or "")
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC), False
-    except (ValueError, OverflowError):
-        return datetime.fromtimestamp((Path(run.folder) / "results.json").stat().st_mtime, UTC), True
-
-
 def _kind(run: Run, judge: str) -> tuple[str, ...]:
     """What two audits must share to stand in one series."""
     asked = [_digest(hashes(run, which)) for which in ("harmful", "harmless")]
-    return (*asked, judge, str(run.result.max_new_tokens), options_of(run.result).get("system", ""))
+    return (*asked, judge, str(run.result.max_new_tokens), run.system or "")
 
 
 def _digest(texts: Sequence[str]) -> str:
@@ -225,7 +177,7 @@ def _digest(texts: Sequence[str]) -> str:
 # Series -----------------------------------------------------------------------------------------------------------
 
 
-def _series(group: Sequence[_Timed], config: HistoryConfig) -> Series:
+def _series(group: Sequence[Dated], config: HistoryConfig) -> Series:
     found = [_point(each, config) for each in group]
     for i in range(1, len(found)):
         found[i] = replace(found[i], changed=tuple(caveats(group[i - 1].run, group[i].run)))
@@ -255,36 +207,36 @@ def _sentence(name: str, shares: Shares, p: float) -> str:
     if p < LEVEL:
         said = f"the ASR has {'risen' if shares.difference.value > 0 else 'fallen'}"
     return (
-        f"{where}, {said} between the first and the last audit: {shares.a.value:.1%} and {shares.b.value:.1%} "
-        f"({points(shares)}, {adjusted_p(p)})."
+        f"{where}, {said} between the first and the last audit: {percent(shares.a.value)} and "
+        f"{percent(shares.b.value)} ({points(shares.difference)}, {p_equals(p, 'adjusted p')})."
     )
 
 
-def _point(timed: _Timed, config: HistoryConfig) -> Point:
-    run, where, n_blocks = timed.run, timed.run.result.localisation, timed.run.result.model.get("n_blocks")
+def _point(dated: Dated, config: HistoryConfig) -> Point:
+    run, where, n_blocks = dated.run, dated.run.result.localisation, dated.run.result.model.get("n_blocks")
     own = next((row for row in run.result.rows if row.key == NONE), None)
     return Point(
         label=run.label,
         model=str(run.result.model.get("name", "?")),
         folder=run.folder,
         fingerprint=str(run.result.model.get("fingerprint", "?")),
-        time=timed.time.isoformat(timespec="seconds"),
-        time_of_file=timed.of_file,
-        rows=tuple(_followed(timed, config)),
+        time=dated.ended.isoformat(timespec="seconds"),
+        time_of_file=dated.time_of_file,
+        rows=tuple(_followed(dated, config)),
         perplexity=None if own is None else own.perplexity,
         corpus_perplexity=None if own is None else own.corpus_perplexity,
-        decided=None if where is None or where.first is None or where.last is None else (where.first, where.last),
+        decided=None if where is None else where.decided,
         n_blocks=n_blocks if isinstance(n_blocks, int) and n_blocks > 0 else None,
     )
 
 
-def _followed(timed: _Timed, config: HistoryConfig) -> Iterator[Followed]:
+def _followed(dated: Dated, config: HistoryConfig) -> Iterator[Followed]:
     for name in dict.fromkeys(config.row):
-        row = _row(timed.run, name, config)
+        row = _row(dated.run, name, config)
         if row is None:
             continue
-        answered = marks(timed.run, row, timed.judge, "harmful").values()
-        refused = marks(timed.run, row, timed.judge, "harmless").values()
+        answered = counted(dated.run, row, dated.judge, "harmful").values()
+        refused = counted(dated.run, row, dated.judge, "harmless").values()
         yield Followed(
             name=name,
             row=row.key,
@@ -298,7 +250,7 @@ def _followed(timed: _Timed, config: HistoryConfig) -> Iterator[Followed]:
 
 
 def _row(run: Run, name: str, config: HistoryConfig) -> Row | None:
-    """The row, or None where this audit has none: a gap in the line."""
+    """The row, or None where this audit has none: a gap in its curve."""
     try:
         return row_named(run, name, config.max_perplexity_ratio)
     except ConfigError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from bures.errors import RunError
 from bures.results.finished_audits import NONE, STRONGEST, Run, Which, hashes, row_named, strongest
@@ -80,14 +81,14 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Line:
+class PairedRow:
     """One row of two audits.
 
     Attributes:
         name: `none`, `strongest`, or the key that both have.
         a: the row of the baseline.
         b: the row of the other audit; for `strongest` it may be another method.
-        headline: whether the verdict speaks of it.
+        headline: whether the finding speaks of it.
         asr: share of harmful test prompts answered.
         over_refusal: share of harmless test prompts refused; None where those differ.
         kl: mean token KL along the model's own harmless answers, in nats; None for `none` and where prompts differ.
@@ -108,26 +109,26 @@ class Line:
     over_refusal_p: float | None = None
 
 
-def paired_lines(a: Run, b: Run, judge: str, budget: float | None) -> Iterator[Line]:
+def paired_rows(a: Run, b: Run, judge: str, budget: float | None) -> Iterator[PairedRow]:
     """The headline's two, then the other rows that both have.
 
     Raises:
         ConfigError: one has no row `none`.
         RunError: the marks of a row are missing, damaged or of other prompts.
     """
-    yield _line(NONE, a, row_named(a, NONE), b, row_named(b, NONE), judge)
+    yield _paired(NONE, a, row_named(a, NONE), b, row_named(b, NONE), judge)
     if (best_a := strongest(a.result, budget)) and (best_b := strongest(b.result, budget)):
-        yield _line(STRONGEST, a, best_a, b, best_b, judge)
+        yield _paired(STRONGEST, a, best_a, b, best_b, judge)
     other = {row.key: row for row in b.result.rows if row.error is None}
     for row in a.result.rows:
         if row.key != NONE and row.error is None and row.key in other:
-            yield _line(row.key, a, row, b, other[row.key], judge)
+            yield _paired(row.key, a, row, b, other[row.key], judge)
 
 
-def _line(name: str, a: Run, row_a: Row, b: Run, row_b: Row, judge: str) -> Line:
+def _paired(name: str, a: Run, row_a: Row, b: Run, row_b: Row, judge: str) -> PairedRow:
     same_harmless = set(hashes(a, "harmless")) == set(hashes(b, "harmless"))
     moves = name != NONE
-    return Line(
+    return PairedRow(
         name=name,
         a=Side.of(row_a),
         b=Side.of(row_b),
@@ -139,23 +140,23 @@ def _line(name: str, a: Run, row_a: Row, b: Run, row_b: Row, judge: str) -> Line
     )
 
 
-def adjusted(pairs: Sequence[Sequence[Line]]) -> list[list[Line]]:
-    """The lines of all pairs with Holm's p values: one family for the headlines, one for the rest, per measure."""
-    found = [list(lines) for lines in pairs]
+def adjusted(pairs: Sequence[Sequence[PairedRow]]) -> list[list[PairedRow]]:
+    """The rows of all pairs with Holm's p values: one family for the headlines, one for the rest, per measure."""
+    found = [list(rows) for rows in pairs]
 
-    def adjust(headline: bool, shares: Callable[[Line], Shares | None], field: str) -> None:
+    def adjust(headline: bool, shares: Callable[[PairedRow], Shares | None], field: str) -> None:
         family = [
             (i, j, measured.p)
-            for i, lines in enumerate(found)
-            for j, line in enumerate(lines)
-            if line.headline == headline and (measured := shares(line)) is not None
+            for i, rows in enumerate(found)
+            for j, row in enumerate(rows)
+            if row.headline == headline and (measured := shares(row)) is not None
         ]
         for (i, j, _), p in zip(family, holm([p for *_, p in family]), strict=True):
             found[i][j] = replace(found[i][j], **{field: p})
 
     for headline in (True, False):
-        adjust(headline, lambda line: line.asr, "asr_p")
-        adjust(headline, lambda line: line.over_refusal, "over_refusal_p")
+        adjust(headline, lambda row: row.asr, "asr_p")
+        adjust(headline, lambda row: row.over_refusal, "over_refusal_p")
     return found
 
 
@@ -165,7 +166,7 @@ def paired_shares(a: Run, row_a: Row, b: Run, row_b: Row, judge: str, which: Whi
     Raises:
         RunError: the marks of a row are missing, damaged or of other prompts.
     """
-    before, after = marks(a, row_a, judge, which), marks(b, row_b, judge, which)
+    before, after = counted(a, row_a, judge, which), counted(b, row_b, judge, which)
     if before.keys() != after.keys():
         raise RunError(f"{a.folder} and {b.folder} did not ask the same {which} test prompts")
     n = len(before)
@@ -181,37 +182,26 @@ def paired_shares(a: Run, row_a: Row, b: Run, row_b: Row, judge: str, which: Whi
     )
 
 
-def points(shares: Shares) -> str:
-    """`-12.5 points [-20.1, -4.0]`."""
-    low, high = shares.difference.bounds
-    return f"{100 * shares.difference.value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-
-def adjusted_p(p: float) -> str:
-    """`adjusted p = 0.012`, or `adjusted p < 0.001`."""
-    return "adjusted p < 0.001" if p < 0.001 else f"adjusted p = {p:.2g}"
-
-
-def marks(run: Run, row: Row, judge: str, which: Which) -> Mapping[str, bool]:
+def counted(run: Run, row: Row, judge: str, which: Which) -> Mapping[str, bool]:
     """What counts for ASR (answered) or for over-refusal (refused), by the prompts' hashes.
 
     Raises:
         RunError: the row has no marks of this judge, or not one a prompt.
     """
-    verdicts = (row.refused if which == "harmful" else row.refused_harmless).get(judge)
+    marks = (row.refused if which == "harmful" else row.refused_harmless).get(judge)
     asked = hashes(run, which)
-    if verdicts is None or len(verdicts) != len(asked) or len(set(asked)) != len(asked) or not asked:
+    if marks is None or len(marks) != len(asked) or len(set(asked)) != len(asked) or not asked:
         raise RunError(
             f"row {row.key} of {run.folder} does not hold one mark of judge {judge!r} for each of {len(asked)} {which} "
             "test prompts; its results.json is damaged: run the audit again"
         )
     counts = "0" if which == "harmful" else "1"
-    return dict(zip(asked, (verdict == counts for verdict in verdicts), strict=True))
+    return dict(zip(asked, (mark == counts for mark in marks), strict=True))
 
 
 def paired_kl(a: Run, row_a: Row, b: Run, row_b: Row) -> Costs | None:
     """Mean token KL of two rows, each along its own model's answers; None where the harmless prompts differ."""
-    sides = [_tokens_and(run, row, row.kl_each) for run, row in ((a, row_a), (b, row_b))]
+    sides = [_per_prompt(run, row, row.kl_each) for run, row in ((a, row_a), (b, row_b))]
     return _costs(a, b, sides, exponential=False)
 
 
@@ -222,23 +212,27 @@ def paired_perplexity_ratio(a: Run, row_a: Row, b: Run, row_b: Row) -> Costs | N
         own = {each.key: each for each in run.result.rows}.get(NONE)
         if own is None or len(own.nll_each) != len(row.nll_each):
             return None
-        sides.append(_tokens_and(run, row, [x - y for x, y in zip(row.nll_each, own.nll_each, strict=True)]))
+        sides.append(_per_prompt(run, row, [x - y for x, y in zip(row.nll_each, own.nll_each, strict=True)]))
     return _costs(a, b, sides, exponential=True)
 
 
-_Side = tuple[list[float], list[float]]
+class _PerPrompt(NamedTuple):
+    """Sums over the tokens of an answer and numbers of its tokens, prompt by prompt in the order of their hashes."""
+
+    sums: list[float]
+    tokens: list[float]
 
 
-def _tokens_and(run: Run, row: Row, each: Sequence[float]) -> _Side | None:
-    """Sums and numbers of tokens, prompt by prompt in the order of their hashes."""
+def _per_prompt(run: Run, row: Row, each: Sequence[float]) -> _PerPrompt | None:
+    """Of means over the tokens of every answer; None where the results do not hold one a prompt."""
     asked, counts = hashes(run, "harmless"), run.result.answer_tokens
     if not (len(asked) == len(counts) == len(each)) or not asked:
         return None
     order = sorted(range(len(asked)), key=lambda i: asked[i])
-    return [each[i] * counts[i] for i in order], [float(counts[i]) for i in order]
+    return _PerPrompt([each[i] * counts[i] for i in order], [float(counts[i]) for i in order])
 
 
-def _costs(a: Run, b: Run, sides: Sequence[_Side | None], *, exponential: bool) -> Costs | None:
+def _costs(a: Run, b: Run, sides: Sequence[_PerPrompt | None], *, exponential: bool) -> Costs | None:
     before, after = sides
     if before is None or after is None or set(hashes(a, "harmless")) != set(hashes(b, "harmless")):
         return None

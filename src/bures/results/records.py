@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bures.results.stats import Measurement
 
 Scope = Literal["all", "prompt", "last", "generated"]
-Verdict = Literal["one block", "two blocks", "spread out", "nothing"]
+Extent = Literal["one block", "two blocks", "spread out", "nothing"]
+"""How many blocks it takes to remove refusal."""
+
 Placement = Literal["one", "two", "all", "sites"]
 """Where a method's maps are: after one block, two blocks or all of them, or at three sites of every block."""
 
 Point = tuple[float, float]
+
+
+class BlockRange(NamedTuple):
+    """The blocks from the first to the last of them."""
+
+    first: int
+    last: int
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,14 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class Shuffled:
+    """What fits on shuffled labels do: the largest effect, and how many such fits there were."""
+
+    largest: float
+    fits: int
+
+
+@dataclass(frozen=True)
 class Localisation:
     """Where refusal is decided.
 
@@ -153,11 +170,11 @@ class Localisation:
         refusal_harmless: the same of harmless ones.
         effects: of every scanned block.
         joint: of pairs of blocks and of all blocks, where one does not suffice.
-        shuffled: largest effect of `control` fitted on shuffled labels instead, and how many such fits there were.
+        shuffled: what `control` does where it is fitted on shuffled labels instead.
         geometry: of every scanned block.
-        verdict: in two words.
+        extent: in two words.
         first, last: the blocks between which refusal is decided; None where nothing is localised.
-        sentence: the verdict in words, with the numbers that made it say so.
+        sentence: the same in a sentence, with the numbers that made it say so.
         control: the map at the strongest block that is held against shuffled labels, with its effect on true ones.
     """
 
@@ -166,13 +183,18 @@ class Localisation:
     refusal_harmless: Measurement
     effects: tuple[Effect, ...]
     joint: tuple[Effect, ...]
-    shuffled: tuple[float, int] | None
+    shuffled: Shuffled | None
     geometry: tuple[BlockGeometry, ...]
-    verdict: Verdict
+    extent: Extent
     first: int | None
     last: int | None
     sentence: str
     control: Effect | None = None
+
+    @property
+    def decided(self) -> BlockRange | None:
+        """The blocks between which refusal is decided; None where nothing is localised."""
+        return None if self.first is None or self.last is None else BlockRange(self.first, self.last)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,11 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 from bures.errors import RunError
+from bures.results.migrations import is_older, migrated
 from bures.results.schema import SCHEMA_VERSION, AuditResult, RunResult, ScanResult, SearchResult
+
+CONFIG = "config.json"
+"""Name of the file that holds a run's options."""
 
 Result = TypeVar("Result", bound=RunResult)
 
@@ -59,7 +63,7 @@ class RunFolder:
 
     @property
     def _config(self) -> Path:
-        return self.path / "config.json"
+        return self.path / CONFIG
 
     @property
     def results(self) -> Path:
@@ -152,7 +156,9 @@ def _read(path: Path, schema: type[Result]) -> Result:
     wanted = "job" if schema is RunResult else schema.model_fields["job"].default
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        job = data.get("job")
+        if is_older(data):
+            data = migrated(data, _config_beside(path))
+        job: Any = data.get("job")
         if data.get("schema_version") != SCHEMA_VERSION:
             raise RunError(
                 f"{file} has schema version {data.get('schema_version')}; this bures reads {SCHEMA_VERSION}: "
@@ -166,6 +172,22 @@ def _read(path: Path, schema: type[Result]) -> Result:
     except (OSError, ValueError, AttributeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"cannot read {file}: {reason}; remove the folder or choose another with --out") from error
+
+
+def _config_beside(path: Path) -> dict[str, Any] | None:
+    """What `config.json` in the folder holds; None where there is none.
+
+    Raises:
+        RunError: it holds something else.
+        ValueError: it is damaged.
+    """
+    try:
+        held = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if not isinstance(held, dict):
+        raise RunError(f"{path / CONFIG} holds no options; remove the folder or choose another with --out")
+    return cast("dict[str, Any]", held)
 
 
 @contextmanager

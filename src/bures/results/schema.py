@@ -14,14 +14,15 @@ from bures.results.stats import Measurement
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+"""`bures.results.migrations` reads older ones."""
 
-Verdicts = Annotated[str, Field(pattern="^[01]*$")]
+Marks = Annotated[str, Field(pattern="^[01]*$")]
 """One character a prompt, in the prompts' order: 1 where the judge saw a refusal."""
 
 
 class Tested(BaseModel):
-    """A test set, in the order of the rows' verdicts: hashes for pairing, categories where the file has them."""
+    """A test set, in the order of the rows' marks: hashes for pairing, categories where the file has them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,7 +31,7 @@ class Tested(BaseModel):
 
 
 class Row(BaseModel):
-    """One line of the table: an intervention on the test split."""
+    """One row of the table: an intervention on the test split."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,9 +56,9 @@ class Row(BaseModel):
     within_budget: bool | None = None
     """Whether the choice was within the perplexity budget on the selection split."""
     selection: Trial | None = None
-    refused: dict[str, Verdicts] = Field(default_factory=dict)
+    refused: dict[str, Marks] = Field(default_factory=dict)
     """Per judge, on the harmful test prompts."""
-    refused_harmless: dict[str, Verdicts] = Field(default_factory=dict)
+    refused_harmless: dict[str, Marks] = Field(default_factory=dict)
     """Per judge, on the harmless test prompts."""
     nll_each: list[float] = Field(default_factory=list)
     """Mean token NLL of every harmless test answer, in nats."""
@@ -73,8 +74,8 @@ class Row(BaseModel):
     error: str | None = None
 
 
-class Comparison(BaseModel):
-    """Two rows on the same harmful test prompts: McNemar's exact test."""
+class RowComparison(BaseModel):
+    """Two rows of one audit on the same harmful test prompts: McNemar's exact test."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -97,6 +98,8 @@ class RunResult(BaseModel):
     """When the run became complete: UTC, ISO 8601."""
     command: str
     """A command line that measures the same."""
+    options: dict[str, Any]
+    """The validated configuration of the job, but for secrets and what no figure depends on."""
     versions: dict[str, str]
     model: dict[str, Any]
     methods: dict[str, MethodNote] = Field(default_factory=dict)
@@ -164,7 +167,7 @@ class AuditResult(RunResult):
     """Tokens of every harmless test answer along which cost is measured."""
     trials: list[Trial] = Field(default_factory=list)
     rows: list[Row] = Field(default_factory=list)
-    comparisons: list[Comparison] = Field(default_factory=list)
+    row_comparisons: list[RowComparison] = Field(default_factory=list)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -180,7 +183,7 @@ class AuditResult(RunResult):
 
 def _flat(row: Row, judge: str) -> dict[str, Any]:
     """One row of the table, figures under the headline judge."""
-    line: dict[str, Any] = {"method": row.label, "blocks": row.sites, "tokens": row.tokens, "K": row.rank}
+    cells: dict[str, Any] = {"method": row.label, "blocks": row.sites, "tokens": row.tokens, "K": row.rank}
     figures = {
         "asr": row.asr.get(judge),
         "over_refusal": row.over_refusal.get(judge),
@@ -192,9 +195,9 @@ def _flat(row: Row, judge: str) -> dict[str, Any]:
     }
     for name, figure in figures.items():
         bounds = (None, None) if figure is None or figure.interval is None else figure.interval
-        line |= {name: None if figure is None else figure.value, f"{name}_low": bounds[0], f"{name}_high": bounds[1]}
-        line[f"{name}_n"] = None if figure is None else figure.n
-    return line | {
+        cells |= {name: None if figure is None else figure.value, f"{name}_low": bounds[0], f"{name}_high": bounds[1]}
+        cells[f"{name}_n"] = None if figure is None else figure.n
+    return cells | {
         "perplexity_ratio": row.perplexity_ratio,
         "mean_gap_share": row.mean_gap_share,
         "within_budget": row.within_budget,

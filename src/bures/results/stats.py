@@ -185,18 +185,12 @@ def bootstrap_mean(values: Vector, *, confidence: float = 0.95, seed: int = 0, n
     def mean(chosen: NDArray[Any]) -> NDArray[Any]:
         return sample[chosen].mean(axis=-1)
 
-    return Measurement(
-        float(sample.mean()), len(sample), _percentile_interval(mean, len(sample), confidence, seed, n_resamples)
-    )
+    interval = _percentile_interval(mean, len(sample), confidence, seed, n_resamples)
+    return Measurement(float(sample.mean()), len(sample), interval)
 
 
 def bootstrap_ratio_of_sums(
-    numerators: Vector,
-    denominators: Vector,
-    *,
-    confidence: float = 0.95,
-    seed: int = 0,
-    n_resamples: int = 2000,
+    numerators: Vector, denominators: Vector, *, confidence: float = 0.95, seed: int = 0, n_resamples: int = 2000
 ) -> Measurement:
     """sum(numerators) / sum(denominators) with a percentile bootstrap interval over the pairs.
 

@@ -183,16 +183,16 @@ class Page:
 
     Attributes:
         title: of the page and of the browser's window.
-        verdict: the finding, in a sentence or two.
+        finding: what was found, in a sentence or two.
         sections: in order.
         footer: one line.
         kind: one or two words above the title, such as "Refusal audit".
-        key_figures: a few numbers under the verdict.
-        cautions: what a reader must know before believing the verdict.
+        key_figures: a few numbers under the finding.
+        cautions: what a reader must know before believing the finding.
     """
 
     title: str
-    verdict: str
+    finding: str
     sections: tuple[Section, ...]
     footer: str
     kind: str = ""

@@ -34,11 +34,11 @@ PLAIN = Key("plain", "change", INK, "circle")
 
 
 MIDDLE: Spec = {"value": ROW_HEIGHT / 2 + 5}
-"""The encoding that sets a row's mark in its middle, below a label that may stand above it."""
+"""The encoding that sets a row's dot in its middle, below a label that may stand above it."""
 
 
 @dataclass(frozen=True)
-class Mark:
+class Dot:
     """One dot: its row (up to two lines), where it is and how far its interval reaches, and what it says."""
 
     row: str
@@ -49,20 +49,20 @@ class Mark:
     measure: str = ""
 
 
-def forest(marks: Sequence[Mark], title: str, *, nothing: float, measure: str = "") -> Spec:
+def forest(dots: Sequence[Dot], title: str, *, nothing: float, measure: str = "") -> Spec:
     """A Vega-Lite specification.
 
     Args:
-        marks: from top to bottom; those of a row that differ in their measure are shown one at a time.
+        dots: from top to bottom; those of a row that differ in their measure are shown one at a time.
         title: of the axis.
         nothing: where there is no difference; always in sight.
         measure: which measure is shown first, where a `Choice` sets the parameter `measure`; "" where there is one.
     """
-    rows = list(dict.fromkeys(mark.row for mark in marks))
-    keys = KEYS if any(mark.series != PLAIN.value for mark in marks) else (PLAIN,)
+    rows = list(dict.fromkeys(dot.row for dot in dots))
+    keys = KEYS if any(dot.series != PLAIN.value for dot in dots) else (PLAIN,)
     visible, keep = shown("shown", [key.value for key in keys])
     parameter, of_measure = chosen("measure", measure, "measure")
-    ends = [end for mark in marks for end in mark.interval] + [nothing]
+    ends = [end for dot in dots for end in dot.interval] + [nothing]
     margin = 0.06 * (max(ends) - min(ends)) or 0.05
     x: Spec = {
         "field": "value",
@@ -71,16 +71,17 @@ def forest(marks: Sequence[Mark], title: str, *, nothing: float, measure: str = 
         "scale": {"domain": [min(ends) - margin, max(ends) + margin], "nice": False, "zero": False},
         "axis": {"tickCount": 5},
     }
-    y = row_axis("name", rows)
     colour: Spec = {"field": "series", "type": "nominal", "scale": scale(keys)}
     shape: Spec = {"field": "series", "type": "nominal", "scale": scale(keys, "shape")}
     filled: Spec = {"condition": {"test": "datum.series == 'chance'", "value": SURFACE}, **colour}
-    dot: Spec = {"type": "point", "filled": True, "size": 110, "strokeWidth": 1.8, "opacity": 1}
+    symbol: Spec = {"type": "point", "filled": True, "size": 110, "strokeWidth": 1.8, "opacity": 1}
+    whole: Spec = {"y": row_axis("name", rows), "yOffset": MIDDLE, "tooltip": TIP}
+    whisker: Spec = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour}
     return {
         "params": [NARROW, visible, *([parameter] if measure else [])],
         "width": "container",
         "height": ROW_HEIGHT * len(rows),
-        "data": {"values": [_datum(mark) for mark in marks]},
+        "data": {"values": [_datum(dot) for dot in dots]},
         "transform": [keep, *([of_measure] if measure else [])],
         "layer": [
             {
@@ -88,42 +89,21 @@ def forest(marks: Sequence[Mark], title: str, *, nothing: float, measure: str = 
                 "mark": {"type": "rule", "color": INK, "strokeWidth": 1, "tooltip": None},
                 "encoding": {"x": x},
             },
-            {
-                "mark": {"type": "rule", "strokeWidth": 2},
-                "encoding": {
-                    "y": y,
-                    "yOffset": MIDDLE,
-                    "x": {**x, "field": "low"},
-                    "x2": {"field": "high"},
-                    "color": colour,
-                    "tooltip": TIP,
-                },
-            },
-            {
-                "mark": dot,
-                "encoding": {
-                    "y": y,
-                    "yOffset": MIDDLE,
-                    "x": x,
-                    "shape": shape,
-                    "stroke": colour,
-                    "fill": filled,
-                    "tooltip": TIP,
-                },
-            },
+            {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {**whole, **whisker}},
+            {"mark": symbol, "encoding": {**whole, "x": x, "shape": shape, "stroke": colour, "fill": filled}},
             row_labels(rows, "name"),
         ],
     }
 
 
-def _datum(mark: Mark) -> Spec:
-    low, high = mark.interval
+def _datum(dot: Dot) -> Spec:
+    low, high = dot.interval
     return {
-        "name": mark.row,
-        "series": mark.series,
-        "measure": mark.measure,
-        "value": mark.value,
+        "name": dot.row,
+        "series": dot.series,
+        "measure": dot.measure,
+        "value": dot.value,
         "low": low,
         "high": high,
-        "tip": mark.tip,
+        "tip": dot.tip,
     }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bures.report.kit.page import KeyFigure, Page, Section
 from bures.report.sections.abilities import ability_section
-from bures.report.sections.breakdown import category_section, comparison_section, judge_section, p_value
+from bures.report.sections.breakdown import category_section, judge_section, row_comparison_section
 from bures.report.sections.layers import layer_section
 from bures.report.sections.outcome import measured_rows, outcome_section
 from bures.report.sections.plane import plane_section
-from bures.report.sections.profile import depth
+from bures.report.sections.profile import depth_text
 from bures.report.sections.provenance import SHORT_ANSWERS, SMALL_N, limits_section, present, provenance_section
 from bures.report.sections.tradeoff import trade_section
 from bures.report.words import (
@@ -16,15 +16,16 @@ from bures.report.words import (
     PHRASES_ONLY,
     block_range,
     half_width,
+    interval_and_n,
     judge_words,
     listed,
     model_name,
     prompts,
     row_title,
-    share,
 )
 from bures.results.finished_audits import strongest
-from bures.results.formatting import number
+from bures.results.formatting import brief, number, p_equals, percent
+from bures.results.paired_differences import LEVEL
 from bures.results.schema import AuditResult, Row
 
 
@@ -34,7 +35,7 @@ def audit_page(result: AuditResult, extra: tuple[Section, ...] = ()) -> Page:
     return Page(
         kind="Refusal audit",
         title=model_name(result),
-        verdict=verdict(result),
+        finding=finding(result),
         key_figures=_key_figures(result),
         cautions=_cautions(result),
         sections=present(
@@ -45,7 +46,7 @@ def audit_page(result: AuditResult, extra: tuple[Section, ...] = ()) -> Page:
                 layer_section(result),
                 plane_section(result),
                 category_section(result, best),
-                comparison_section(result),
+                row_comparison_section(result),
                 judge_section(result),
                 *extra,
                 limits_section(result),
@@ -76,7 +77,7 @@ def best_row(result: AuditResult) -> Row | None:
     return row if row is not None and result.judge in row.asr else None
 
 
-def verdict(result: AuditResult) -> str:
+def finding(result: AuditResult) -> str:
     """The finding in a sentence or two, with its numbers, their n and the judge."""
     before, best = original(result), best_row(result)
     said = []
@@ -84,7 +85,7 @@ def verdict(result: AuditResult) -> str:
         said.append(
             "No intervention has been measured."
             if before is None
-            else f"The model answers {share(before.asr[result.judge])} of "
+            else f"The model answers {brief(before.asr[result.judge])} of "
             f"{prompts(before.asr[result.judge].n, 'harmful')} ({judge_words(result.judge)}); no intervention has been "
             "measured."
         )
@@ -93,9 +94,9 @@ def verdict(result: AuditResult) -> str:
             "within the perplexity budget" if best.within_budget is not False else "tried, none being within the budget"
         )
         now = best.asr[result.judge]
-        against = "" if before is None else f", against {share(before.asr[result.judge])} without it"
+        against = "" if before is None else f", against {brief(before.asr[result.judge])} without it"
         said.append(
-            f"Under the strongest intervention {budget} ({row_title(best)}), the model answers {share(now)} of "
+            f"Under the strongest intervention {budget} ({row_title(best)}), the model answers {brief(now)} of "
             f"{prompts(now.n, 'harmful')}{against}, by {judge_words(result.judge)}."
         )
         said.append(_chance(result, before, best))
@@ -108,21 +109,19 @@ def _chance(result: AuditResult, before: Row | None, best: Row) -> str:
     if before is None:
         return ""
     wanted = {before.key, best.key}
-    pair = next((c for c in result.comparisons if {c.a, c.b} == wanted and c.judge == result.judge), None)
-    if pair is None:
+    pair = next((c for c in result.row_comparisons if {c.a, c.b} == wanted and c.judge == result.judge), None)
+    if pair is None or pair.p < LEVEL:
         return ""
-    if pair.p < 0.05:
-        return ""
-    return f"That difference may be chance (McNemar p = {p_value(pair.p)})."
+    return f"That difference may be chance (McNemar {p_equals(pair.p)})."
 
 
 def _where(result: AuditResult) -> str:
     found = result.localisation
     if found is None:
         return ""
-    if found.first is None or found.last is None:
+    if found.decided is None:
         return "No block was found where refusal is decided."
-    return f"Refusal is decided at {block_range(found.first, found.last, found.n_blocks)}."
+    return f"Refusal is decided at {block_range(found.decided, found.n_blocks)}."
 
 
 def _key_figures(result: AuditResult) -> tuple[KeyFigure, ...]:
@@ -131,26 +130,20 @@ def _key_figures(result: AuditResult) -> tuple[KeyFigure, ...]:
     for label, row in (("ASR, the model as it is", before), ("ASR, strongest intervention", best)):
         if row is not None:
             m = row.asr[result.judge]
-            figures.append(KeyFigure(label, f"{100 * m.value:.1f}%", _interval(m.interval, m.n)))
+            figures.append(KeyFigure(label, percent(m.value), interval_and_n(m)))
     if best is not None:
-        ratio, kl = best.perplexity_ratio, best.kl
-        cost = "" if kl is None else f"KL {number(kl.value, 3)} nats"
-        figures.append(KeyFigure("perplexity over the original's", f"× {number(ratio)}", cost))
+        cost = "" if best.kl is None else f"KL {number(best.kl, 3)} nats"
+        figures.append(KeyFigure("perplexity over the original's", f"× {number(best.perplexity_ratio)}", cost))
     found = result.localisation
-    if found is not None and found.first is not None and found.last is not None:
-        low, high = depth(found.first, found.n_blocks), depth(found.last, found.n_blocks)
-        where = f"{found.first}" if found.first == found.last else f"{found.first}–{found.last}"
-        deep = f"{low:.0f}%" if found.first == found.last else f"{low:.0f}–{high:.0f}%"
+    if found is not None and found.decided is not None:
+        first, last = found.decided
+        low, high = (depth_text(block, found.n_blocks) for block in found.decided)
+        where = f"{first}" if first == last else f"{first}–{last}"
+        deep = low if first == last else f"{low.removesuffix('%')}–{high}"
         figures.append(KeyFigure("blocks where refusal is decided", where, f"of {found.n_blocks}; depth {deep}"))
     elif found is not None:
         figures.append(KeyFigure("blocks where refusal is decided", "none found", f"of {found.n_blocks}"))
     return tuple(figures)
-
-
-def _interval(interval: tuple[float, float] | None, n: int) -> str:
-    if interval is None:
-        return f"n\u00a0=\u00a0{n}"
-    return f"95% interval {100 * interval[0]:.0f}–{100 * interval[1]:.0f}%, n\u00a0=\u00a0{n}"
 
 
 def _cautions(result: AuditResult) -> tuple[str, ...]:
@@ -163,9 +156,9 @@ def _cautions(result: AuditResult) -> tuple[str, ...]:
     rows = measured_rows(result)
     if rows and result.judge in PHRASE_JUDGES:
         said.append(PHRASES_ONLY)
-    n = rows[0][1].asr[result.judge].n if rows else 0
+    n = rows[0].row.asr[result.judge].n if rows else 0
     if 0 < n < SMALL_N:
-        said.append(f"Only {prompts(n, 'harmful')}: around 50% the interval is ±{half_width(n):.0f} points.")
+        said.append(f"Only {prompts(n, 'harmful')}: around 50% the interval is {half_width(n)}.")
     if rows and result.max_new_tokens < SHORT_ANSWERS:
         said.append(f"Answers were cut at {result.max_new_tokens} tokens; a refusal that comes later is not seen.")
     before = original(result)

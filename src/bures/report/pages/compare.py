@@ -11,7 +11,8 @@ from bures.report.sections.paired import pair_sections
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, PHRASES_ONLY
 from bures.results.comparison import Compared, Pair
 from bures.results.finished_audits import NONE, STRONGEST
-from bures.results.paired_differences import LEVEL, Shares, adjusted_p, points
+from bures.results.formatting import p_equals, percent, points
+from bures.results.paired_differences import LEVEL, Shares
 
 _WORDS = frozenset({"ASR", "over-refusal", "[low, high]", "intervention", "perplexity budget", "KL", "McNemar's test"})
 
@@ -26,7 +27,7 @@ def compare_page(found: Compared) -> Page:
     return Page(
         kind="Comparison of audits",
         title=f"{named(found.pairs[0].b) if one else f'{len(found.pairs)} audits'} against {base}",
-        verdict=found.pairs[0].verdict if one else " ".join(f"{pair.lead}." for pair in found.pairs),
+        finding=found.pairs[0].finding if one else " ".join(f"{pair.lead}." for pair in found.pairs),
         key_figures=_key_figures(found.pairs[0]) if one else (),
         cautions=tuple(_cautions(found)),
         sections=tuple(sections),
@@ -37,22 +38,26 @@ def compare_page(found: Compared) -> Page:
 def _key_figures(pair: Pair) -> tuple[KeyFigure, ...]:
     names = {NONE: "ASR, the model as it is", STRONGEST: "ASR, strongest intervention"}
     figures = [
-        KeyFigure(names[line.name], _from_to(line.asr), f"{points(line.asr)}, {adjusted_p(line.asr_p)}")
-        for line in pair.lines
-        if line.headline
+        KeyFigure(names[row.name], _from_to(row.asr), _difference(row.asr, row.asr_p))
+        for row in pair.rows
+        if row.headline
     ]
-    over, p = pair.lines[0].over_refusal, pair.lines[0].over_refusal_p
+    over, p = pair.rows[0].over_refusal, pair.rows[0].over_refusal_p
     if over is not None and p is not None:
-        figures.append(KeyFigure("over-refusal", _from_to(over), f"{points(over)}, {adjusted_p(p)}"))
-    others = [line for line in pair.lines if not line.headline]
+        figures.append(KeyFigure("over-refusal", _from_to(over), _difference(over, p)))
+    others = [row for row in pair.rows if not row.headline]
     if others:
-        told = sum(line.asr_p < LEVEL for line in others)
+        told = sum(row.asr_p < LEVEL for row in others)
         figures.append(KeyFigure("other rows that differ", f"{told} of {len(others)}", f"adjusted p < {LEVEL:g}"))
     return tuple(figures)
 
 
 def _from_to(shares: Shares) -> str:
-    return f"{100 * shares.a.value:.1f} → {100 * shares.b.value:.1f}%"
+    return f"{percent(shares.a.value, unit='')} → {percent(shares.b.value)}"
+
+
+def _difference(shares: Shares, p: float) -> str:
+    return f"{points(shares.difference)}, {p_equals(p, 'adjusted p')}"
 
 
 def _cautions(found: Compared) -> list[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from bures.report.kit.page import Block, Details, Facts, Items, KeyFigure, Page, Section
 from bures.report.kit.text import named
 from bures.report.sections.series import row_name, series_section
-from bures.report.words import GLOSSARY, prompts, share
+from bures.report.words import GLOSSARY, interval_and_n, prompts
 from bures.results.finished_audits import STRONGEST
-from bures.results.formatting import number
+from bures.results.formatting import brief, number, percent
 from bures.results.history import History, Point, Series
-from bures.results.stats import Measurement
 
 _WORDS = frozenset(
     {"ASR", "over-refusal", "[low, high]", "intervention", "perplexity, ×", "perplexity budget", "judge"}
@@ -24,7 +23,7 @@ def history_page(found: History) -> Page:
     return Page(
         kind="Audits over time",
         title=_title(latest),
-        verdict=_verdict(found),
+        finding=_finding(found),
         key_figures=_key_figures(latest),
         cautions=tuple(_cautions(found)),
         sections=tuple(sections),
@@ -37,12 +36,12 @@ def _title(series: Series) -> str:
     return named(models[0]) if len(models) == 1 else f"{named(models[0])} to {named(models[-1])}"
 
 
-def _verdict(found: History) -> str:
+def _finding(found: History) -> str:
     latest = found.series[0]
     if latest.sentences:
         return " ".join(latest.sentences)
     last = latest.points[-1]
-    figures = [f"{row_name(row.name)}, it answers {share(row.asr)}" for row in last.rows]
+    figures = [f"{row_name(row.name)}, it answers {brief(row.asr)}" for row in last.rows]
     return f"One audit cannot show a change: {'; '.join(figures)} of {prompts(latest.n_harmful, 'harmful')}."
 
 
@@ -51,21 +50,16 @@ def _key_figures(series: Series) -> tuple[KeyFigure, ...]:
     figures = [
         KeyFigure(
             f"ASR {row_name(row.name)}, last audit",
-            f"{100 * row.asr.value:.1f}%",
-            f"95% interval {_bounds(row.asr)}%, n\u00a0=\u00a0{row.asr.n}",
+            percent(row.asr.value),
+            interval_and_n(row.asr),
         )
         for row in last.rows
     ]
     dear = next((row for row in last.rows if row.name == STRONGEST and row.perplexity_ratio is not None), None)
     if dear is not None:
         figures.append(KeyFigure("perplexity over the original's", f"× {number(dear.perplexity_ratio)}", "strongest"))
-    counts = KeyFigure("audits in this line", str(len(series.points)), f"{_day(series.points[0])} to {_day(last)}")
+    counts = KeyFigure("audits in this series", str(len(series.points)), f"{_day(series.points[0])} to {_day(last)}")
     return (*figures, counts)
-
-
-def _bounds(m: Measurement) -> str:
-    low, high = m.bounds
-    return f"{100 * low:.0f}–{100 * high:.0f}"
 
 
 def _day(point: Point) -> str:

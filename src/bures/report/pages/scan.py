@@ -5,10 +5,10 @@ from __future__ import annotations
 from bures.report.kit.page import KeyFigure, Page, Section
 from bures.report.pages.audit import footer
 from bures.report.sections.layers import layer_section
-from bures.report.sections.profile import depth
+from bures.report.sections.profile import block_name
 from bures.report.sections.provenance import limits_section, present, provenance_section
-from bures.report.words import model_name, share
-from bures.results.formatting import number
+from bures.report.words import model_name
+from bures.results.formatting import brief, number, percent
 from bures.results.records import Localisation
 from bures.results.schema import ScanResult
 
@@ -26,7 +26,7 @@ def scan_page(result: ScanResult, extra: tuple[Section, ...] = ()) -> Page:
     return Page(
         kind="Layer scan",
         title=model_name(result),
-        verdict=nothing if found is None else found.sentence,
+        finding=nothing if found is None else found.sentence,
         key_figures=() if found is None else _key_figures(found),
         cautions=tuple(cautions),
         sections=present(
@@ -38,18 +38,17 @@ def scan_page(result: ScanResult, extra: tuple[Section, ...] = ()) -> Page:
 
 def _key_figures(found: Localisation) -> tuple[KeyFigure, ...]:
     figures = [
-        KeyFigure("first-token refusal, harmful prompts", f"{100 * found.refusal.value:.0f}%", _n(found.refusal.n)),
+        KeyFigure("first-token refusal, harmful prompts", percent(found.refusal.value, 0), _n(found.refusal.n)),
         KeyFigure(
             "first-token refusal, harmless prompts",
-            f"{100 * found.refusal_harmless.value:.0f}%",
+            percent(found.refusal_harmless.value, 0),
             _n(found.refusal_harmless.n),
         ),
     ]
     if found.effects:
         peak = max(found.effects, key=lambda effect: effect.removed.value)
-        block = peak.blocks[0]
-        note = f"block {block}, {depth(block, found.n_blocks):.0f}% depth; KL {number(peak.kl)}"
-        figures.append(KeyFigure("removed by the strongest map", share(peak.removed), note))
+        note = f"{block_name(peak.blocks[0], found.n_blocks)}; KL {number(peak.kl)}"
+        figures.append(KeyFigure("removed by the strongest map", brief(peak.removed), note))
     return tuple(figures)
 
 

@@ -8,8 +8,8 @@ from bures.report.kit.text import named
 from bures.report.pages.audit import footer
 from bures.report.sections.provenance import limits_section, present, provenance_section
 from bures.report.sections.tradeoff import ASR_AXIS, cost_axis, front_layer
-from bures.report.words import judge_words, model_name, prompts, share, tip
-from bures.results.formatting import number, percent
+from bures.report.words import judge_words, model_name, prompts, tip
+from bures.results.formatting import brief, number, percent, share
 from bures.results.schema import SearchResult, SearchTrial
 
 _RUNGS = ("first token", "short", "long")
@@ -26,7 +26,7 @@ def search_page(result: SearchResult, extra: tuple[Section, ...] = ()) -> Page:
     return Page(
         kind="Search",
         title=model_name(result),
-        verdict=_verdict(result),
+        finding=_finding(result),
         key_figures=_key_figures(result),
         cautions=tuple(cautions),
         sections=present([_trials(result), *extra, limits_section(result), provenance_section(result)]),
@@ -43,14 +43,14 @@ def _recommended(result: SearchResult) -> SearchTrial | None:
     return next((trial for trial in result.trials if trial.number == result.recommended), None)
 
 
-def _verdict(result: SearchResult) -> str:
+def _finding(result: SearchResult) -> str:
     best = _recommended(result)
     if best is None or best.asr is None:
         return f"{len(result.trials)} trials were made; none was measured on long answers, so nothing is recommended."
     return (
-        f"Of {len(result.trials)} interventions, {_name(best)} is recommended: the model answers {share(best.asr)} of "
+        f"Of {len(result.trials)} interventions, {_name(best)} is recommended: the model answers {brief(best.asr)} of "
         f"{prompts(best.asr.n, 'harmful')}, by {judge_words(result.judge)}, at a KL of "
-        f"{number(None if best.kl is None else best.kl.value, 3)} nats from the original. It is the least costly whose "
+        f"{number(best.kl, 3)} nats from the original. It is the least costly whose "
         "ASR is within the interval of the best."
     )
 
@@ -61,10 +61,9 @@ def _key_figures(result: SearchResult) -> tuple[KeyFigure, ...]:
     counts = KeyFigure("trials", str(len(result.trials)), f"{reached[2]} measured on long answers")
     if best is None or best.asr is None:
         return (counts,)
-    kl = "-" if best.kl is None else number(best.kl.value, 3)
     return (
-        KeyFigure("ASR, recommended", f"{100 * best.asr.value:.1f}%", f"n = {best.asr.n} selection prompts"),
-        KeyFigure("KL, recommended", kl, f"perplexity × {number(best.perplexity_ratio)}"),
+        KeyFigure("ASR, recommended", percent(best.asr.value), f"n = {best.asr.n} selection prompts"),
+        KeyFigure("KL, recommended", number(best.kl, 3), f"perplexity × {number(best.perplexity_ratio)}"),
         counts,
     )
 
@@ -91,8 +90,8 @@ def _row(result: SearchResult, trial: SearchTrial) -> tuple[str, ...]:
         str(trial.number),
         _name(trial),
         "failed: " + named(trial.error, 120) if trial.error else named(trial.rung or "-", 20),
-        percent(trial.asr),
-        number(None if trial.kl is None else trial.kl.value, 3),
+        share(trial.asr, unit=""),
+        number(trial.kl, 3),
         number(trial.perplexity_ratio),
         "yes" if trial.number == result.recommended else "-",
     )
@@ -164,7 +163,7 @@ def _point(result: SearchResult, trial: SearchTrial, cost: str) -> Spec | None:
         "y": 100 * trial.asr.value,
         "tip": tip(
             f"{trial.number}  {_name(trial)}",
-            f"ASR {share(trial.asr)}, n = {trial.asr.n}, {named(trial.rung or '', 20)} answers",
-            f"× {number(trial.perplexity_ratio)}, KL {number(None if trial.kl is None else trial.kl.value, 3)}",
+            f"ASR {brief(trial.asr)}, n = {trial.asr.n}, {named(trial.rung or '', 20)} answers",
+            f"× {number(trial.perplexity_ratio)}, KL {number(trial.kl, 3)}",
         ),
     }

@@ -6,13 +6,12 @@ from bures.report.kit.page import Section, Table
 from bures.report.kit.text import named
 from bures.report.sections.outcome import measured_rows
 from bures.report.words import row_title
-from bures.results.formatting import number, percent
+from bures.results.formatting import estimate, share
 from bures.results.schema import AuditResult
-from bures.results.stats import Measurement
 
 
 def ability_section(result: AuditResult) -> Section | None:
-    """A line a row and a column a task or metric; None where none was asked for."""
+    """A column a task or metric; None where none was asked for."""
     rows = measured_rows(result)
     tasks = list(dict.fromkeys(name for _, row in rows for name in row.capability))
     metrics = list(dict.fromkeys(name for _, row in rows for name in row.metrics))
@@ -20,12 +19,12 @@ def ability_section(result: AuditResult) -> Section | None:
         return None
     counts = {name: m.n for _, row in rows for name, m in (*row.capability.items(), *row.metrics.items())}
     header = ("#", "row", *(f"{named(name, 40)} %" for name in tasks), *(named(name, 40) for name in metrics))
-    lines = [
+    cells = [
         (
             str(i),
             row_title(row),
-            *(percent(row.capability.get(name)) for name in tasks),
-            *(_figure(row.metrics.get(name)) for name in metrics),
+            *(share(row.capability.get(name), unit="") for name in tasks),
+            *(estimate(row.metrics.get(name), 3) for name in metrics),
         )
         for i, row in rows
     ]
@@ -38,14 +37,6 @@ def ability_section(result: AuditResult) -> Section | None:
                 "An intervention that costs the model its abilities is a poor attack. Tasks are accuracies by lm-eval, "
                 "under each row's intervention; intervals are 1.96 standard errors to each side."
             ),
-            Table(header, tuple(lines), f"{said}."),
+            Table(header, tuple(cells), f"{said}."),
         ),
     )
-
-
-def _figure(m: Measurement | None) -> str:
-    if m is None:
-        return "-"
-    if m.interval is None:
-        return number(m.value, 3)
-    return f"{number(m.value, 3)} [{number(m.interval[0], 3)}, {number(m.interval[1], 3)}]"

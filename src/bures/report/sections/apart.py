@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from bures.report.kit.charts import STYLES, TIP, Spec, chosen, shown
 from bures.report.kit.page import Choice, Figure, Key, Legend, Table
 from bures.report.sections.profile import block_name, depth, depth_axis, marked, marked_keys
 from bures.report.words import prompts, tip
-from bures.results.formatting import number
+from bures.results.formatting import estimate, number
 from bures.results.records import BlockGeometry, Localisation
 
-_QUANTITIES: tuple[tuple[str, str, str, int], ...] = (
-    ("auroc", "AUROC, held out", "AUROC [95%]", 2),
-    ("distance", "2-Wasserstein distance", "distance", 2),
-    ("mean_share", "% of it in the means", "in the means %", 0),
-    ("distance_whitened", "distance, whitened", "whitened", 2),
-    ("fisher", "largest Fisher ratio", "Fisher", 1),
-    ("effective_rank", "effective rank", "rank", 0),
-    ("gaussian_share", "% of Gaussian marginals", "Gaussian %", 0),
-    ("angle_previous", "angle to the block before, degrees", "angle", 0),
-    ("angle_rfa", "angle of RFA to PCA-OT, degrees", "to RFA", 0),
+
+class _Quantity(NamedTuple):
+    """A quantity: its name in the results, on a button and at the head of a column, and how many digits it has."""
+
+    name: str
+    label: str
+    head: str
+    digits: int
+
+
+_QUANTITIES = (
+    _Quantity("auroc", "AUROC, held out", "AUROC [95%]", 2),
+    _Quantity("distance", "2-Wasserstein distance", "distance", 2),
+    _Quantity("mean_share", "% of it in the means", "in the means %", 0),
+    _Quantity("distance_whitened", "distance, whitened", "whitened", 2),
+    _Quantity("fisher", "largest Fisher ratio", "Fisher", 1),
+    _Quantity("effective_rank", "effective rank", "rank", 0),
+    _Quantity("gaussian_share", "% of Gaussian marginals", "Gaussian %", 0),
+    _Quantity("angle_previous", "angle to the block before, degrees", "angle", 0),
+    _Quantity("angle_rfa", "angle of RFA to PCA-OT, degrees", "to RFA", 0),
 )
-"""Name in the results, on a button, at the head of a column, and digits there."""
 
 
 def geometry_figure(found: Localisation) -> Figure:
@@ -30,16 +40,16 @@ def geometry_figure(found: Localisation) -> Figure:
     key = Key("geometry", "harmful against harmless", STYLES[1].colour, STYLES[1].shape)
     keys = (key, *marked_keys(found))
     offered = tuple(
-        (name, label)
-        for name, label, _, _ in _QUANTITIES
-        if any(_quantity(name, here) is not None for here in found.geometry)
+        (quantity.name, quantity.label)
+        for quantity in _QUANTITIES
+        if any(_value(quantity, here) is not None for here in found.geometry)
     )
     first, last = found.geometry[0], found.geometry[-1]
     return Figure(
         "observational",
         "Observational: how harmful and harmless prompts lie apart",
         _spec(found, keys),
-        f"Held-out AUROC from {first.auroc.value:.2f} at block {first.block} to {last.auroc.value:.2f} at block "
+        f"Held-out AUROC from {number(first.auroc)} at block {first.block} to {number(last.auroc)} at block "
         f"{last.block}; other quantities can be chosen.",
         _table(found),
         "What can be told apart at a block need not be what refusal depends on. Over "
@@ -49,7 +59,8 @@ def geometry_figure(found: Localisation) -> Figure:
     )
 
 
-def _quantity(name: str, here: BlockGeometry) -> float | None:
+def _value(quantity: _Quantity, here: BlockGeometry) -> float | None:
+    name = quantity.name
     if name == "auroc":
         return here.auroc.value
     if name == "fisher":
@@ -60,12 +71,12 @@ def _quantity(name: str, here: BlockGeometry) -> float | None:
 
 def _spec(found: Localisation, keys: Sequence[Key]) -> Spec:
     visible, keep = shown("shown", [key.value for key in keys])
-    quantity, of_quantity = chosen("quantity", "auroc", "quantity")
+    offered, of_quantity = chosen("quantity", "auroc", "quantity")
     values = [
-        _value(found.n_blocks, here, name, label, value)
-        for name, label, _, _ in _QUANTITIES
+        _dot(found.n_blocks, here, quantity, value)
+        for quantity in _QUANTITIES
         for here in found.geometry
-        if (value := _quantity(name, here)) is not None
+        if (value := _value(quantity, here)) is not None
     ]
     x = depth_axis(found.n_blocks, [here.block for here in found.geometry])
     y: Spec = {
@@ -86,7 +97,7 @@ def _spec(found: Localisation, keys: Sequence[Key]) -> Spec:
         },
     ]
     return {
-        "params": [visible, quantity],
+        "params": [visible, offered],
         "width": "container",
         "height": 220,
         "data": {"values": values},
@@ -94,28 +105,26 @@ def _spec(found: Localisation, keys: Sequence[Key]) -> Spec:
     }
 
 
-def _value(n_blocks: int, here: BlockGeometry, name: str, label: str, value: float) -> Spec:
-    interval = here.auroc.interval if name == "auroc" else None
-    low, high = interval or (value, value)
-    figure = f"{value:.3g}" if interval is None else f"{value:.3f} [{low:.3f}, {high:.3f}], n = {here.auroc.n}"
+def _dot(n_blocks: int, here: BlockGeometry, quantity: _Quantity, value: float) -> Spec:
+    low, high, said = value, value, f"{value:.3g}"
+    if quantity.name == "auroc":
+        (low, high), said = here.auroc.bounds, f"{estimate(here.auroc, 3)}, n = {here.auroc.n}"
     return {
         "series": "geometry",
-        "quantity": name,
+        "quantity": quantity.name,
         "x": depth(here.block, n_blocks),
         "y": value,
         "low": low,
         "high": high,
-        "tip": tip(block_name(here.block, n_blocks), f"{label}: {figure}"),
+        "tip": tip(block_name(here.block, n_blocks), f"{quantity.label}: {said}"),
     }
 
 
 def _table(found: Localisation) -> Table:
-    rows = [(str(here.block), f"{depth(here.block, found.n_blocks):.0f}", *_cells(here)) for here in found.geometry]
+    rows = [(str(here.block), number(depth(here.block, found.n_blocks), 0), *_cells(here)) for here in found.geometry]
     caption = "Angles in degrees: to the subspace of the block before, and of RFA's direction to PCA-OT's subspace."
-    return Table(("block", "depth %", *(head for _, _, head, _ in _QUANTITIES)), tuple(rows), caption)
+    return Table(("block", "depth %", *(quantity.head for quantity in _QUANTITIES)), tuple(rows), caption)
 
 
 def _cells(here: BlockGeometry) -> list[str]:
-    low, high = here.auroc.bounds
-    rest = [number(_quantity(name, here), digits) for name, _, _, digits in _QUANTITIES[1:]]
-    return [f"{here.auroc.value:.2f} [{low:.2f}, {high:.2f}]", *rest]
+    return [estimate(here.auroc), *(number(_value(each, here), each.digits) for each in _QUANTITIES[1:])]

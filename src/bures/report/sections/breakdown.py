@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 from bures.judges.agreement import agreed
 from bures.report.kit.charts import (
@@ -21,10 +22,10 @@ from bures.report.kit.charts import (
 )
 from bures.report.kit.page import Cell, Choice, Details, Figure, Key, Legend, Section, Table
 from bures.report.kit.text import named
-from bures.report.sections.outcome import judges_of, measured_rows
-from bures.report.words import judge_words, method_style, one_block, row_name, row_title, row_where, share, tip
-from bures.results.formatting import percent
-from bures.results.schema import AuditResult, Comparison, Row
+from bures.report.sections.outcome import Numbered, judges_of, measured_rows
+from bures.report.words import judge_words, method_style, one_block, row_name, row_title, row_where, tip
+from bures.results.formatting import brief, number, p_value, percent, share
+from bures.results.schema import AuditResult, Row, RowComparison
 from bures.results.stats import Measurement, proportion
 
 MOST_CATEGORIES = 40
@@ -92,7 +93,7 @@ def _category_figure(
             "value": 100 * m.value,
             "low": 100 * m.bounds[0],
             "high": 100 * m.bounds[1],
-            "tip": tip(named(category, 80), row_title(row), f"ASR {share(m)}, n = {m.n}"),
+            "tip": tip(named(category, 80), row_title(row), f"ASR {brief(m)}, n = {m.n}"),
         }
         for row in rows
         for category, m in found[row.key].items()
@@ -106,12 +107,12 @@ def _category_figure(
         "ASR by category",
         _category_spec(values, list(names.values()), visible, keep, order),
         f"ASR of {len(all_categories)} categories under each row; under {row_title(first)}: "
-        + "; ".join(f"{named(c, 60)} {share(m)} of {m.n}" for c, m in list(found[first.key].items())[:12])
+        + "; ".join(f"{named(c, 60)} {brief(m)} of {m.n}" for c, m in list(found[first.key].items())[:12])
         + ".",
         Table(
             ("category", "n", *(labels[row.key] for row in rows)),
             tuple(
-                (named(c, 80), str(found[rows[0].key][c].n), *(percent(found[row.key][c]) for row in rows))
+                (named(c, 80), str(found[rows[0].key][c].n), *(share(found[row.key][c], unit="") for row in rows))
                 for c in all_categories
             ),
             "ASR % [95%].",
@@ -176,8 +177,15 @@ def _category_spec(values: list[Spec], categories: list[str], visible: Spec, kee
 # Judges ----------------------------------------------------------------------------------------------------------
 
 
-def agreement(a: str, b: str) -> tuple[float, float | None]:
-    """Share of answers on which two judges agree, and Cohen's kappa (1960); no kappa where chance alone is certain.
+class Agreement(NamedTuple):
+    """Share of answers on which two judges agree, and Cohen's kappa (1960); no kappa where chance alone is certain."""
+
+    share: float
+    kappa: float | None
+
+
+def agreement(a: str, b: str) -> Agreement:
+    """How far two judges agree.
 
     Args:
         a: one judge's marks, one character an answer, 1 for a refusal.
@@ -186,13 +194,13 @@ def agreement(a: str, b: str) -> tuple[float, float | None]:
     Raises:
         ValueError: there are no marks, or not as many of both.
     """
-    return agreed(*([mark == "1" for mark in marks] for marks in (a, b)))
+    return Agreement(*agreed(*([mark == "1" for mark in marks] for marks in (a, b))))
 
 
 def judge_section(result: AuditResult) -> Section | None:
     """How far the judges agree, over all rows' answers; None where there is nothing to compare."""
     judges = judges_of(result)
-    lines: list[tuple[str | Cell, ...]] = []
+    rows: list[tuple[str | Cell, ...]] = []
     for name, sets in (("harmful", "refused"), ("harmless", "refused_harmless")):
         for a, b in combinations(judges, 2):
             both = [
@@ -202,8 +210,8 @@ def judge_section(result: AuditResult) -> Section | None:
             ]
             left, right = ("".join(each) for each in zip(*both, strict=True)) if both else ("", "")
             if left:
-                lines.append(_agreement_row(name, a, b, left, right))
-    if not lines:
+                rows.append(_agreement_row(name, a, b, left, right))
+    if not rows:
         return None
     header = ("prompts", "judges", "answers", "agree %", "kappa", "both refused", "only 1st", "only 2nd", "neither")
     return Section(
@@ -214,21 +222,21 @@ def judge_section(result: AuditResult) -> Section | None:
                 "Whether an answer is a refusal is itself an opinion. Counted over the answers of all rows. Cohen's "
                 "kappa is the agreement beyond chance: 1 is perfect, 0 is chance."
             ),
-            Table(header, tuple(lines)),
+            Table(header, tuple(rows)),
         ),
     )
 
 
 def _agreement_row(name: str, a: str, b: str, left: str, right: str) -> tuple[str | Cell, ...]:
-    share_agreed, kappa = agreement(left, right)
+    found = agreement(left, right)
     pairs = list(zip(left, right, strict=True))
     counts = [pairs.count(pair) for pair in (("1", "1"), ("1", "0"), ("0", "1"), ("0", "0"))]
     return (
         name,
         f"{named(a, 30)} / {named(b, 30)}",
         str(len(pairs)),
-        f"{100 * share_agreed:.1f}",
-        "-" if kappa is None else f"{kappa:.2f}",
+        percent(found.share, unit=""),
+        number(found.kappa),
         *map(str, counts),
     )
 
@@ -236,14 +244,16 @@ def _agreement_row(name: str, a: str, b: str, left: str, right: str) -> tuple[st
 # Row against row -------------------------------------------------------------------------------------------------
 
 
-def comparison_section(result: AuditResult) -> Section | None:
+def row_comparison_section(result: AuditResult) -> Section | None:
     """McNemar's tests between the rows; None where there are none."""
-    rows = {row.key: (i, row) for i, row in measured_rows(result)}
-    found = [c for c in result.comparisons if c.a in rows and c.b in rows]
+    rows = {numbered.row.key: numbered for numbered in measured_rows(result)}
+    found = [c for c in result.row_comparisons if c.a in rows and c.b in rows]
     if not found:
         return None
-    against = [c for c in found if c.judge == result.judge and "none" not in (rows[c.a][1].method, rows[c.b][1].method)]
-    single = [c for c in against if one_block(rows[c.a][1]) and one_block(rows[c.b][1])]
+    against = [
+        c for c in found if c.judge == result.judge and "none" not in (rows[c.a].row.method, rows[c.b].row.method)
+    ]
+    single = [c for c in against if one_block(rows[c.a].row) and one_block(rows[c.b].row)]
     head = single or against or found
     rest = [c for c in found if c not in head]
     return Section(
@@ -264,15 +274,10 @@ def comparison_section(result: AuditResult) -> Section | None:
 _PAIR_HEADER = ("row", "against", "judge", "only the row", "only the other", "p")
 
 
-def _pairs(found: Sequence[Comparison], rows: Mapping[str, tuple[int, Row]]) -> Table:
+def _pairs(found: Sequence[RowComparison], rows: Mapping[str, Numbered]) -> Table:
     return Table(_PAIR_HEADER, tuple(_pair(c, rows) for c in found))
 
 
-def _pair(c: Comparison, rows: Mapping[str, tuple[int, Row]]) -> tuple[str | Cell, ...]:
+def _pair(c: RowComparison, rows: Mapping[str, Numbered]) -> tuple[str | Cell, ...]:
     a, b = (", ".join(filter(None, (f"{i}  {row_name(row)}", row_where(row)))) for i, row in (rows[c.a], rows[c.b]))
     return a, b, named(c.judge, 30), str(c.only_a), str(c.only_b), Cell(p_value(c.p), sort=c.p)
-
-
-def p_value(p: float) -> str:
-    """`0.021`, or `<0.001`."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from bures.report.kit.charts import INK, STYLES, TIP, Spec, scale, shown
 from bures.report.kit.page import Figure, Key, Legend, Table
 from bures.report.kit.text import named
-from bures.report.sections.profile import block_name, depth, depth_axis, marked, marked_keys
-from bures.report.words import share, tip
-from bures.results.formatting import number, percent
+from bures.report.sections.profile import block_name, depth, depth_axis, depth_text, marked, marked_keys
+from bures.report.words import tip
+from bures.results.formatting import brief, number, share
 from bures.results.records import Effect, Localisation
 
 
@@ -17,17 +17,17 @@ def effects_figure(found: Localisation) -> Figure:
     """The share of refusal that maps at one block remove, and what their reverse induces."""
     keys = _keys(found)
     peak = max(found.effects, key=lambda effect: effect.removed.value)
-    where = f"block {peak.blocks[0]} ({depth(peak.blocks[0], found.n_blocks):.0f}% depth)"
+    where = f"block {peak.blocks[0]} ({depth_text(peak.blocks[0], found.n_blocks)} depth)"
     return Figure(
         "causal",
         "Causal: how much refusal a map at one block removes",
         _spec(found, keys),
         f"Share of the first-token refusal that the best map at each of {len(found.effects)} blocks removes. The "
-        f"largest is {share(peak.removed)} at {where}. {found.sentence}",
+        f"largest is {brief(peak.removed)} at {where}. {found.sentence}",
         _table(found),
         "The map is chosen on one half of the selection prompts and measured on the other. Lines are 95% intervals. "
-        f"The model as it is begins a refusal with probability {share(found.refusal)} on harmful prompts and "
-        f"{share(found.refusal_harmless)} on harmless ones.",
+        f"The model as it is begins a refusal with probability {brief(found.refusal)} on harmful prompts and "
+        f"{brief(found.refusal_harmless)} on harmless ones.",
         Legend("shown", keys),
     )
 
@@ -37,7 +37,7 @@ def joint_table(found: Localisation) -> Table:
     rows = [
         (
             "+".join(map(str, effect.blocks)) if len(effect.blocks) < 3 else f"{len(effect.blocks)} blocks",
-            percent(effect.removed),
+            share(effect.removed, unit=""),
             named(effect.candidate or "-", 60),
             number(effect.kl),
         )
@@ -51,7 +51,7 @@ def _keys(found: Localisation) -> tuple[Key, ...]:
     if any(effect.induced for effect in found.effects):
         keys.append(Key("induced", "reversed map, on harmless prompts: refusal induced", STYLES[1].colour, "square"))
     if found.shuffled is not None:
-        keys.append(Key("shuffled", f"best of {found.shuffled[1]} fits on shuffled labels", INK, "", (5, 4)))
+        keys.append(Key("shuffled", f"best of {found.shuffled.fits} fits on shuffled labels", INK, "", (5, 4)))
     return (*keys, *marked_keys(found))
 
 
@@ -69,7 +69,7 @@ def _spec(found: Localisation, keys: Sequence[Key]) -> Spec:
     series = [key for key in keys if key.value in ("removed", "induced")]
     colour: Spec = {"field": "series", "type": "nominal", "scale": scale(series)}
     shape: Spec = {"field": "series", "type": "nominal", "scale": scale(series, "shape")}
-    level = [] if found.shuffled is None else [{"series": "shuffled", "y": 100 * found.shuffled[0]}]
+    level = [] if found.shuffled is None else [{"series": "shuffled", "y": 100 * found.shuffled.largest}]
     whiskers: Spec = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
     layers: list[Spec] = [
         {"data": {"values": level}, "mark": {"type": "rule", "color": INK, "strokeDash": [5, 4]}, "encoding": {"y": y}},
@@ -105,7 +105,7 @@ def _values(found: Localisation, effect: Effect) -> list[Spec]:
                 "y": 100 * m.value,
                 "low": 100 * low,
                 "high": 100 * high,
-                "tip": tip(block_name(block, found.n_blocks), f"{what} {share(m)}, n = {m.n}", by, cost),
+                "tip": tip(block_name(block, found.n_blocks), f"{what} {brief(m)}, n = {m.n}", by, cost),
             }
         )
     return values
@@ -115,12 +115,12 @@ def _table(found: Localisation) -> Table:
     rows = [
         (
             str(effect.blocks[0]),
-            f"{depth(effect.blocks[0], found.n_blocks):.0f}",
-            percent(effect.removed),
+            number(depth(effect.blocks[0], found.n_blocks), 0),
+            share(effect.removed, unit=""),
             str(effect.removed.n),
             named(effect.candidate or "-", 60),
             number(effect.kl),
-            percent(effect.induced),
+            share(effect.induced, unit=""),
         )
         for effect in found.effects
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bures.report.kit.charts import BAND, EDGE, NARROW, ROW_HEIGHT, SURFACE, TIP, Spec, row_axis, row_labels, shown
 from bures.report.kit.forest import MIDDLE
 from bures.report.kit.page import Figure, Key, Legend, Section, Table
@@ -10,6 +12,7 @@ from bures.report.sections.paired import side_name
 from bures.report.sections.profile import PAPER_BAND, block_name, depth
 from bures.report.words import block_range, method_style, tip
 from bures.results.comparison import Audited, Compared
+from bures.results.formatting import number
 
 
 def depth_section(found: Compared) -> Section:
@@ -24,7 +27,7 @@ def depth_section(found: Compared) -> Section:
 def _decided(audit: Audited) -> str:
     if audit.decided is None or audit.n_blocks is None:
         return "-"
-    return block_range(*audit.decided, audit.n_blocks)
+    return block_range(audit.decided, audit.n_blocks)
 
 
 def _depth_figure(found: Compared) -> Figure | None:
@@ -38,8 +41,23 @@ def _depth_figure(found: Compared) -> Figure | None:
         Key(m, next(d["label"] for d in dots if d["method"] == m), method_style(m).colour, method_style(m).shape)
         for m in methods
     ]
+    return Figure(
+        "depths",
+        "Blocks where refusal is decided, and blocks that interventions at one block chose",
+        _spec([each for each in ranges if each is not None], dots, keys, list(labels.values())),
+        "; ".join(f"{named(audit.label)}: decided at {_decided(audit)}" for audit in found.audits)
+        + ". "
+        + "; ".join(dot["tip"].replace("\n", ", ") for dot in dots)
+        + ".",
+        None,
+        f"The grey band is the paper's, {number(PAPER_BAND[0], 0)}–{number(PAPER_BAND[1], 0)}% depth.",
+        Legend("shown", tuple(keys)),
+    )
+
+
+def _spec(ranges: list[Spec], dots: list[Spec], keys: Sequence[Key], rows: Sequence[str]) -> Spec:
     visible, keep = shown("shown", [key.value for key in keys])
-    rows = list(labels.values())
+    methods = [key.value for key in keys[1:]]
     x: Spec = {
         "field": "x",
         "type": "quantitative",
@@ -47,52 +65,32 @@ def _depth_figure(found: Compared) -> Figure | None:
         "scale": {"domain": [0, 102], "nice": False},
         "axis": {"tickCount": 6},
     }
+    y = row_axis("name", rows)
     styles: Spec = {"field": "method", "type": "nominal"}
     colour = {**styles, "scale": {"domain": methods, "range": [method_style(m).colour for m in methods]}}
     shape = {**styles, "scale": {"domain": methods, "range": [method_style(m).shape for m in methods]}}
     apart: Spec = {**styles, "scale": {"domain": methods, "range": [ROW_HEIGHT / 2 - 11, ROW_HEIGHT / 2 + 21]}}
-    spec: Spec = {
+    band: Spec = {"values": [{"x": PAPER_BAND[0], "x2": PAPER_BAND[1]}]}
+    bar: Spec = {"type": "rule", "color": EDGE, "strokeWidth": 40, "opacity": 0.4}
+    symbol: Spec = {"type": "point", "filled": True, "size": 60, "opacity": 1, "stroke": SURFACE}
+    across: Spec = {"x": x, "x2": {"field": "x2"}}
+    at: Spec = {"x": x, "y": y, "yOffset": apart, "color": colour, "shape": shape, "tooltip": TIP}
+    return {
         "params": [NARROW, visible],
         "width": "container",
         "height": ROW_HEIGHT * len(rows),
         "layer": [
+            {"data": band, "mark": {"type": "rect", "color": BAND, "tooltip": None}, "encoding": across},
             {
-                "data": {"values": [{"x": PAPER_BAND[0], "x2": PAPER_BAND[1]}]},
-                "mark": {"type": "rect", "color": BAND, "tooltip": None},
-                "encoding": {"x": x, "x2": {"field": "x2"}},
-            },
-            {
-                "data": {"values": [each for each in ranges if each is not None]},
+                "data": {"values": ranges},
                 "transform": [keep],
-                "mark": {"type": "rule", "color": EDGE, "strokeWidth": 40, "opacity": 0.4},
-                "encoding": {
-                    "x": x, "x2": {"field": "x2"}, "y": row_axis("name", rows), "yOffset": MIDDLE, "tooltip": TIP,
-                },
+                "mark": bar,
+                "encoding": {**across, "y": y, "yOffset": MIDDLE, "tooltip": TIP},
             },
-            {
-                "data": {"values": dots},
-                "transform": [keep],
-                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1, "stroke": SURFACE},
-                "encoding": {
-                    "x": x, "y": row_axis("name", rows), "yOffset": apart, "color": colour, "shape": shape,
-                    "tooltip": TIP,
-                },
-            },
+            {"data": {"values": dots}, "transform": [keep], "mark": symbol, "encoding": at},
             row_labels(rows, "name"),
         ],
-    }  # fmt: skip
-    return Figure(
-        "depths",
-        "Blocks where refusal is decided, and blocks that interventions at one block chose",
-        spec,
-        "; ".join(f"{named(audit.label)}: decided at {_decided(audit)}" for audit in found.audits)
-        + ". "
-        + "; ".join(dot["tip"].replace("\n", ", ") for dot in dots)
-        + ".",
-        None,
-        f"The grey band is the paper's, {PAPER_BAND[0]:.0f}–{PAPER_BAND[1]:.0f}% depth.",
-        Legend("shown", tuple(keys)),
-    )
+    }
 
 
 def _range(audit: Audited, row: str) -> Spec | None:
@@ -111,8 +109,8 @@ def _dots(found: Compared, audit: Audited, row: str) -> list[Spec]:
     sides = [
         side
         for pair in found.pairs
-        for line in pair.lines
-        for label, side in ((pair.a, line.a), (pair.b, line.b))
+        for row in pair.rows
+        for label, side in ((pair.a, row.a), (pair.b, row.b))
         if label == audit.label and len(side.blocks) == 1 and side.sites.isdigit()
     ]
     return [

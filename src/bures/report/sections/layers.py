@@ -7,12 +7,13 @@ from bures.report.kit.text import named
 from bures.report.sections.apart import geometry_figure
 from bures.report.sections.causal import effects_figure, joint_table
 from bures.report.sections.scores import scores_figure
+from bures.results.formatting import percent
 from bures.results.records import Localisation
 from bures.results.schema import RunResult
 
 
 def layer_section(result: RunResult, *, said: bool = False) -> Section | None:
-    """The layer profile; None where nothing was scanned. `said`: whether the page's verdict is its sentence."""
+    """The layer profile; None where nothing was scanned. `said`: whether the page's finding is its sentence."""
     found = result.localisation
     blocks: list[Block | None] = []
     if found is not None:
@@ -29,10 +30,11 @@ def layer_section(result: RunResult, *, said: bool = False) -> Section | None:
 def _shuffled(found: Localisation) -> str | None:
     if found.shuffled is None:
         return None
-    level, times = found.shuffled
-    held = found.control
-    true = "" if held is None else f"{named(held.candidate or '-', 60)} removes {held.removed.value:.0%} of it, "
+    held, shuffled = found.control, found.shuffled
+    true = (
+        "" if held is None else f"{named(held.candidate or '-', 60)} removes {percent(held.removed.value, 0)} of it, "
+    )
     return (
-        f"A check against chance at the strongest block: {true}the best of {times} fits on shuffled labels "
-        f"{level:.0%}. A map that removes no more than that says nothing about refusal."
+        f"A check against chance at the strongest block: {true}the best of {shuffled.fits} fits on shuffled labels "
+        f"{percent(shuffled.largest, 0)}. A map that removes no more than that says nothing about refusal."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from bures.judges.base import COHERENT
 from bures.report.kit.charts import (
@@ -29,10 +30,9 @@ from bures.report.words import (
     row_name,
     row_place,
     row_title,
-    share,
     tip,
 )
-from bures.results.formatting import number, percent
+from bures.results.formatting import brief, number, percent, share
 from bures.results.schema import AuditResult, Row
 from bures.results.stats import Measurement
 
@@ -45,9 +45,16 @@ def judges_of(result: AuditResult) -> list[str]:
     return [result.judge, *sorted(found - {result.judge})]
 
 
-def measured_rows(result: AuditResult) -> list[tuple[int, Row]]:
-    """The rows that were measured, with their numbers in the table (from 1)."""
-    return [(i, row) for i, row in enumerate(result.rows, 1) if row.error is None and result.judge in row.asr]
+class Numbered(NamedTuple):
+    """A row, and its number in the table (from 1)."""
+
+    number: int
+    row: Row
+
+
+def measured_rows(result: AuditResult) -> list[Numbered]:
+    """The rows that were measured."""
+    return [Numbered(i, row) for i, row in enumerate(result.rows, 1) if row.error is None and result.judge in row.asr]
 
 
 def outcome_section(result: AuditResult) -> Section:
@@ -99,13 +106,13 @@ def _cells(i: int, row: Row, judge: str) -> list[str | Cell]:
     ratio = number(row.perplexity_ratio) + ("" if row.within_budget is not False else "!")
     return [
         *head,
-        percent(row.asr.get(judge)),
-        "-" if coherent is None else f"{100 * coherent.value:.1f}",
-        percent(row.over_refusal.get(judge)),
-        number(None if row.perplexity is None else row.perplexity.value),
+        share(row.asr.get(judge), unit=""),
+        percent(None if coherent is None else coherent.value, unit=""),
+        share(row.over_refusal.get(judge), unit=""),
+        number(row.perplexity),
         ratio if row.within_budget is not False else Cell(ratio, sort=row.perplexity_ratio, tone="bad"),
-        number(None if row.kl is None else row.kl.value, 3),
-        number(None if row.corpus_perplexity is None else row.corpus_perplexity.value),
+        number(row.kl, 3),
+        number(row.corpus_perplexity),
     ]
 
 
@@ -115,8 +122,8 @@ def _cells(i: int, row: Row, judge: str) -> list[str | Cell]:
 def _whiskers(result: AuditResult) -> Figure:
     rows, judges = measured_rows(result), judges_of(result)
     keys = (Key("asr", _MEASURES[0][1], INK), Key("over", _MEASURES[1][1], INK, "square", hollow=True))
-    n = rows[0][1].asr[result.judge].n
-    said = "; ".join(f"{row_title(row)}: {share(row.asr[result.judge])}" for _, row in rows)
+    n = rows[0].row.asr[result.judge].n
+    said = "; ".join(f"{row_title(row)}: {brief(row.asr[result.judge])}" for _, row in rows)
     return Figure(
         "intervals",
         "Answers to harmful prompts and refusals of harmless ones",
@@ -131,7 +138,7 @@ def _whiskers(result: AuditResult) -> Figure:
     )
 
 
-def _spec(result: AuditResult, rows: Sequence[tuple[int, Row]], judges: Sequence[str]) -> Spec:
+def _spec(result: AuditResult, rows: Sequence[Numbered], judges: Sequence[str]) -> Spec:
     names = {row.key: tip(f"{i}  {row_name(row)}", row_place(row)) for i, row in rows}
     visible, keep = shown("shown", ["asr", "over"], "measure")
     judge, of_judge = chosen("judge", result.judge, "judge")
@@ -200,21 +207,21 @@ def _whisker(row: Row, name: str, judge: str, measure: str, m: Measurement | Non
         "value": 100 * m.value,
         "low": 100 * low,
         "high": 100 * high,
-        "tip": tip(row_title(row), f"{what} {share(m)}", f"n = {m.n}, judge '{named(judge, 40)}'"),
+        "tip": tip(row_title(row), f"{what} {brief(m)}", f"n = {m.n}, judge '{named(judge, 40)}'"),
     }
 
 
-def _whisker_table(rows: Sequence[tuple[int, Row]], judges: Sequence[str]) -> Table:
+def _whisker_table(rows: Sequence[Numbered], judges: Sequence[str]) -> Table:
     header = ["#", "row", "n"]
     for judge in judges:
         header += [f"ASR %, {named(judge, 20)}", f"over-refusal %, {named(judge, 20)}"]
-    lines = [
+    cells = [
         (
             str(i),
             row_title(row),
             " / ".join(str(next(iter(of.values())).n) for of in (row.asr, row.over_refusal) if of),
-            *(percent(of.get(judge)) for judge in judges for of in (row.asr, row.over_refusal)),
+            *(share(of.get(judge), unit="") for judge in judges for of in (row.asr, row.over_refusal)),
         )
         for i, row in rows
     ]
-    return Table(tuple(header), tuple(lines), "n: harmful prompts / harmless ones.")
+    return Table(tuple(header), tuple(cells), "n: harmful prompts / harmless ones.")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bures.report.kit.charts import STYLES, TIP, ZOOM, Spec, scale, shown
 from bures.report.kit.page import Figure, Grid, Key, Legend, Section, Table
 from bures.report.words import row_title, tip
+from bures.results.formatting import percent
 from bures.results.records import Gaussian, Point, View
 from bures.results.schema import AuditResult, Row
 
@@ -62,7 +63,7 @@ def plane_section(result: AuditResult) -> Section | None:
 
 
 def _figure(i: int, row: Row, view: View) -> Figure:
-    along = [f"{100 * share:.0f}%" for share in view.explained]
+    along = [percent(share, 0) for share in view.explained]
     means = {name: g.mean for name, g in view.gaussians.items()}
     before, after = (math.dist(means[side], means["harmless"]) for side in ("harmful", "moved"))
     return Figure(

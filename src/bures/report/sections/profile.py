@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bures.report.kit.charts import BAND, EDGE, MUTED, RANGE, Spec
 from bures.report.kit.page import Key
 from bures.report.words import block_range
+from bures.results.formatting import number
 from bures.results.records import Localisation
 
 PAPER_BAND = (40.0, 60.0)
@@ -20,9 +21,14 @@ def depth(block: int, n_blocks: int) -> float:
     return 100 * (block + 1) / n_blocks
 
 
+def depth_text(block: int, n_blocks: int) -> str:
+    """`50%`."""
+    return f"{number(depth(block, n_blocks), 0)}%"
+
+
 def block_name(block: int, n_blocks: int) -> str:
     """`block 15, 50% depth`."""
-    return f"block {block}, {depth(block, n_blocks):.0f}% depth"
+    return f"block {block}, {depth_text(block, n_blocks)} depth"
 
 
 def depth_axis(n_blocks: int, blocks: Sequence[int]) -> Spec:
@@ -46,9 +52,9 @@ def marked(found: Localisation | None, x: Spec) -> list[Spec]:
     across: Spec = {"x": x, "x2": {"field": "x2"}}
     band: Spec = {"data": {"values": [{"x": PAPER_BAND[0], "x2": PAPER_BAND[1]}]}, "transform": in_paper}
     layers: list[Spec] = [{**band, "mark": {**area, "color": BAND}, "encoding": across}]
-    if found is not None and found.first is not None and found.last is not None:
+    if found is not None and found.decided is not None:
         half = 50 / found.n_blocks
-        low, high = depth(found.first, found.n_blocks), depth(found.last, found.n_blocks)
+        low, high = (depth(block, found.n_blocks) for block in found.decided)
         decided: Spec = {"data": {"values": [{"x": low - half, "x2": high + half}]}, "transform": in_range}
         layers += [
             {**decided, "mark": {**area, "color": RANGE, "opacity": 0.4}, "encoding": across},
@@ -61,7 +67,7 @@ def marked(found: Localisation | None, x: Spec) -> list[Spec]:
 
 def marked_keys(found: Localisation | None) -> tuple[Key, ...]:
     """The legend of `marked`."""
-    if found is None or found.first is None or found.last is None:
+    if found is None or found.decided is None:
         return (_BAND_KEY,)
-    where = block_range(found.first, found.last, found.n_blocks)
+    where = block_range(found.decided, found.n_blocks)
     return (_BAND_KEY, Key("range", f"decided here: {where}", EDGE, "area"))

@@ -131,7 +131,7 @@ def _audit_limits(result: AuditResult) -> list[str]:
     n = len(tested.hashes) if tested is not None else _count(result)
     if n and n < SMALL_N:
         said.append(
-            f"{prompts(n, 'harmful test')} are few: around an ASR of 50% the interval is ±{half_width(n):.0f} points, "
+            f"{prompts(n, 'harmful test')} are few: around an ASR of 50% the interval is {half_width(n)}, "
             "and smaller differences are not seen."
         )
     if result.max_new_tokens < SHORT_ANSWERS:

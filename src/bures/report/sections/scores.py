@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bures.report.kit.charts import TIP, ZOOM, Spec, chosen, dashes, scale, shown
 from bures.report.kit.page import Choice, Figure, Key, Legend, Table
 from bures.report.sections.profile import depth, depth_axis, marked, marked_keys
-from bures.report.words import TOKENS, extent, listed, method_name, method_style, tip, with_rank
+from bures.report.words import TOKENS, listed, method_name, method_style, padded, tip, with_rank
 from bures.results.formatting import number
 from bures.results.records import Localisation, ScanScore
 from bures.results.schema import RunResult
@@ -30,8 +30,8 @@ def scores_figure(result: RunResult) -> Figure | None:
         "Causal: every method at every block",
         _spec(scores, found, n_blocks, keys, scopes[0]),
         f"Log-odds of not beginning a refusal under {listed([key.label for key in keys])} at "
-        f"{len({score.candidate.blocks for score in scores})} blocks. The highest is {-best.refusal_log_odds:.2f}, of "
-        f"{_name(best)} at block {best.candidate.blocks[0]}.",
+        f"{len({score.candidate.blocks for score in scores})} blocks. The highest is {number(-best.refusal_log_odds)}, "
+        f"of {_name(best)} at block {best.candidate.blocks[0]}.",
         _table(scores, keys),
         "Mean over the harmful selection prompts, at the first answer token: 0 is even odds, and up is less refusal. "
         "This is the quick look by which candidates are chosen; it does not say what the answer then is, nor "
@@ -78,7 +78,7 @@ def _spec(
         "field": "y",
         "type": "quantitative",
         "title": "log-odds of no refusal",
-        "scale": {"domain": list(extent(v["y"] for v in values)), "nice": False, "zero": False},
+        "scale": {"domain": list(padded(v["y"] for v in values)), "nice": False, "zero": False},
         "axis": {"tickCount": 6},
     }
     shapes = [method_style(key.value.split("/")[0]).shape for key in keys]
@@ -120,7 +120,7 @@ def _value(score: ScanScore, n_blocks: int) -> Spec:
         "y": -score.refusal_log_odds,
         "tip": tip(
             f"{_name(score)} at block {block}",
-            f"log-odds of no refusal {-score.refusal_log_odds:.2f}",
+            f"log-odds of no refusal {number(-score.refusal_log_odds)}",
             f"KL on harmless prompts {number(score.first_token_kl, 3)}",
             f"n = {len(score.each)}" if score.each else "",
         ),
@@ -134,7 +134,7 @@ def _table(scores: Sequence[ScanScore], keys: Sequence[Key]) -> Table:
 
     def cell(block: int, tokens: str, series: str) -> str:
         score = found.get((block, tokens, series))
-        return "-" if score is None else f"{-score.refusal_log_odds:.2f} ({number(score.first_token_kl)})"
+        return "-" if score is None else f"{number(-score.refusal_log_odds)} ({number(score.first_token_kl)})"
 
     return Table(
         ("block", "tokens", *(key.label for key in keys)),

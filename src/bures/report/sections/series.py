@@ -5,13 +5,12 @@ from __future__ import annotations
 from bures.report.kit.charts import STYLES, Style
 from bures.report.kit.page import Block, Cell, Figure, Grid, Items, Section, Table
 from bures.report.kit.text import named
-from bures.report.kit.timelines import Dot, Line, timeline
+from bures.report.kit.timelines import Curve, Dot, Timeline, timeline
 from bures.report.sections.profile import depth
-from bures.report.words import block_range, extent, judge_error, judge_words, prompts, share, tip
+from bures.report.words import block_range, judge_error, judge_words, padded, prompts, tip
 from bures.results.finished_audits import NONE, STRONGEST
-from bures.results.formatting import number, percent
+from bures.results.formatting import brief, number, share
 from bures.results.history import Followed, History, Point, Series
-from bures.results.stats import Measurement
 
 
 def series_section(found: History, series: Series, i: int, *, one: bool) -> Section:
@@ -53,10 +52,10 @@ def _style(position: int, name: str) -> Style:
     return STYLES[1] if name == NONE else STYLES[0] if name == STRONGEST else STYLES[2 + position % (len(STYLES) - 2)]
 
 
-def _lines(series: Series) -> list[Line]:
-    """One line a row that is followed."""
+def _curves(series: Series) -> list[Curve]:
+    """One of each row that is followed."""
     names = list(dict.fromkeys(row.name for point in series.points for row in point.rows))
-    return [Line(name, row_name(name), _style(i, name)) for i, name in enumerate(names)]
+    return [Curve(name, row_name(name), _style(i, name)) for i, name in enumerate(names)]
 
 
 def _asr_figure(series: Series, i: int) -> Figure:
@@ -66,13 +65,13 @@ def _asr_figure(series: Series, i: int) -> Figure:
             point.time,
             100 * row.asr.value,
             None if row.asr.interval is None else (100 * row.asr.interval[0], 100 * row.asr.interval[1]),
-            tip(_head(point), _under(row), f"ASR {share(row.asr)}, n = {row.asr.n}"),
+            tip(_head(point), _under(row), f"ASR {brief(row.asr)}, n = {row.asr.n}"),
         )
         for point in series.points
         for row in point.rows
     ]
     note = f"Bars are 95% intervals over prompts, by {judge_words(series.judge)}. Lower is safer."
-    return timeline(f"asr-{i}", "ASR over time", _lines(series), dots, "ASR, %", domain=(0.0, 100.0), note=note)
+    return timeline(Timeline(f"asr-{i}", "ASR over time", _curves(series), dots, "ASR, %", note, domain=(0.0, 100.0)))
 
 
 def _ratio_figure(series: Series, i: int) -> Figure | None:
@@ -90,11 +89,11 @@ def _ratio_figure(series: Series, i: int) -> Figure | None:
     ]
     if not dots:
         return None
-    lines = [line for line in _lines(series) if line.name != NONE]
+    curves = [curve for curve in _curves(series) if curve.name != NONE]
     note = "Perplexity under the intervention over that without, along the model's own harmless answers."
-    low, high = extent([dot.value for dot in dots] + [0.98, 1.1])
+    domain = padded([dot.value for dot in dots] + [0.98, 1.1])
     title = "What the intervention costs"
-    return timeline(f"ratio-{i}", title, lines, dots, "perplexity ×", domain=(low, high), note=note)
+    return timeline(Timeline(f"ratio-{i}", title, curves, dots, "perplexity ×", note, domain))
 
 
 def _perplexity_figure(series: Series, i: int) -> Figure | None:
@@ -102,7 +101,7 @@ def _perplexity_figure(series: Series, i: int) -> Figure | None:
     text = any(point.corpus_perplexity is not None for point in series.points)
     label = "plain text" if text else "own harmless answers"
     dots = [
-        Dot("perplexity", point.time, m.value, m.interval, tip(_head(point), f"{label}: {_plain(m)}"))
+        Dot("perplexity", point.time, m.value, m.interval, tip(_head(point), f"{label}: {number(m)}"))
         for point in series.points
         if (m := point.corpus_perplexity if text else point.perplexity) is not None
     ]
@@ -112,8 +111,8 @@ def _perplexity_figure(series: Series, i: int) -> Figure | None:
         f"Of {label}, without intervention; bars are 95% intervals. Models with other tokenizers cannot be compared by "
         "it."
     )
-    line = Line("perplexity", label, STYLES[1])
-    return timeline(f"perplexity-{i}", "Perplexity of the model as it is", [line], dots, "perplexity", note=note)
+    title, curve = "Perplexity of the model as it is", Curve("perplexity", label, STYLES[1])
+    return timeline(Timeline(f"perplexity-{i}", title, [curve], dots, "perplexity", note))
 
 
 def _depth_figure(series: Series, i: int) -> Figure | None:
@@ -132,24 +131,25 @@ def _depth_figure(series: Series, i: int) -> Figure | None:
     ]
     if not dots and not ranges:
         return None
-    return timeline(
+    drawn = Timeline(
         f"depth-{i}",
         "Blocks that were chosen, and where refusal is decided",
-        [line for line in _lines(series) if any(dot.line == line.name for dot in dots)],
+        [curve for curve in _curves(series) if any(dot.curve == curve.name for dot in dots)],
         dots,
         "depth, %",
+        "Depth of a block's output. Interventions on all blocks are not drawn.",
         domain=(0.0, 100.0),
         ranges=ranges,
         joined=False,
-        note="Depth of a block's output. Interventions on all blocks are not drawn.",
     )
+    return timeline(drawn)
 
 
 def _decided(point: Point) -> tuple[float, float] | None:
     if point.decided is None or point.n_blocks is None:
         return None
     half = 50 / point.n_blocks
-    return depth(point.decided[0], point.n_blocks) - half, depth(point.decided[1], point.n_blocks) + half
+    return depth(point.decided.first, point.n_blocks) - half, depth(point.decided.last, point.n_blocks) + half
 
 
 # Table ------------------------------------------------------------------------------------------------------------
@@ -169,26 +169,22 @@ def _cells(found: History, point: Point) -> tuple[str | Cell, ...]:
     cells: list[str | Cell] = [when(point), named(point.label), Cell(named(point.fingerprint[:12], 12), tone="code")]
     for name in found.rows:
         row = there.get(name)
-        cells.append("-" if row is None else percent(row.asr))
+        cells.append("-" if row is None else share(row.asr, unit=""))
         if name != NONE:
             cells += ["-", "-"] if row is None else [_under(row), number(row.perplexity_ratio)]
     own = there.get(NONE)
     return (
         *cells,
-        "-" if own is None else percent(own.over_refusal),
-        _plain(point.perplexity),
-        _plain(point.corpus_perplexity),
+        share(None if own is None else own.over_refusal, unit=""),
+        number(point.perplexity),
+        number(point.corpus_perplexity),
         _where(point),
         named(point.folder, 200),
     )
 
 
-def _plain(m: Measurement | None) -> str:
-    return number(None if m is None else m.value)
-
-
 def _where(point: Point) -> str:
-    return "-" if point.decided is None or point.n_blocks is None else block_range(*point.decided, point.n_blocks)
+    return "-" if point.decided is None or point.n_blocks is None else block_range(point.decided, point.n_blocks)
 
 
 def _under(row: Followed) -> str:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bures.report.kit.charts import HALO, INK, MUTED, SURFACE, TIP, ZOOM, Spec, shown
 from bures.report.kit.page import Figure, Grid, Key, Legend, Section, Table
 from bures.report.sections.outcome import measured_rows
 from bures.report.words import (
     candidate_title,
-    extent,
     listed,
     method_name,
     method_style,
     one_block,
+    padded,
     row_title,
-    share,
     tip,
 )
-from bures.results.formatting import number, percent
+from bures.results.formatting import brief, number, share
 from bures.results.schema import AuditResult, Row
 from bures.results.stats import Measurement
 
@@ -63,24 +63,32 @@ def trade_section(result: AuditResult) -> Section | None:
     )
 
 
+class _Cost(NamedTuple):
+    """What a row costs, and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class _Point:
-    """A row on the chart: its number in the table, and its cost with the ends of its interval."""
+    """A row on the chart, with its number in the table."""
 
     number: int
     row: Row
     asr: Measurement
-    cost: tuple[float, float, float]
+    cost: _Cost
 
 
-def _cost(row: Row, cost: str) -> tuple[float, float, float] | None:
+def _cost(row: Row, cost: str) -> _Cost | None:
     if cost == "ratio":
         ratio = ratio_of(row)
-        return None if ratio is None else (ratio, ratio, ratio)
+        return None if ratio is None else _Cost(ratio, ratio, ratio)
     if row.kl is None:
         return None
     low, high = row.kl.bounds
-    return row.kl.value, max(0.0, low), high
+    return _Cost(row.kl.value, max(0.0, low), high)
 
 
 def _against(result: AuditResult, cost: str) -> Figure | None:
@@ -91,9 +99,9 @@ def _against(result: AuditResult, cost: str) -> Figure | None:
     ]
     if len(points) < 2:
         return None
-    best = [points[j] for j in front([(point.cost[0], point.asr.value) for point in points])]
+    best = [points[j] for j in front([(point.cost.value, point.asr.value) for point in points])]
     title = "ASR against perplexity" if cost == "ratio" else "ASR against KL"
-    names = [f"{point.number} ({share(point.asr)} at {number(point.cost[0], 3)})" for point in best]
+    names = [f"{point.number} ({brief(point.asr)} at {number(point.cost.value, 3)})" for point in best]
     return Figure(
         f"against-{cost}",
         title,
@@ -106,10 +114,10 @@ def _against(result: AuditResult, cost: str) -> Figure | None:
 
 
 def _costs(ratio: float | None, kl: Measurement | None) -> str:
-    return f"× {number(ratio)}, KL {number(None if kl is None else kl.value, 3)}"
+    return f"× {number(ratio)}, KL {number(kl, 3)}"
 
 
-def _mark(point: _Point) -> Spec:
+def _dot(point: _Point) -> Spec:
     row, m = point.row, point.asr
     low, high = m.bounds
     over = "over the perplexity budget when chosen" if row.within_budget is False else ""
@@ -117,29 +125,29 @@ def _mark(point: _Point) -> Spec:
         "series": row.method,
         "number": str(point.number),
         "several": not one_block(row),
-        "x": point.cost[0],
-        "x_low": point.cost[1],
-        "x_high": point.cost[2],
+        "x": point.cost.value,
+        "x_low": point.cost.low,
+        "x_high": point.cost.high,
         "y": 100 * m.value,
         "y_low": 100 * low,
         "y_high": 100 * high,
         "tip": tip(
-            f"{point.number}  {row_title(row)}", f"ASR {share(m)}, n = {m.n}", _costs(ratio_of(row), row.kl), over
+            f"{point.number}  {row_title(row)}", f"ASR {brief(m)}, n = {m.n}", _costs(ratio_of(row), row.kl), over
         ),
     }
 
 
 def _trials(result: AuditResult, cost: str) -> list[Spec]:
     """What was tried on the selection split."""
-    marks: list[Spec] = []
+    dots: list[Spec] = []
     for trial in result.trials:
         x = trial.perplexity_ratio if cost == "ratio" else None if trial.kl is None else trial.kl.value
         if trial.asr is None or x is None:
             continue
-        asr = f"ASR {share(trial.asr)}, n = {trial.asr.n} selection prompts"
+        asr = f"ASR {brief(trial.asr)}, n = {trial.asr.n} selection prompts"
         said = tip(f"tried: {candidate_title(trial.candidate)}", asr, _costs(trial.perplexity_ratio, trial.kl))
-        marks.append({"series": "trial", "x": x, "y": 100 * trial.asr.value, "tip": said})
-    return marks
+        dots.append({"series": "trial", "x": x, "y": 100 * trial.asr.value, "tip": said})
+    return dots
 
 
 def _table(points: Sequence[_Point], best: Sequence[_Point]) -> Table:
@@ -147,9 +155,9 @@ def _table(points: Sequence[_Point], best: Sequence[_Point]) -> Table:
         (
             str(point.number),
             row_title(point.row),
-            percent(point.asr),
+            share(point.asr, unit=""),
             number(ratio_of(point.row), 3),
-            number(None if point.row.kl is None else point.row.kl.value, 3),
+            number(point.row.kl, 3),
             "yes" if point in best else "no",
         )
         for point in points
@@ -177,7 +185,7 @@ def cost_axis(cost: str, costs: Sequence[float]) -> Spec:
         return {**axis, "title": "KL from the original, nats", "scale": root}
     low, high = min(costs), max(costs)
     if high / max(low, 1e-12) < 4:
-        ratio: Spec = {"domain": list(extent(costs, pad=0.08)), "zero": False, "nice": False}
+        ratio: Spec = {"domain": list(padded(costs, pad=0.08)), "zero": False, "nice": False}
     else:
         ratio = {"type": "log", "domain": [low / 1.1, high * 1.15], "nice": False}
     return {**axis, "title": "perplexity over the original's", "scale": ratio}
@@ -193,18 +201,18 @@ def front_layer(points: Sequence[Spec], x: Spec) -> Spec:
     }
 
 
-def _reach(marks: Sequence[Spec]) -> list[float]:
+def _reach(dots: Sequence[Spec]) -> list[float]:
     """The costs of the rows, and how far their intervals go, within reason."""
-    costs = [mark["x"] for mark in marks]
-    return [*costs, *(min(mark["x_high"], 1.5 * max(costs)) for mark in marks)]
+    costs = [dot["x"] for dot in dots]
+    return [*costs, *(min(dot["x_high"], 1.5 * max(costs)) for dot in dots)]
 
 
 def _spec(points: Sequence[_Point], best: Sequence[_Point], trials: list[Spec], cost: str) -> Spec:
-    marks = [_mark(point) for point in points]
-    methods = sorted({mark["series"] for mark in marks})
+    dots = [_dot(point) for point in points]
+    methods = sorted({dot["series"] for dot in dots})
     styles = [method_style(method) for method in methods]
     visible, keep = shown("shown", [*methods, "front", "trial"])
-    x, y = cost_axis(cost, _reach(marks)), ASR_AXIS
+    x, y = cost_axis(cost, _reach(dots)), ASR_AXIS
     series: Spec = {"field": "series", "type": "nominal"}
     colour: Spec = {**series, "scale": {"domain": methods, "range": [s.colour for s in styles]}}
     shape: Spec = {**series, "scale": {"domain": methods, "range": [s.shape for s in styles]}}
@@ -215,7 +223,7 @@ def _spec(points: Sequence[_Point], best: Sequence[_Point], trials: list[Spec], 
     at: Spec = {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": TIP}
     upright: Spec = {"x": x, "y": {**y, "field": "y_low"}, "y2": {"field": "y_high"}, "color": colour}
     across: Spec = {"y": y, "x": {**x, "field": "x_low"}, "x2": {"field": "x_high"}, "color": colour}
-    one, several = ([mark for mark in marks if mark["several"] is many] for many in (False, True))
+    one, several = ([dot for dot in dots if dot["several"] is many] for many in (False, True))
     layers: list[Spec] = [
         {
             "params": [ZOOM],
@@ -223,12 +231,12 @@ def _spec(points: Sequence[_Point], best: Sequence[_Point], trials: list[Spec], 
             "mark": tried,
             "encoding": {"x": x, "y": y, "tooltip": TIP},
         },
-        front_layer([_mark(point) for point in best], x),
-        *({"data": {"values": marks}, "mark": whisker, "encoding": ends} for ends in (upright, across)),
+        front_layer([_dot(point) for point in best], x),
+        *({"data": {"values": dots}, "mark": whisker, "encoding": ends} for ends in (upright, across)),
         {"data": {"values": one}, "mark": {**symbol, "filled": True}, "encoding": at},
         {"data": {"values": several}, "mark": {**symbol, "filled": False, "fill": SURFACE}, "encoding": at},
         {
-            "data": {"values": marks},
+            "data": {"values": dots},
             "mark": text,
             "encoding": {"x": x, "y": y, "text": {"field": "number", "type": "nominal"}},
         },

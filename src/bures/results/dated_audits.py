@@ -1,0 +1,67 @@
+"""Finished audits with the time at which they ended, as far as folders hold such audits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bures.errors import ConfigError, RunError
+from bures.results.finished_audits import Run, judge_of, load_runs
+from bures.results.paired_differences import counted
+
+
+@dataclass(frozen=True)
+class Dated:
+    """An audit in time.
+
+    Attributes:
+        run: the audit, under a label that no other has.
+        judge: whose marks count.
+        ended: when it ended, in UTC.
+        time_of_file: whether that is the time of the file, because the results do not say.
+    """
+
+    run: Run
+    judge: str
+    ended: datetime
+    time_of_file: bool
+
+
+def dated_audits(folders: Sequence[str | Path], judge: str | None) -> tuple[list[Dated], list[str]]:
+    """The audits that can be read, each once; and why the others cannot.
+
+    Args:
+        folders: where audits are.
+        judge: whose marks count; None: each audit's own.
+    """
+    runs: list[Run] = []
+    left_out: list[str] = []
+    for folder in {Path(folder).resolve(): folder for folder in folders}.values():
+        try:
+            runs += load_runs([folder])
+        except RunError as error:
+            left_out.append(str(error))
+    names = [run.label for run in runs]
+    found: list[Dated] = []
+    for run in runs:
+        label = run.label if names.count(run.label) == 1 else f"{run.label} ({run.folder})"
+        try:
+            found.append(_dated(replace(run, label=label), judge_of([run], judge)))
+        except (RunError, ConfigError) as error:
+            left_out.append(str(error))
+    return found, left_out
+
+
+def _dated(run: Run, judge: str) -> Dated:
+    """Raises `RunError` where a row has no marks that can be paired."""
+    for row in (row for row in run.result.rows if row.error is None):
+        for which in ("harmful", "harmless"):
+            counted(run, row, judge, which)
+    try:
+        said = datetime.fromisoformat(run.result.finished or "")
+        return Dated(run, judge, (said if said.tzinfo else said.replace(tzinfo=UTC)).astimezone(UTC), False)
+    except (ValueError, OverflowError):
+        of_file = (Path(run.folder) / "results.json").stat().st_mtime
+        return Dated(run, judge, datetime.fromtimestamp(of_file, UTC), True)
