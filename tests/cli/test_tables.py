@@ -9,6 +9,7 @@ from rich.console import Console
 from bures.cli.tables import audit_table
 from bures.results.schema import AuditResult, Row, RowComparison
 from bures.results.stats import Measurement, proportion
+from helpers.made_records import NOTES
 
 
 def result(rows: list[Row], **changes: Any) -> AuditResult:
@@ -18,6 +19,7 @@ def result(rows: list[Row], **changes: Any) -> AuditResult:
         "command": "bures audit model",
         "options": {},
         "versions": {},
+        "methods": NOTES,
         "model": {"name": "[red]model[/red]\x1b[31m"},
         "prompts": {"harmful_test": described, "harmless_test": described},
         "corpus": None,
@@ -95,7 +97,7 @@ def test_names_are_text_and_not_markup() -> None:
 
 
 def test_the_paired_test_counts_for_the_right_side() -> None:
-    rows = [row("rfa-1", "RFA", 20), row("pca-ot-1", "PCA-OT", 30)]
+    rows = [row("rfa-1", "RFA", 20, method="rfa"), row("pca-ot-1", "PCA-OT", 30, method="pca-ot")]
     pair = RowComparison(a="rfa-1", b="pca-ot-1", judge="arditi", only_a=2, only_b=12, p=0.013)
     other = RowComparison(a="rfa-1", b="pca-ot-1", judge="gcg", only_a=9, only_b=9, p=1.0)
     text = printed(result(rows, row_comparisons=[pair, other]))

@@ -10,6 +10,7 @@ from bures.results.records import Candidate, Localisation, Trial
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult, Row, Tested
 from bures.results.stats import Measurement, proportion
+from helpers.made_records import NOTES
 
 JUDGES = ("arditi", "gcg")
 
@@ -74,6 +75,7 @@ def audit(rows: Sequence[Row], **changes: Any) -> AuditResult:
         "command": "bures audit model --max-new-tokens 16",
         "options": {"model": "model", "system": None, "backend": "transformers", "seed": 0, "max_new_tokens": 16},
         "versions": {"bures": "0.1.0", "torch": "2.8.0"},
+        "methods": NOTES,
         "model": {"name": "model", "fingerprint": "f" * 64, "dtype": "float32", "n_blocks": 8},
         "prompts": {
             f"{side}_{split}": {**described, "n": 9} for side in ("harmful", "harmless") for split in ("fit", "select")

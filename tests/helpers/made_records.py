@@ -12,6 +12,7 @@ from bures.results.records import (
     Effect,
     Gaussian,
     Localisation,
+    MethodNote,
     ScanScore,
     Scope,
     Shuffled,
@@ -19,13 +20,14 @@ from bures.results.records import (
 )
 from bures.results.stats import Measurement
 
-METHODS = {
-    "rfa": "RFA",
-    "rfa-mean": "RFA + harmless mean",
-    "act": "Linear-AcT",
-    "mean-act": "Mean-AcT",
-    "pca-ot": "PCA-OT",
+NOTES = {
+    "pca-ot": MethodNote("PCA-OT", True, False, 0),
+    "rfa": MethodNote("RFA", False, True, 1),
+    "act": MethodNote("Linear-AcT", False, True, 2),
+    "mean-act": MethodNote("Mean-AcT", False, True, 3),
+    "rfa-mean": MethodNote("RFA + harmless mean", False, True, 4),
 }
+METHODS = {name: NOTES[name].label for name in ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")}
 RANKS = (1, 2, 4, 8, 16)
 
 Text = Callable[[str], str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, cycle
 from random import Random
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from bures.results.records import Candidate, Scope, Trial
 from bures.results.schema import AuditResult, Row, RowComparison, ScanResult, SearchResult, SearchTrial, Tested
 from bures.results.stats import Measurement, mcnemar_exact, proportion
-from helpers.made_records import METHODS, Text, localisation, measured, scores, view
+from helpers.made_records import METHODS, NOTES, Text, localisation, measured, scores, view
 
 JUDGES = ("arditi", "gcg", "classifier")
 CATEGORIES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta")
@@ -114,6 +115,7 @@ def _common(text: Text, n: int) -> dict[str, Any]:
         "status": "complete",
         "command": f"bures audit {text('model')} --seed 0",
         "options": {"model": text("model"), "system": text("system"), "backend": "transformers", "seed": 0},
+        "methods": {name: replace(note, label=text(note.label)) for name, note in NOTES.items()},
         "versions": {text("bures"): "0.1.0", "torch": text("2.13.0")},
         "model": {"name": text("Made-7B"), "n_blocks": 32, text("dtype"): text("bfloat16"), "n_parameters": 7 * 10**9},
         "prompts": {

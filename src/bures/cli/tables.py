@@ -9,6 +9,7 @@ from rich.text import Text
 from bures.errors import plain
 from bures.judges.base import COHERENT
 from bures.judges.known_error import sentence
+from bures.report.words import is_baseline
 from bures.results.formatting import estimate, number, p_equals, percent, share, with_error
 from bures.results.records import Effect, Localisation
 from bures.results.schema import AuditResult, Row, ScanResult, SearchResult, SearchTrial
@@ -109,21 +110,18 @@ def _knows_coherent(result: AuditResult) -> bool:
 
 
 def _best_against(result: AuditResult) -> list[str]:
-    """How PCA-OT on one block stands against the other single-block methods, pair by pair."""
+    """How each method under test stands at one block against every other one there, pair by pair."""
+    rows = {row.key: row for row in result.rows if len(row.blocks) == 1 and row.sites.isdigit()}
     lines = []
-    labels = {row.key: row.label for row in result.rows}
     for c in result.row_comparisons:
-        if (
-            c.judge == result.judge
-            and {c.a, c.b} <= {"pca-ot-1", "rfa-1", "act-1", "mean-act-1"}
-            and "pca-ot-1" in (c.a, c.b)
-        ):
-            ours, theirs = (c.only_a, c.only_b) if c.a == "pca-ot-1" else (c.only_b, c.only_a)
-            other = c.b if c.a == "pca-ot-1" else c.a
-            lines.append(
-                f"PCA-OT against {labels[other]}, one block each: {ours} prompts only the former, {theirs} only the "
-                f"latter, McNemar {p_equals(c.p)}."
-            )
+        if c.judge != result.judge or not {c.a, c.b} <= rows.keys():
+            continue
+        for ours, theirs, only in ((c.a, c.b, (c.only_a, c.only_b)), (c.b, c.a, (c.only_b, c.only_a))):
+            if not is_baseline(rows[ours].method, result.methods):
+                lines.append(
+                    f"{rows[ours].label} against {rows[theirs].label}, one block each: {only[0]} prompts only the "
+                    f"former, {only[1]} only the latter, McNemar {p_equals(c.p)}."
+                )
     return lines
 
 

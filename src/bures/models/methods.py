@@ -126,6 +126,7 @@ def _erased(map_: TransportMap) -> TransportMap:
 
 
 _BUILT_IN = (
+    Method("pca-ot", "PCA-OT", True, _pca_ot, ranked=True, fit_ranks=_pca_ot_path),
     Method(
         "rfa",
         "RFA",
@@ -137,8 +138,11 @@ _BUILT_IN = (
         fit_back=_rfa_mean,  # an ablation has no way back; this one puts the source's mean along the direction
         everywhere=_erased,
     ),
-    Method("rfa-mean", "RFA + harmless mean", False, _rfa_mean, ablates=True, baseline=True, placements=("one", "all")),
     Method("act", "Linear-AcT", True, lambda x, y, _, __: fit_act(x, y), baseline=True, placements=("one", "all")),
+    Method(
+        "mean-act", "Mean-AcT", True, lambda x, y, _, __: fit_mean_shift(x, y), baseline=True, placements=("one", "all")
+    ),
+    Method("rfa-mean", "RFA + harmless mean", False, _rfa_mean, ablates=True, baseline=True, placements=("one", "all")),
     Method(
         "act-interval",
         "Linear-AcT, source interval",
@@ -147,10 +151,6 @@ _BUILT_IN = (
         baseline=True,
         placements=("one", "all"),
     ),
-    Method(
-        "mean-act", "Mean-AcT", True, lambda x, y, _, __: fit_mean_shift(x, y), baseline=True, placements=("one", "all")
-    ),
-    Method("pca-ot", "PCA-OT", True, _pca_ot, ranked=True, fit_ranks=_pca_ot_path),
 )
 
 METHODS: Mapping[str, Method] = Registry("bures.methods", Method, {method.name: method for method in _BUILT_IN})

@@ -6,34 +6,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bures.judges.known_error import sentence
-from bures.report.kit.charts import BASELINE, STYLES, Style
+from bures.report.kit.charts import BASELINE, Style, style
 from bures.report.kit.text import named
 from bures.results.formatting import percent
-from bures.results.records import BlockRange, Candidate
+from bures.results.records import BlockRange, Candidate, MethodNote
 from bures.results.schema import Row, RunResult
 from bures.results.stats import Measurement
 
-METHOD_NAMES: Mapping[str, str] = {
-    "none": "no intervention",
-    "rfa": "RFA",
-    "rfa-mean": "RFA + harmless mean",
-    "rfa-sites": "RFA, one direction",
-    "act": "Linear-AcT",
-    "act-interval": "Linear-AcT, source interval",
-    "mean-act": "Mean-AcT",
-    "pca-ot": "PCA-OT",
-}
-
-_METHOD_STYLES: Mapping[str, Style] = {
-    "none": BASELINE,
-    "pca-ot": STYLES[0],
-    "rfa": STYLES[1],
-    "act": STYLES[2],
-    "mean-act": STYLES[3],
-    "rfa-mean": STYLES[4],
-    "act-interval": STYLES[5],
-    "rfa-sites": STYLES[6],
-}
+NO_INTERVENTION = "no intervention"
+"""What the model as it is is called among the methods."""
 
 PHRASE_JUDGES = frozenset({"arditi", "gcg"})
 """Judges that look for phrases, and know nothing else."""
@@ -121,14 +102,23 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
 """One line a word, for a reader who does not know the field."""
 
 
-def method_style(method: str) -> Style:
+def method_style(method: str, notes: Mapping[str, MethodNote]) -> Style:
     """How a method looks, the same on every chart."""
-    return _METHOD_STYLES.get(method, STYLES[6])
+    if method == "none":
+        return BASELINE
+    return style(notes[method].order if method in notes else -1)
 
 
-def method_name(method: str) -> str:
+def is_baseline(method: str, notes: Mapping[str, MethodNote]) -> bool:
+    """Whether a method is there for the others to be held against."""
+    return method not in notes or notes[method].baseline
+
+
+def method_name(method: str, notes: Mapping[str, MethodNote]) -> str:
     """A method's name."""
-    return METHOD_NAMES.get(method) or named(method, 40)
+    if method == "none":
+        return NO_INTERVENTION
+    return named(notes[method].label if method in notes else method, 40)
 
 
 def model_name(result: RunResult, longest: int = 80) -> str:
@@ -157,7 +147,7 @@ def with_rank(name: str, rank: int | None) -> str:
 
 def row_name(row: Row) -> str:
     """`PCA-OT K=2`, or what the row without one is called."""
-    return METHOD_NAMES["none"] if row.method == "none" else with_rank(named(row.label, 40), row.rank)
+    return NO_INTERVENTION if row.method == "none" else with_rank(named(row.label, 40), row.rank)
 
 
 def row_where(row: Row) -> str:
@@ -189,16 +179,18 @@ def row_title(row: Row) -> str:
     return f"{row_name(row)} at {place}" if place else row_name(row)
 
 
-def candidate_title(candidate: Candidate) -> str:
+def candidate_title(candidate: Candidate, notes: Mapping[str, MethodNote]) -> str:
     """As `row_title`, of a candidate."""
     blocks = candidate.blocks
-    if len(blocks) == 1:
+    if candidate.sites:
+        where = f"three sites of every block (from block {blocks[0]})"
+    elif len(blocks) == 1:
         where = f"block {blocks[0]}"
     elif len(blocks) <= 2:
         where = "blocks " + "+".join(map(str, blocks))
     else:
         where = f"{len(blocks)} blocks ({blocks[0]}–{blocks[-1]})"
-    return f"{with_rank(method_name(candidate.method), candidate.rank)} at {where}, {TOKENS[candidate.tokens]}"
+    return f"{with_rank(method_name(candidate.method, notes), candidate.rank)} at {where}, {TOKENS[candidate.tokens]}"
 
 
 def block_range(blocks: BlockRange, n_blocks: int) -> str:

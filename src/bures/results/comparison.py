@@ -28,7 +28,7 @@ from bures.results.finished_audits import (
 )
 from bures.results.formatting import p_equals, percent, points
 from bures.results.paired_differences import LEVEL, PairedRow, Shares, adjusted, paired_rows, paired_shares
-from bures.results.records import BlockRange
+from bures.results.records import BlockRange, MethodNote
 
 Outcome = Literal["more", "less", "undecided", "mixed"]
 
@@ -58,6 +58,7 @@ class Audited:
         n_blocks: of the model.
         decided: first and last block between which refusal is decided.
         sentence: what the audit said of that.
+        methods: what was tried, by name.
     """
 
     label: str
@@ -69,6 +70,7 @@ class Audited:
     n_blocks: int | None
     decided: BlockRange | None
     sentence: str
+    methods: dict[str, MethodNote]
 
 
 @dataclass(frozen=True)
@@ -235,4 +237,5 @@ def _audited(run: Run) -> Audited:
         n_blocks=n_blocks if isinstance(n_blocks, int) and n_blocks > 0 else None,
         decided=None if where is None else where.decided,
         sentence="" if where is None else where.sentence,
+        methods=result.methods,
     )

@@ -43,10 +43,39 @@ def _to_4(data: Json, config: Mapping[str, Any] | None) -> Json:
     found["options"] = _options_of_command(str(data.get("command", ""))) if config is None else dict(config)
     if "comparisons" in found:
         found["row_comparisons"] = found.pop("comparisons")
+    _methods_to_4(found)
     where = found.get("localisation")
     if isinstance(where, dict):
         found["localisation"] = _localisation_to_4(where)
     return found
+
+
+_METHODS_3 = {
+    "pca-ot": ["PCA-OT", True, False],
+    "rfa": ["RFA", False, True],
+    "act": ["Linear-AcT", False, True],
+    "mean-act": ["Mean-AcT", False, True],
+    "rfa-mean": ["RFA + harmless mean", False, True],
+    "act-interval": ["Linear-AcT, source interval", False, True],
+}
+"""Label, whether it has a rank, whether it is a baseline; in the order in which plots draw them."""
+
+
+def _methods_to_4(found: Json) -> None:
+    """What was tried, by name; `rfa-sites` is a placement of `rfa`."""
+    tried = found["options"].get("methods", [])
+    found["methods"] = {
+        name: {"label": label, "ranked": ranked, "baseline": baseline, "order": order}
+        for order, (name, (label, ranked, baseline)) in enumerate(_METHODS_3.items())
+        if name in tried
+    }
+    rows = [row for row in found.get("rows", []) if isinstance(row, dict)]
+    trials = [t for t in (*found.get("trials", []), *(row.get("selection") for row in rows)) if isinstance(t, dict)]
+    for holder in (*rows, *(t["candidate"] for t in trials if isinstance(t.get("candidate"), dict))):
+        if holder.get("method") == "rfa-sites":
+            holder["method"] = "rfa"
+            if "key" not in holder:
+                holder["sites"] = True
 
 
 def _localisation_to_4(where: Mapping[str, Any]) -> Json:

@@ -89,7 +89,7 @@ def _category_figure(
             "series": "none" if row.method == "none" else "row",
             "row": row.key,
             "category": names[category],
-            "colour": method_style(row.method).colour,
+            "colour": method_style(row.method, result.methods).colour,
             "value": 100 * m.value,
             "low": 100 * m.bounds[0],
             "high": 100 * m.bounds[1],

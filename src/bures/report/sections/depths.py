@@ -36,11 +36,12 @@ def _depth_figure(found: Compared) -> Figure | None:
     dots = [dot for audit in found.audits for dot in _dots(found, audit, labels[audit.label])]
     if not dots and not any(ranges):
         return None
-    methods = list(dict.fromkeys(dot["method"] for dot in dots))
-    keys = [Key("range", "refusal is decided here", EDGE, "area")] + [
-        Key(m, next(d["label"] for d in dots if d["method"] == m), method_style(m).colour, method_style(m).shape)
-        for m in methods
-    ]
+    notes = {name: note for audit in found.audits for name, note in audit.methods.items()}
+    keys = [Key("range", "refusal is decided here", EDGE, "area")]
+    for method in dict.fromkeys(dot["method"] for dot in dots):
+        style = method_style(method, notes)
+        label = next(dot["label"] for dot in dots if dot["method"] == method)
+        keys.append(Key(method, label, style.colour, style.shape))
     return Figure(
         "depths",
         "Blocks where refusal is decided, and blocks that interventions at one block chose",
@@ -67,8 +68,8 @@ def _spec(ranges: list[Spec], dots: list[Spec], keys: Sequence[Key], rows: Seque
     }
     y = row_axis("name", rows)
     styles: Spec = {"field": "method", "type": "nominal"}
-    colour = {**styles, "scale": {"domain": methods, "range": [method_style(m).colour for m in methods]}}
-    shape = {**styles, "scale": {"domain": methods, "range": [method_style(m).shape for m in methods]}}
+    colour = {**styles, "scale": {"domain": methods, "range": [key.colour for key in keys[1:]]}}
+    shape = {**styles, "scale": {"domain": methods, "range": [key.shape for key in keys[1:]]}}
     apart: Spec = {**styles, "scale": {"domain": methods, "range": [ROW_HEIGHT / 2 - 11, ROW_HEIGHT / 2 + 21]}}
     band: Spec = {"values": [{"x": PAPER_BAND[0], "x2": PAPER_BAND[1]}]}
     bar: Spec = {"type": "rule", "color": EDGE, "strokeWidth": 40, "opacity": 0.4}

@@ -150,7 +150,7 @@ def _spec(result: AuditResult, rows: Sequence[Numbered], judges: Sequence[str]) 
         if (value := _whisker(row, names[row.key], name, measure, of.get(name))) is not None
     ]
     methods = sorted({row.method for _, row in rows})
-    colours = {"domain": methods, "range": [method_style(method).colour for method in methods]}
+    colours = {"domain": methods, "range": [method_style(method, result.methods).colour for method in methods]}
     whole: Spec = {
         "y": row_axis("name", list(names.values())),
         "yOffset": row_offset("measure", ["asr", "over"]),

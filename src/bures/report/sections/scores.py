@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bures.report.kit.charts import TIP, ZOOM, Spec, chosen, dashes, scale, shown
 from bures.report.kit.page import Choice, Figure, Key, Legend, Table
 from bures.report.sections.profile import depth, depth_axis, marked, marked_keys
-from bures.report.words import TOKENS, listed, method_name, method_style, padded, tip, with_rank
+from bures.report.words import TOKENS, is_baseline, listed, method_name, method_style, padded, tip, with_rank
 from bures.results.formatting import number
-from bures.results.records import Localisation, ScanScore
+from bures.results.records import MethodNote, ScanScore
 from bures.results.schema import RunResult
+
+Notes = Mapping[str, MethodNote]
 
 _RANK_DASHES: tuple[tuple[int, ...], ...] = ((), (7, 3), (2, 3), (8, 3, 2, 3), (12, 4), (1, 2))
 
@@ -22,16 +24,16 @@ def scores_figure(result: RunResult) -> Figure | None:
     scores = [score for score in result.scan if len(score.candidate.blocks) == 1]
     if not scores or n_blocks < 1:
         return None
-    keys = _keys(scores)
+    keys = _keys(scores, result.methods)
     best = min(scores, key=lambda score: score.refusal_log_odds)
     scopes = list(dict.fromkeys(score.candidate.tokens for score in scores))
     return Figure(
         "scores",
         "Causal: every method at every block",
-        _spec(scores, found, n_blocks, keys, scopes[0]),
+        _spec(result, scores, n_blocks, keys, scopes[0]),
         f"Log-odds of not beginning a refusal under {listed([key.label for key in keys])} at "
         f"{len({score.candidate.blocks for score in scores})} blocks. The highest is {number(-best.refusal_log_odds)}, "
-        f"of {_name(best)} at block {best.candidate.blocks[0]}.",
+        f"of {_name(best, result.methods)} at block {best.candidate.blocks[0]}.",
         _table(scores, keys),
         "Mean over the harmful selection prompts, at the first answer token: 0 is even odds, and up is less refusal. "
         "This is the quick look by which candidates are chosen; it does not say what the answer then is, nor "
@@ -46,33 +48,32 @@ def _series(score: ScanScore) -> str:
     return f"{score.candidate.method}/{score.candidate.rank or ''}"
 
 
-def _name(score: ScanScore) -> str:
-    return with_rank(method_name(score.candidate.method), score.candidate.rank)
+def _name(score: ScanScore, notes: Notes) -> str:
+    return with_rank(method_name(score.candidate.method, notes), score.candidate.rank)
 
 
-def _keys(scores: Sequence[ScanScore]) -> tuple[Key, ...]:
+def _keys(scores: Sequence[ScanScore], notes: Notes) -> tuple[Key, ...]:
     """One line a method and rank: the method's colour, and a dash for each rank."""
     ranks = sorted({score.candidate.rank for score in scores if score.candidate.rank is not None})
     examples = {(s.candidate.method, s.candidate.rank): s for s in scores}
-    ordered = sorted(examples, key=lambda key: (key[0] != "pca-ot", key[0], key[1] or 0))
+    ordered = sorted(examples, key=lambda key: (is_baseline(key[0], notes), key[0], key[1] or 0))
     return tuple(
         Key(
             _series(examples[method, rank]),
-            _name(examples[method, rank]),
-            method_style(method).colour,
+            _name(examples[method, rank], notes),
+            method_style(method, notes).colour,
             "",
-            method_style(method).dash if rank is None else _RANK_DASHES[ranks.index(rank) % len(_RANK_DASHES)],
+            method_style(method, notes).dash if rank is None else _RANK_DASHES[ranks.index(rank) % len(_RANK_DASHES)],
         )
         for method, rank in ordered
     )
 
 
-def _spec(
-    scores: Sequence[ScanScore], found: Localisation | None, n_blocks: int, keys: Sequence[Key], first: str
-) -> Spec:
+def _spec(result: RunResult, scores: Sequence[ScanScore], n_blocks: int, keys: Sequence[Key], first: str) -> Spec:
+    found, notes = result.localisation, result.methods
     visible, keep = shown("shown", [key.value for key in (*keys, *marked_keys(found))])
     scope, of_scope = chosen("tokens", first, "tokens")
-    values = [_value(score, n_blocks) for score in sorted(scores, key=lambda score: score.candidate.blocks)]
+    values = [_value(score, n_blocks, notes) for score in sorted(scores, key=lambda score: score.candidate.blocks)]
     x = depth_axis(n_blocks, [score.candidate.blocks[0] for score in scores])
     y: Spec = {
         "field": "y",
@@ -81,7 +82,7 @@ def _spec(
         "scale": {"domain": list(padded(v["y"] for v in values)), "nice": False, "zero": False},
         "axis": {"tickCount": 6},
     }
-    shapes = [method_style(key.value.split("/")[0]).shape for key in keys]
+    shapes = [method_style(key.value.split("/")[0], notes).shape for key in keys]
     series: Spec = {"field": "series", "type": "nominal"}
     lines: Spec = {"x": x, "y": y, "color": {**series, "scale": scale(keys)}}
     points: Spec = {
@@ -111,7 +112,7 @@ def _spec(
     }
 
 
-def _value(score: ScanScore, n_blocks: int) -> Spec:
+def _value(score: ScanScore, n_blocks: int, notes: Notes) -> Spec:
     block = score.candidate.blocks[0]
     return {
         "series": _series(score),
@@ -119,7 +120,7 @@ def _value(score: ScanScore, n_blocks: int) -> Spec:
         "x": depth(block, n_blocks),
         "y": -score.refusal_log_odds,
         "tip": tip(
-            f"{_name(score)} at block {block}",
+            f"{_name(score, notes)} at block {block}",
             f"log-odds of no refusal {number(-score.refusal_log_odds)}",
             f"KL on harmless prompts {number(score.first_token_kl, 3)}",
             f"n = {len(score.each)}" if score.each else "",

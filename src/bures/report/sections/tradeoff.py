@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from bures.report.words import (
     tip,
 )
 from bures.results.formatting import brief, number, share
+from bures.results.records import MethodNote
 from bures.results.schema import AuditResult, Row
 from bures.results.stats import Measurement
 
@@ -45,7 +46,9 @@ def trade_section(result: AuditResult) -> Section | None:
     if not figures:
         return None
     methods = list(dict.fromkeys(row.method for _, row in measured_rows(result)))
-    keys = [Key(m, method_name(m), method_style(m).colour, method_style(m).shape) for m in methods]
+    notes = result.methods
+    styles = {m: method_style(m, notes) for m in methods}
+    keys = [Key(m, method_name(m, notes), styles[m].colour, styles[m].shape) for m in methods]
     keys.append(Key("front", "Pareto front (test)", INK, "", (5, 4)))
     if any(trial.asr for trial in result.trials):
         keys.append(Key("trial", "tried on the selection prompts", MUTED, "stroke"))
@@ -105,7 +108,7 @@ def _against(result: AuditResult, cost: str) -> Figure | None:
     return Figure(
         f"against-{cost}",
         title,
-        _spec(points, best, _trials(result, cost), cost),
+        _spec(points, best, _trials(result, cost), cost, result.methods),
         f"{title}: {len(points)} interventions on the test prompts. On the Pareto front, by rising cost, are rows "
         f"{listed(names)}.",
         _table(points, best),
@@ -145,7 +148,9 @@ def _trials(result: AuditResult, cost: str) -> list[Spec]:
         if trial.asr is None or x is None:
             continue
         asr = f"ASR {brief(trial.asr)}, n = {trial.asr.n} selection prompts"
-        said = tip(f"tried: {candidate_title(trial.candidate)}", asr, _costs(trial.perplexity_ratio, trial.kl))
+        said = tip(
+            f"tried: {candidate_title(trial.candidate, result.methods)}", asr, _costs(trial.perplexity_ratio, trial.kl)
+        )
         dots.append({"series": "trial", "x": x, "y": 100 * trial.asr.value, "tip": said})
     return dots
 
@@ -207,10 +212,16 @@ def _reach(dots: Sequence[Spec]) -> list[float]:
     return [*costs, *(min(dot["x_high"], 1.5 * max(costs)) for dot in dots)]
 
 
-def _spec(points: Sequence[_Point], best: Sequence[_Point], trials: list[Spec], cost: str) -> Spec:
+def _spec(
+    points: Sequence[_Point],
+    best: Sequence[_Point],
+    trials: list[Spec],
+    cost: str,
+    notes: Mapping[str, MethodNote],
+) -> Spec:
     dots = [_dot(point) for point in points]
     methods = sorted({dot["series"] for dot in dots})
-    styles = [method_style(method) for method in methods]
+    styles = [method_style(method, notes) for method in methods]
     visible, keep = shown("shown", [*methods, "front", "trial"])
     x, y = cost_axis(cost, _reach(dots)), ASR_AXIS
     series: Spec = {"field": "series", "type": "nominal"}
