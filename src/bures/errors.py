@@ -6,7 +6,7 @@ The command line prints it and exits with code 2; anything else is a bug and kee
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -49,7 +49,7 @@ class RunError(BuresError):
 
 
 @contextmanager
-def needs(extra: str, what: str) -> Iterator[None]:
+def needs(extra: str, what: str) -> Generator[None]:
     """Imports of an optional package go inside; a missing one becomes one line, worded alike everywhere.
 
     Args:
