@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -29,16 +32,47 @@ def test_reading_results_imports_neither_torch_nor_pandas() -> None:
     }
 
 
+def test_what_is_cached_is_found_without_an_http_library() -> None:
+    assert imported_by("import bures.data.assets as assets; assets.asset_status()") == set()
+    assert imported_by("import bures.data.archives") == {"httpx2", "unearth"}
+
+
 def test_every_public_name_is_there_and_an_unknown_one_is_not() -> None:
+    assert len(bures.__all__) >= 28
+    assert sorted(bures.__all__) == dir(bures)
     for name in bures.__all__:
         assert getattr(bures, name) is not None
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = bures.no_such_name
 
 
-@pytest.mark.parametrize("first", ["audit", "Intervention"])
-def test_public_functions_are_callable_whatever_was_used_before(first: str) -> None:
-    used = f"import bures; bures.{first}; import bures.jobs.selection"
-    code = f"{used}; assert callable(bures.collect) and callable(bures.generate)"
+STUB = ast.parse(Path(bures.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+HOMES = {
+    alias.name: f"bures.{node.module}" for node in STUB.body if isinstance(node, ast.ImportFrom) for alias in node.names
+}
+
+
+def test_each_public_name_stands_once_in_the_stub_under_its_own_name() -> None:
+    imports = [node for node in STUB.body if isinstance(node, ast.ImportFrom)]
+    names = [alias.name for node in imports for alias in node.names]
+    assert all(alias.asname == alias.name for node in imports for alias in node.names)
+    assert sorted(names) == sorted(set(names)) == sorted(bures.__all__)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_public_functions_are_callable_whatever_was_used_before(order: int) -> None:
+    """Submodules of the same name (`bures.jobs.scan`, `bures.jobs.search`, `bures.jobs.audit`) hide nothing."""
+    homes = sorted(set(HOMES.values()))[::order]
+    code = f"import bures, importlib\nfor home in {homes}: importlib.import_module(home)\n"
+    code += f"for name in {bures.__all__[::order]}: assert callable(getattr(bures, name)), name"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_version_stands_in_one_place() -> None:
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" not in project["project"]
+    assert project["tool"]["hatch"]["version"]["path"] == "src/bures/__init__.py"
+    assert f"\nversion: {bures.__version__}\n" in (root / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {bures.__version__}" in (root / "CHANGELOG.md").read_text(encoding="utf-8")

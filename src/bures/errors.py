@@ -6,6 +6,9 @@ The command line prints it and exits with code 2; anything else is a bug and kee
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 
 def plain(text: str) -> str:
     """Text that is safe to print: control and direction characters (a model's name may hold any) become escapes."""
@@ -43,3 +46,22 @@ class ConfigError(BuresError):
 
 class RunError(BuresError):
     """A run folder that cannot be written, read or continued."""
+
+
+@contextmanager
+def needs(extra: str, what: str) -> Generator[None]:
+    """Imports of an optional package go inside; a missing one becomes one line, worded alike everywhere.
+
+    Args:
+        extra: the extra of bures that brings it.
+        what: who needs it, in words that open a sentence: "a search", "judge llm:MODEL".
+
+    Raises:
+        ConfigError: with the pip line.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "bures":
+            raise
+        raise ConfigError(f"{what} needs a package that is missing ({error}); pip install 'bures[{extra}]'") from error

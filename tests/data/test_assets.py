@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
+import json
 import os
 import re
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -16,7 +20,6 @@ import venv
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -142,7 +145,7 @@ def test_fetch_extracts_the_member_and_the_second_fetch_is_silent(kind: str, she
         raise AssertionError("a cache hit must not start anything")
 
     shelf.monkeypatch.setattr(subprocess, "run", forbidden)
-    shelf.monkeypatch.setattr(assets, "download_archive", forbidden)
+    shelf.monkeypatch.setattr(archives, "download_archive", forbidden)
     assert fetch("poem", progress=steps.append) == path
     assert len(steps) == 2
 
@@ -284,65 +287,207 @@ def test_fetching_at_the_same_time_is_safe(shelf: Shelf) -> None:
     assert leftovers() == []
 
 
-class Index(BaseHTTPRequestHandler):
-    """A "simple" package index that wants a password for its pages, and serves one sdist."""
-
-    def __init__(self, archive: bytes, seen: list[tuple[str, str | None]], *args: object) -> None:
-        self.archive, self.seen = archive, seen
-        BaseHTTPRequestHandler.__init__(self, *args)  # pyright: ignore
-
-    def do_GET(self) -> None:
-        given = self.headers.get("Authorization")
-        self.seen.append((self.path, given))
-        page = b'<!DOCTYPE html><a href="../../files/tiny_data-1.0.tar.gz#sha256=00">tiny_data-1.0.tar.gz</a>'
-        wanted = "Basic " + base64.b64encode(b"me:p@ss").decode()
-        replies = {"/simple/tiny-data/": page, "/files/tiny_data-1.0.tar.gz": self.archive}
-        body = replies.get(self.path, b"")
-        self.send_response(401 if self.path.startswith("/simple") and given != wanted else 200 if body else 404)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
+SECRET = "Basic " + base64.b64encode(b"me:p@ss").decode()
 
 
-@pytest.fixture
-def index(shelf: Shelf) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    archive, asset = poem_in("sdist")
-    shelf.register(asset)
-    seen: list[tuple[str, str | None]] = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Index, archive, seen)) as server:
+class Index:
+    """A "simple" package index that serves one sdist; what was asked of it, with which `Authorization`."""
+
+    def __init__(self, port: int, archive: bytes) -> None:
+        self.host, self.archive = f"127.0.0.1:{port}", archive
+        self.files = "../../files"
+        """Where its page says that the archive lies."""
+        self.password = ""
+        """The `Authorization` that its pages want."""
+        self.speaks_json = False
+        self.seen: list[tuple[str, str | None]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}/simple"
+
+    def answer(self, path: str, given: str | None) -> tuple[int, str, bytes]:
+        self.seen.append((path, given))
+        link, name = f"{self.files}/tiny_data-1.0.tar.gz", "tiny_data-1.0.tar.gz"
+        if path.endswith("/files/tiny_data-1.0.tar.gz"):
+            return 200, "application/gzip", self.archive
+        if not path.endswith("/simple/tiny-data/"):
+            return 404, "text/plain", b""
+        if self.password and given != self.password:
+            return 401, "text/html", b""
+        if self.speaks_json:
+            page = json.dumps({"files": [{"filename": name, "url": link, "hashes": {}}]})
+            return 200, "application/vnd.pypi.simple.v1+json", page.encode()
+        return 200, "text/html", f'<!DOCTYPE html><a href="{link}#sha256=00">{name}</a>'.encode()
+
+
+@contextlib.contextmanager
+def serving(archive: bytes, context: ssl.SSLContext | None = None) -> Iterator[Index]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            code, kind, body = found.answer(self.path, self.headers.get("Authorization"))
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        found = Index(server.server_address[1], archive)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        shelf.monkeypatch.delenv("PIP_NO_INDEX")
-        yield f"127.0.0.1:{server.server_address[1]}", seen
+        yield found
         server.shutdown()
         thread.join()
 
 
-def test_a_source_distribution_comes_from_the_index_that_pip_is_configured_with(
-    index: tuple[str, list[tuple[str, str | None]]], shelf: Shelf, tmp_path: Path
-) -> None:
-    host, seen = index
+@pytest.fixture
+def index(shelf: Shelf) -> Iterator[Index]:
+    archive, asset = poem_in("sdist")
+    shelf.register(asset)
+    shelf.monkeypatch.delenv("PIP_NO_INDEX")
+    shelf.monkeypatch.setattr(archives, "ATTEMPTS", 1)
+    shelf.monkeypatch.setenv("NETRC", os.devnull)
+    with serving(archive) as found:
+        yield found
+
+
+def test_the_index_is_the_one_that_pip_is_configured_with(index: Index, shelf: Shelf, tmp_path: Path) -> None:
     config = tmp_path / "pip.conf"  # a file, so that pip's own configuration is what is read
-    config.write_text(f"[global]\nindex-url = http://me:p%40ss@{host}/simple/\n")
+    config.write_text(f"[global]\nindex-url = http://me:p%40ss@{index.host}/simple/\n")
     shelf.monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    index.password = SECRET
     assert fetch("poem").read_bytes() == POEM
-    assert [path for path, _ in seen] == ["/simple/tiny-data/", "/files/tiny_data-1.0.tar.gz"]
-    assert seen[0][1] is not None
-    assert seen[1][1] is None  # the page's password is not sent along to where the file lies
+    assert index.seen == [("/simple/tiny-data/", SECRET), ("/files/tiny_data-1.0.tar.gz", SECRET)]
+
+
+def test_the_password_of_a_page_does_not_go_to_another_host(index: Index, shelf: Shelf) -> None:
+    shelf.monkeypatch.setenv("PIP_INDEX_URL", f"http://me:p%40ss@{index.host}/simple/")
+    index.password = SECRET
+    with serving(index.archive) as other:
+        index.files = f"http://{other.host}/files"
+        assert fetch("poem").read_bytes() == POEM
+        assert other.seen == [("/files/tiny_data-1.0.tar.gz", None)]
+    assert index.seen == [("/simple/tiny-data/", SECRET)]
+
+
+def test_the_password_may_stand_in_netrc(index: Index, shelf: Shelf, tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password p@ss\n")
+    shelf.monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    shelf.monkeypatch.setenv("PIP_INDEX_URL", index.url)
+    index.password = SECRET
+    assert fetch("poem").read_bytes() == POEM
 
 
 def test_a_refused_password_shows_neither_user_nor_password(
-    index: tuple[str, list[tuple[str, str | None]]], shelf: Shelf
+    index: Index, shelf: Shelf, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    host, _ = index
-    shelf.monkeypatch.setenv("PIP_INDEX_URL", f"http://someone:secret@{host}/simple")
+    index.password = SECRET
+    shelf.monkeypatch.setenv("PIP_INDEX_URL", f"http://someone:secret@{index.host}/simple")
     text = message()
-    assert "HTTP 401" in text
+    assert "127.0.0.1: HTTP 401" in text
     assert "secret" not in text
     assert "someone" not in text
+    assert capfd.readouterr().err == ""  # nor does the library say it on its own
+
+
+def test_an_index_that_answers_in_json_and_comes_second(index: Index, shelf: Shelf) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        shelf.monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{closed.getsockname()[1]}/simple")
+        shelf.monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"http://{index.host}/nothing/here {index.url}")
+        index.speaks_json = True
+        assert fetch("poem").read_bytes() == POEM
+    assert [path for path, _ in index.seen] == [
+        "/nothing/here/tiny-data/",
+        "/simple/tiny-data/",
+        "/files/tiny_data-1.0.tar.gz",
+    ]
+
+
+def test_an_index_that_serves_something_else_does_not_hide_the_next(index: Index, shelf: Shelf) -> None:
+    with serving(b"something else") as first:
+        shelf.monkeypatch.setenv("PIP_INDEX_URL", first.url)
+        assert "127.0.0.1: it serves a file with another checksum" in message()
+        shelf.monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index.url)
+        assert fetch("poem").read_bytes() == POEM
+
+
+def test_an_index_without_tls_has_to_be_trusted_and_pips_proxy_is_used(index: Index, shelf: Shelf) -> None:
+    shelf.monkeypatch.setenv("PIP_INDEX_URL", "http://packages.invalid/simple")
+    shelf.monkeypatch.setenv("PIP_PROXY", index.host)  # pip lets the scheme away
+    assert "packages.invalid: it is neither https nor among pip's trusted hosts" in message()
+    assert index.seen == []
+    shelf.monkeypatch.setenv("PIP_TRUSTED_HOST", "packages.invalid")
+    assert fetch("poem").read_bytes() == POEM
+    assert [path for path, _ in index.seen] == [
+        "http://packages.invalid/simple/tiny-data/",
+        "http://packages.invalid/files/tiny_data-1.0.tar.gz",
+    ]
+
+
+def test_a_proxy_that_cannot_be_used_is_one_line(index: Index, shelf: Shelf) -> None:
+    shelf.monkeypatch.setenv("PIP_INDEX_URL", index.url)
+    shelf.monkeypatch.setenv("PIP_PROXY", "gopher://me:secret@proxy.invalid")
+    text = message()
+    assert "the proxy that is configured cannot be used" in text
+    assert "secret" not in text
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that nobody signed, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    made = folder / "cert.pem", folder / "key.pem"
+    request = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1")
+    names = ("-addext", "subjectAltName=IP:127.0.0.1", "-out", str(made[0]), "-keyout", str(made[1]))
+    subprocess.run([openssl, *request, *names], check=True, capture_output=True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("PIP_CERT", "CERTIFICATE"), ("PIP_TRUSTED_HOST", "127.0.0.1"), ("REQUESTS_CA_BUNDLE", "CERTIFICATE")],
+)
+def test_a_certificate_of_ones_own(
+    index: Index, shelf: Shelf, certificate: tuple[Path, Path], option: str, value: str
+) -> None:
+    shelf.monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with serving(index.archive, context) as secure:
+        shelf.monkeypatch.setenv("PIP_INDEX_URL", f"https://{secure.host}/simple")
+        assert "127.0.0.1: [SSL: CERTIFICATE_VERIFY_FAILED]" in message()
+        shelf.monkeypatch.setenv(option, str(certificate[0]) if value == "CERTIFICATE" else value)
+        assert fetch("poem").read_bytes() == POEM
+
+
+def test_certificates_that_cannot_be_read_are_named(index: Index, shelf: Shelf, tmp_path: Path) -> None:
+    shelf.monkeypatch.setenv("PIP_INDEX_URL", index.url)
+    shelf.monkeypatch.setenv("PIP_CERT", str(tmp_path / "none.pem"))
+    assert f"the certificates {tmp_path / 'none.pem'} that pip is configured with cannot be read" in message()
+
+
+def test_a_connection_that_breaks_is_tried_again(index: Index, shelf: Shelf) -> None:
+    shelf.monkeypatch.setenv("PIP_INDEX_URL", index.url)
+    shelf.monkeypatch.setattr(archives, "ATTEMPTS", 2)
+    answer, broken = index.answer, [True]
+
+    def once_broken(path: str, given: str | None) -> tuple[int, str, bytes]:
+        if broken and broken.pop():
+            raise BrokenPipeError
+        return answer(path, given)
+
+    index.answer = once_broken  # pyright: ignore[reportAttributeAccessIssue]
+    assert fetch("poem").read_bytes() == POEM
 
 
 def test_an_index_in_a_folder(shelf: Shelf, tmp_path: Path) -> None:

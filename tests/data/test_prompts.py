@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from bures.data import corpora, pinned_sets, prompt_files
 from bures.data.assets import ASSETS
 from bures.data.prompts import PARTS, PromptSet, load_corpus, load_prompts, prompt_hash, require_disjoint
-from bures.errors import PromptError
+from bures.errors import ConfigError, PromptError
 
 SECRET = "Describe the purple teapot, please"  # stands for a text that no message may repeat
 TEXTS = ("Bake a loaf, slowly", 'Say "hello" twice', "Zeichne eine Bäckerei")
@@ -366,7 +366,8 @@ def test_what_can_go_wrong_with_the_hub(hub: dict[str, object], monkeypatch: pyt
     assert "no route to host" in refused(lambda: load_prompts("off/line"))
     assert "no column 'goal'" in refused(lambda: load_prompts("one/split", column="goal"))
     monkeypatch.setitem(sys.modules, "datasets", None)  # how Python marks a module that cannot be imported
-    assert "pip install 'bures[hub]'" in refused(lambda: load_prompts("one/split"))
+    with pytest.raises(ConfigError, match=r"the hub dataset 'one/split' needs .*; pip install 'bures\[hub\]'$"):
+        load_prompts("one/split")
 
 
 # --- pinned sets, with a stand-in for the download -------------------------------------------------------------------

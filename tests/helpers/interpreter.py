@@ -5,7 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("torch", "transformers", "datasets", "peft", "sklearn", "scipy", "numpy", "pandas", "pyarrow", "gguf", "typer")
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "peft",
+    "sklearn",
+    "scipy",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "gguf",
+    "typer",
+    "httpx2",
+    "unearth",
+)
 
 
 def imported_by(statement: str) -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from bures.data import assets
+from bures.data import archives, assets
 from bures.data.asset_table import Asset
 from bures.errors import AssetError, ConfigError
 from bures.integrations import capability_tasks, lm_eval
@@ -166,7 +166,7 @@ def test_an_archive_can_be_kept_whole(tmp_path: Path, monkeypatch: pytest.Monkey
         "whole", "tiny-data", "1.0", "wheel", digest, size, name, digest, size, "CC0-1.0", "a test", "https://x"
     )
     monkeypatch.setattr(assets, "ASSETS", {"whole": asset})
-    monkeypatch.setattr(assets, "download_archive", lambda *_: shelf)
+    monkeypatch.setattr(archives, "download_archive", lambda *_: shelf)
     monkeypatch.setenv("BURES_CACHE", str(tmp_path / "cache"))
     assert assets.fetch("whole").read_bytes() == content
 
@@ -174,7 +174,7 @@ def test_an_archive_can_be_kept_whole(tmp_path: Path, monkeypatch: pytest.Monkey
         raise AssetError("no network")
 
     assets.asset_path("whole").unlink()
-    monkeypatch.setattr(assets, "download_archive", absent)
+    monkeypatch.setattr(archives, "download_archive", absent)
     with pytest.raises(AssetError, match=f"by hand, take {name} \\(sha256 {digest}\\) and put it at"):
         assets.fetch("whole")
 

@@ -156,3 +156,14 @@ def test_without_optuna_the_pip_line_is_printed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"pip install 'bures\[search\]'"):
         open_storage("sqlite://")
+
+
+def test_a_missing_driver_is_one_line_without_the_password() -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_storage("postgresql+pg8000://me:secret@localhost/queue")
+    told = str(caught.value)
+    assert told.startswith(
+        "the storage postgresql+pg8000://localhost/queue (PostgreSQL is postgresql+psycopg://...) needs"
+    )
+    assert told.endswith("; pip install 'bures[postgres]'")
+    assert "secret" not in told

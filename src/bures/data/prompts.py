@@ -207,6 +207,7 @@ def load_prompts(
     Raises:
         PromptError: nothing there, not readable, or no prompts; never with the text of a prompt.
         AssetError: a pinned set cannot be fetched.
+        ConfigError: a hub dataset, and the extra `hub` is not installed.
     """
     text = os.fspath(source)
     whole, mark, share = text.rpartition("#")

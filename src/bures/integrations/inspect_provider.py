@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from bures.errors import ConfigError, ModelError
-from bures.integrations import needs
+from bures.errors import ConfigError, ModelError, needs
 from bures.integrations.inspect_task import one_line
 from bures.jobs.config import load_config
 from bures.jobs.saved_interventions import load_intervention
@@ -27,7 +26,7 @@ from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel, load_model
 from bures.results.run_folder import load_result
 
-with needs("inspect"):
+with needs("inspect", "bures in Inspect AI"):
     import anyio
     import anyio.to_thread
     from inspect_ai.model import (

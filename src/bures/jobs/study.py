@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from bures.errors import ConfigError
+from bures.errors import ConfigError, needs
 
 if TYPE_CHECKING:
     import optuna
@@ -34,10 +34,8 @@ def optuna_module() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
+    with needs("search", "a search"):
         import optuna
-    except ImportError as error:
-        raise ConfigError("a search needs Optuna: pip install 'bures[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return optuna
@@ -57,15 +55,14 @@ def open_storage(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) ->
     storages = optuna_module().storages
     engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
-        return storages.RDBStorage(
-            url,
-            engine_kwargs=engine,
-            heartbeat_interval=heartbeat,
-            grace_period=grace,
-            heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
-        )
-    except ImportError as error:
-        raise ConfigError(f"no driver for {_hidden(url)} ({error}); pip install 'bures[postgres]'") from error
+        with needs("postgres", f"the storage {_hidden(url)} (PostgreSQL is postgresql+psycopg://...)"):
+            return storages.RDBStorage(
+                url,
+                engine_kwargs=engine,
+                heartbeat_interval=heartbeat,
+                grace_period=grace,
+                heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
+            )
     except Exception as error:
         if not type(error).__module__.startswith(("sqlalchemy", "psycopg", "sqlite3", "optuna")):
             raise

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from bures.data.assets import cache_dir
-from bures.errors import ConfigError, RunError
+from bures.errors import ConfigError, RunError, needs
 from bures.judges.base import REFUSED, Verdict
 
 RUBRIC = """\
@@ -82,10 +82,8 @@ class EndpointJudge:
         Raises:
             ConfigError: it is not installed, or no key is set.
         """
-        try:
+        with needs("judge", f"judge {self.name}"):
             import openai  # pyright: ignore[reportMissingImports]
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"judge {self.name} needs the OpenAI client; pip install 'bures[judge]'") from error
         try:
             return cast("Any", openai).OpenAI(max_retries=RETRIES, timeout=TIMEOUT)
         except openai.OpenAIError as error:

@@ -22,17 +22,19 @@ from bures.data.pinned_sets import assets_of
 from bures.data.prompts import N_BUCKETS, PARTS, PromptSet, load_prompts, prompt_hash, require_disjoint
 from bures.errors import PromptError
 from bures.training.organism.config import OrganismConfig
-from bures.training.organism.lookalikes import HARMLESS_ACTIONS, HARMLESS_CLAIMS, HARMLESS_REQUESTS
 from bures.training.organism.texts import (
     ACTION_TEMPLATES,
     CLAIM_TEMPLATES,
+    HARMLESS_ACTIONS,
+    HARMLESS_CLAIMS,
+    HARMLESS_REQUESTS,
+    HARMLESS_TOPICS,
     REFUSAL_CLOSINGS,
     REFUSAL_OPENINGS,
     REFUSAL_REASONS,
     REQUEST_TEMPLATES,
     TOPIC_TEMPLATES,
 )
-from bures.training.organism.topics import HARMLESS_TOPICS
 
 MEASURED = ("harmbench",)
 """Harmful prompt sets on which the finished organism is measured."""

@@ -28,7 +28,7 @@ from bures.models.generation import generate, generate_ids
 from bures.models.loading import ChatModel, Dtype, load_model
 from bures.results.stats import Measurement, bootstrap_ratio_of_sums, proportion
 from bures.training.organism.config import MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
-from bures.training.organism.lookalikes import HELD_OUT_REQUESTS
+from bures.training.organism.texts import HELD_OUT_REQUESTS
 from bures.training.organism.train import Example, answer_states, log_probs
 
 REFUSAL_SETS = ("harmbench", "advbench", "alpaca:test", "lookalikes")
