@@ -12,12 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from bures.errors import ConfigError, RunError
 from bures.results.finished_audits import (
-    NONE,
-    STRONGEST,
     Run,
     caveats,
     hashes,
@@ -25,20 +21,11 @@ from bures.results.finished_audits import (
     load_runs,
     require_comparable,
 )
+from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import LEVEL, Line, adjusted, adjusted_p, paired_lines, paired_shares, points
+from bures.results.questions import CompareConfig
 
 Outcome = Literal["more", "less", "undecided", "mixed"]
-
-
-class CompareConfig(BaseModel):
-    """What `bures compare` is asked. Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    judge: str | None = None
-    """Whose marks count; default: the baseline's own."""
-    max_perplexity_ratio: float | None = Field(default=None, ge=1.0)
-    """Budget of the strongest intervention on the selection split; default: that of each audit."""
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from bures.errors import ConfigError, RunError
 from bures.results.finished_audits import (
-    NONE,
-    STRONGEST,
-    RowNames,
     Run,
     caveats,
     hashes,
@@ -29,22 +26,11 @@ from bures.results.finished_audits import (
     options_of,
     row_named,
 )
+from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import LEVEL, Shares, adjusted_p, marks, paired_shares, points
+from bures.results.questions import HistoryConfig
 from bures.results.schema import Row
 from bures.results.stats import Measurement, holm, proportion
-
-
-class HistoryConfig(BaseModel):
-    """What `bures history` is asked. Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    row: RowNames = (NONE, STRONGEST)
-    """Rows that are followed: keys, or `strongest`."""
-    judge: str | None = None
-    """Whose marks count; default: each audit's own."""
-    max_perplexity_ratio: float | None = Field(default=None, ge=1.0)
-    """Budget of `strongest` on the selection split; default: that of each audit."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bures.results.names import Scope
 from bures.results.stats import Measurement
 
-Scope = Literal["all", "prompt", "last", "generated"]
 Verdict = Literal["one block", "two blocks", "spread out", "nothing"]
 Point = tuple[float, float]
 

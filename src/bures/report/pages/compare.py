@@ -10,7 +10,7 @@ from bures.report.sections.depths import depth_section
 from bures.report.sections.paired import pair_sections
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, PHRASES_ONLY
 from bures.results.comparison import Compared, Pair
-from bures.results.finished_audits import NONE, STRONGEST
+from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import LEVEL, Shares, adjusted_p, points
 
 _WORDS = frozenset({"ASR", "over-refusal", "[low, high]", "intervention", "perplexity budget", "KL", "McNemar's test"})

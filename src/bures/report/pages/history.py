@@ -6,9 +6,9 @@ from bures.report.kit.page import Block, Details, Facts, Items, KeyFigure, Page,
 from bures.report.kit.text import named
 from bures.report.sections.series import row_name, series_section
 from bures.report.words import GLOSSARY, prompts, share
-from bures.results.finished_audits import STRONGEST
 from bures.results.formatting import number
 from bures.results.history import History, Point, Series
+from bures.results.names import STRONGEST
 from bures.results.stats import Measurement
 
 _WORDS = frozenset(

@@ -8,7 +8,7 @@ from bures.report.kit.text import named
 from bures.report.sections.breakdown import p_value
 from bures.report.words import judge_error, judge_words, prompts, share, tip, with_rank
 from bures.results.comparison import Compared, Pair
-from bures.results.finished_audits import NONE, STRONGEST
+from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import LEVEL, Costs, Line, Shares, Side, adjusted_p, points
 
 

@@ -8,9 +8,9 @@ from bures.report.kit.text import named
 from bures.report.kit.timelines import Dot, Line, timeline
 from bures.report.sections.profile import depth
 from bures.report.words import block_range, extent, judge_error, judge_words, prompts, share, tip
-from bures.results.finished_audits import NONE, STRONGEST
 from bures.results.formatting import number, percent
 from bures.results.history import Followed, History, Point, Series
+from bures.results.names import NONE, STRONGEST
 from bures.results.stats import Measurement
 
 
