@@ -6,6 +6,7 @@ Every option is written once, as a field; see `bures.jobs.options`. Torch is imp
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,13 +30,14 @@ def _numbers(given: Any) -> Any:
         return given
     found: list[Any] = []
     for part in given.split(",") if isinstance(given, str) else given:
-        if isinstance(part, str):
-            first, _, last = part.strip().partition("-")
-            if not (first.isdecimal() and (last or first).isdecimal() and int(last or first) >= int(first)):
-                raise ValueError(f"cannot read {part!r} as block numbers; expected for example 10 or 8-12 or 3,8-12")
-            found += range(int(first), int(last or first) + 1)
-        else:
+        if not isinstance(part, str):
             found.append(part)
+            continue
+        read = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (0, -1) if read is None else (int(read[1]), int(read[2] or read[1]))
+        if last < first:
+            raise ValueError(f"cannot read {part!r} as block numbers; expected for example 10 or 8-12 or 3,8-12")
+        found += range(first, last + 1)
     return tuple(found)
 
 
@@ -61,12 +63,10 @@ class ScanConfig(BaseModel):
 
     shorthands: ClassVar[Mapping[str, FieldInfo]] = {
         "harmful": Field(
-            default=None,
-            description="Harmful prompts of all splits: harmbench, advbench, jailbreakbench, strongreject, file or hub id.",
+            description="Harmful prompts of all splits: harmbench, advbench, jailbreakbench, strongreject, file or hub "
+            "id."
         ),
-        "harmless": Field(
-            default=None, description="Harmless prompts of all splits: alpaca, jailbreakbench-benign, file or hub id."
-        ),
+        "harmless": Field(description="Harmless prompts of all splits: alpaca, jailbreakbench-benign, file or hub id."),
     }
     """Options that stand for several fields; see `bures.data.shorthand`."""
 
