@@ -19,10 +19,10 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from bures.cli import app
-from bures.cli.options import Given, command, help_of, options_of, shown
+from bures.cli.options import Given, command, help_of, shown
 from bures.errors import ConfigError
 from bures.jobs.config import PASSING, SECRET, AuditConfig, ScanConfig, SearchConfig
-from bures.jobs.options import extra
+from bures.jobs.options import extra, options_of
 from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 from bures.models.methods import METHODS
 from bures.results.names import METHOD_NAMES
@@ -164,7 +164,7 @@ def test_a_field_is_an_option(teapot: tuple[typer.Typer, list[TeapotConfig]], tm
         (2, ("green", "black"), False),
     ]
     assert found[2].command == "bures teapot m --cups 2 --sorts green,black"
-    with pytest.raises(ConfigError, match="^cups: "):
+    with pytest.raises(ConfigError, match=r"^cups: "):
         program(["m", "--cups", "0"], standalone_mode=False)
     with pytest.raises(ConfigError, match=r"^sorts\.0: .*green.*black"):
         program(["m", "--sorts", "white"], standalone_mode=False)
@@ -187,7 +187,7 @@ def test_a_type_that_cannot_be_typed_is_refused() -> None:
     class Bad(BaseModel):
         table: dict[str, int] = Field(default={}, description="A table.")
 
-    with pytest.raises(TypeError, match="table: .* cannot be an option"):
+    with pytest.raises(TypeError, match=r"table: .* cannot be an option"):
         command(Bad)(lambda given: None)
 
 

@@ -29,11 +29,10 @@ def audit(
 
     Example: bures audit organism --limit 40 --max-new-tokens 16
     """
-    settings = given.settings()
     from bures.cli.tables import audit_table
     from bures.jobs.audit import audit as run
 
-    target = carry_out(run, settings, out, as_json=as_json, table=audit_table)
+    target = carry_out(run, given.settings(), out, as_json=as_json, table=audit_table)
     if show_completions and not as_json:
         _show(output(), target, show_completions)
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bures.cli.console import Bars, output
-from bures.jobs.options import extra, layered, read_toml
+from bures.jobs.options import extra, layered, options_of, read_toml
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -97,26 +97,18 @@ def command(
     return made
 
 
-def options_of(schema: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The options of a configuration, its fields and the shorthands that stand for several of them.
-
-    Those whose names begin with the same word stand together, where the first of them is declared.
-    """
-    without = getattr(schema, "without", ())
-    fields = {name: field for name, field in schema.model_fields.items() if name not in without}
-    words = [name.partition("_")[0] for name in fields]
-    found = {**getattr(schema, "shorthands", {}), **fields}
-    return dict(sorted(found.items(), key=lambda option: words.index(option[0].partition("_")[0])))
-
-
 def help_of(field: FieldInfo) -> str:
     """A field's sentence, with the names to choose from and the default in brackets."""
     text = (field.description or "").removesuffix(".").replace("`", "'")
-    choices = extra(field, "choices") or [str(name) for name in _choices(field.annotation)]
-    if choices:
+    if choices := choices_of(field):
         text += f": {', '.join(choices)}"
     default = "" if field.is_required() else shown(field.default) or extra(field, "unset")
     return f"{text} [{default}]." if default else f"{text}."
+
+
+def choices_of(field: FieldInfo) -> list[str]:
+    """The names that a field takes, where it says so or its type does; installed packages may have more."""
+    return extra(field, "choices") or [str(name) for name in _literals(field.annotation)]
 
 
 def shown(default: Any) -> str:
@@ -166,13 +158,13 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
-def _choices(annotation: Any) -> Iterator[Any]:
+def _literals(annotation: Any) -> Iterator[Any]:
     """The names of a `Literal`, or of a tuple of them."""
     kind = _plain(annotation)
     if get_origin(kind) is Literal:
         yield from get_args(kind)
     elif get_origin(kind) is tuple:
-        yield from _choices(get_args(kind)[0])
+        yield from _literals(get_args(kind)[0])
 
 
 def carry_out(run: Callable[..., Any], settings: Any, out: Path | None, *, as_json: bool, table: Any) -> Path:

@@ -10,6 +10,9 @@ choices      names that the help lists; those of a `Literal` are listed anyway
 unset        what None means, in words
 secret       it may hold a password, and is never written down
 passing      no figure depends on it: a run may be continued with another value
+
+A schema may have besides: `shorthands`, options that stand for several fields, with `spelled_out`, which puts the fields
+in their place; and `without`, inherited fields that are no options of it. `ScanConfig` and its heirs do.
 """
 
 from __future__ import annotations
@@ -41,6 +44,18 @@ def marked(schema: type[BaseModel], key: str) -> frozenset[str]:
     return frozenset(name for name, field in schema.model_fields.items() if extra(field, key))
 
 
+def options_of(schema: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The options of a configuration: its fields, and the shorthands that stand for several of them.
+
+    Those whose names begin with the same word stand together, where the first of the fields is declared.
+    """
+    without = getattr(schema, "without", ())
+    fields = {name: field for name, field in schema.model_fields.items() if name not in without}
+    words = list(dict.fromkeys(name.partition("_")[0] for name in fields))
+    found = {**getattr(schema, "shorthands", {}), **fields}
+    return dict(sorted(found.items(), key=lambda option: words.index(option[0].partition("_")[0])))
+
+
 def validated(schema: type[Options], options: Mapping[str, Any]) -> Options:
     """An instance of the schema.
 
@@ -53,9 +68,10 @@ def validated(schema: type[Options], options: Mapping[str, Any]) -> Options:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "missing":
-            raise ConfigError(f"no {where} given; expected: {schema.model_fields[where].description}") from error
+            wanted = (schema.model_fields[where].description or "a value").removesuffix(".").replace("`", "'")
+            raise ConfigError(f"no {where} given; expected: {wanted}") from error
         message = str(first["msg"]).removeprefix("Value error, ")
-        hint = "; known options: " + ", ".join(schema.model_fields) if first["type"] == "extra_forbidden" else ""
+        hint = "; known options: " + ", ".join(options_of(schema)) if first["type"] == "extra_forbidden" else ""
         raise ConfigError(f"{where + ': ' if where else ''}{message}{hint}") from error
 
 
