@@ -60,7 +60,7 @@ test-vllm: $(VLLM)/.test
 
 check: $(VENV)/.check
 	$(BIN)/ruff check src tests benchmarks docs examples
-	$(BIN)/ruff format --check src tests benchmarks docs/hooks.py docs/examples/*.py examples
+	$(BIN)/ruff format --check src tests benchmarks docs/*.py docs/examples/*.py examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 

@@ -11,10 +11,10 @@ from rich.text import Text
 from bures.errors import plain
 from bures.judges.known_error import sentence
 from bures.results.comparison import Compared, Pair
-from bures.results.finished_audits import NONE, STRONGEST
 from bures.results.formatting import estimate, number, p_value, percent, points, share
 from bures.results.gate import Gated
 from bures.results.history import Followed, History, Point, Series
+from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import PairedRow
 from bures.results.stats import Measurement
 

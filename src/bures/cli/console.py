@@ -1,10 +1,9 @@
-"""What the commands share: parsing of lists, progress bars, where tables go."""
+"""What the commands share: progress bars, where tables go."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,40 +16,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
-
-from bures.errors import ConfigError
-
-T = TypeVar("T")
-
-
-def list_of(cast: Callable[[str], T], what: str) -> Callable[[str | None], tuple[T, ...] | None]:
-    """Parses `a,b,c`."""
-
-    def parse(text: str | None) -> tuple[T, ...] | None:
-        if text is None:
-            return None
-        try:
-            return tuple(cast(part.strip()) for part in text.split(",") if part.strip())
-        except ValueError as error:
-            raise ConfigError(f"cannot read {text!r} as {what}; expected values separated by commas") from error
-
-    return parse
-
-
-def block_numbers(text: str | None) -> tuple[int, ...] | None:
-    """Parses `3,8-12`."""
-    if text is None:
-        return None
-    found: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.strip().partition("-")
-            found += range(int(first), int(last or first) + 1)
-    except ValueError as error:
-        raise ConfigError(
-            f"cannot read {text!r} as block numbers; expected for example 10 or 8-12 or 3,8-12"
-        ) from error
-    return tuple(found)
 
 
 class Bars:

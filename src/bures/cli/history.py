@@ -6,16 +6,15 @@ from typing import Annotated
 
 import typer
 
-from bures.cli.comparisons import AsJson, Budget, Judge, PageFile, Rows, settings, show
-from bures.cli.options import ConfigFile
+from bures.cli.comparisons import AsJson, PageFile, show
+from bures.cli.options import Given, command
+from bures.results.questions import HistoryConfig
 
 
+@command(HistoryConfig)
 def history(
+    given: Given[HistoryConfig],
     runs: Annotated[list[str], typer.Argument(help="Folders of audits, in any order.")],
-    config: ConfigFile = None,
-    row: Rows = None,
-    judge: Judge = None,
-    max_perplexity_ratio: Budget = None,
     as_json: AsJson = False,
     out: PageFile = None,
 ) -> None:
@@ -24,11 +23,9 @@ def history(
     Example: bures history runs/nightly-* --out history.html
     """
     from bures.cli.comparison_tables import history_table
-    from bures.results.history import HistoryConfig
     from bures.results.history import history as run
 
-    given = {"row": row, "judge": judge, "max_perplexity_ratio": max_perplexity_ratio}
-    found = run(runs, settings(HistoryConfig, config, given))
+    found = run(runs, given.settings())
     show(found, history_table, as_json=as_json)
     if out is not None:
         from bures.report.build import write_page

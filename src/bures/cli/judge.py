@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from bures.cli.console import Bars, output
 from bures.cli.options import AsJson
+from bures.judges.by_name import JUDGE_NAMES
 
 
 class RunByDefault(TyperGroup):
@@ -34,8 +35,7 @@ Names = Annotated[
     list[str] | None,
     typer.Option(
         "--judge",
-        help="Repeatable: arditi, gcg, bures, bures-lm, harmbench, wildguard, llama-guard, "
-        "classifier:MODEL, llm:MODEL, or a judge of an installed package.",
+        help=f"Repeatable: {', '.join(JUDGE_NAMES)}, or a judge of an installed package.",
     ),
 ]
 

@@ -1,92 +1,170 @@
-"""Options that several commands share, and how they and a TOML file become a configuration."""
+"""Commands made of configurations: the fields of a pydantic model become the options of a command.
+
+A command says which configuration it fills and gets what was given; its signature, and so `--help`, is made of the
+fields (see `bures.jobs.options` for what a field holds):
+
+    @command(ScanConfig)
+    def scan(given: Given[ScanConfig], out: Out = None) -> None: ...
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.text import Text
 
-from bures.cli.console import Bars, block_numbers, list_of, output
-from bures.errors import ConfigError
+from bures.cli.console import Bars, output
+from bures.jobs.options import extra, layered, options_of, read_toml
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=BaseModel)
 
-Model = Annotated[str | None, typer.Argument(help="Hub id, folder, .gguf file, or 'organism'.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file whose keys are these options.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; default runs/MODEL-HASH. The same command continues it.")]
-Adapter = Annotated[str | None, typer.Option(help="LoRA adapter folder, merged in memory.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
-Harmful = Annotated[
-    str | None,
-    typer.Option(help="For all splits: harmbench, advbench, jailbreakbench, strongreject, file or hub id."),
-]
-Harmless = Annotated[str | None, typer.Option(help="Likewise: alpaca, jailbreakbench-benign, file or hub id.")]
-HarmfulFit = Annotated[str | None, typer.Option(help="Prompts: pinned name, file or hub id [advbench].")]
-HarmfulSelect = Annotated[str | None, typer.Option(help="[harmbench:select]")]
-HarmlessFit = Annotated[str | None, typer.Option(help="[alpaca:fit]")]
-HarmlessSelect = Annotated[str | None, typer.Option(help="[alpaca:select]")]
-Column = Annotated[str | None, typer.Option(help="Prompt column of table files, where it cannot be told.")]
-NFit = Annotated[int | None, typer.Option(help="Prompts per side to fit on [128].")]
-NSelect = Annotated[int | None, typer.Option(help="Prompts per side to choose on [32].")]
-Limit = Annotated[int | None, typer.Option(help="At most this many prompts in every split: a quick look.")]
-Depth = Annotated[str | None, typer.Option(help="Blocks to scan, as shares of the depth [0,1].")]
-Blocks = Annotated[str | None, typer.Option(help="Blocks to scan, by number: 8-12 or 3,8-12.")]
-Strength = Annotated[float | None, typer.Option(help="lambda in h + lambda (T(h) - h) [1].")]
-Ridge = Annotated[float | None, typer.Option(help="Ridge of PCA-OT, relative to the mean variance.")]
-Shrinkage = Annotated[str | None, typer.Option(help="ledoit-wolf or oas [none].")]
-MaxKl = Annotated[float | None, typer.Option(help="First-token KL with which a map may speak for its block [0.5].")]
-System = Annotated[str | None, typer.Option(help="System prompt.")]
-Seed = Annotated[int | None, typer.Option(help="Of prompt subsets and bootstrap intervals [0].")]
-Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, or auto to shard over all devices.")]
-TokenBudget = Annotated[int | None, typer.Option(help="Padded tokens in one forward pass [4096].")]
-TrustRemoteCode = Annotated[bool | None, typer.Option(help="Run code that comes with a hub repository.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")]
 
-_LISTS: Mapping[str, Callable[[str | None], Any]] = {
-    "methods": list_of(str, "methods"),
-    "metrics": list_of(str, "metrics"),
-    "tasks": list_of(str, "tasks"),
-    "ranks": list_of(int, "ranks"),
-    "scopes": list_of(str, "token scopes"),
-    "depth": list_of(float, "a depth range"),
-    "strengths": list_of(float, "strengths"),
-    "shrinkages": list_of(str, "shrinkages"),
-    "blocks": block_numbers,
-}
+
+@dataclass(frozen=True)
+class Given(Generic[Config]):
+    """What the user gave a command.
+
+    Attributes:
+        schema: the configuration's class.
+        typed: options of the command line, those that were given.
+        file: a TOML file with others.
+    """
+
+    schema: type[Config]
+    typed: Mapping[str, Any]
+    file: Path | None = None
+
+    def settings(self) -> Config:
+        """The options of the TOML file, and over them those of the command line.
+
+        Raises:
+            ConfigError: an option is missing, unknown, cannot be read or is out of range.
+        """
+        return layered(self.schema, {} if self.file is None else read_toml(self.file), self.typed)
 
 
-def configuration(schema: type[Config], given: Mapping[str, Any]) -> Config:
-    """The options of a command: those of the TOML file, and over them those of the command line.
+def command(
+    schema: type[BaseModel], *, only: Collection[str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a command of a function: it takes the options of the schema, besides its own.
 
     Args:
-        schema: the configuration's class, a `ScanConfig` or one of its heirs.
-        given: the command's arguments; `config` is the TOML file, and None stands for what was not given.
+        schema: the configuration that the command fills.
+        only: names of the fields that are options of the command; None: all. TOML files set the others too.
 
-    Raises:
-        ConfigError: an option is unknown, cannot be read or is out of range, or there is no model.
+    Returns:
+        A decorator of functions whose first parameter takes a `Given`, and whose others are the command's own.
     """
-    from bures.data.shorthand import SIDES, expanded
-    from bures.jobs.options import read_toml
 
-    fields = cast("Any", schema).model_fields
-    typed = {
-        name: _LISTS[name](value) if name in _LISTS else value
-        for name in (*fields, *SIDES)
-        if (value := given.get(name)) is not None
-    }
-    written = {} if given["config"] is None else read_toml(given["config"])
-    # each by itself: --harmful on the command line is above harmful-fit in the file
-    options = {**expanded(written, fields), **expanded(typed, fields)}
-    if not options.get("model"):
-        raise ConfigError("no model given; expected a hub id, a folder, a .gguf file or 'organism'")
-    if options.get("corpus") == "none":
-        options["corpus"] = None
-    return cast("Any", schema).make(**options)
+    def made(act: Callable[..., None]) -> Callable[..., None]:
+        _, *own = inspect.signature(act, eval_str=True).parameters.values()
+        fields = {name: field for name, field in options_of(schema).items() if only is None or name in only}
+
+        def run(**arguments: Any) -> None:
+            typed = {
+                name: _read(field, value)
+                for name, field in fields.items()
+                if (value := arguments.pop(name)) is not None and value != []
+            }
+            act(Given(schema, typed, arguments.pop("config")), **arguments)
+
+        arguments = [p for p in own if any(isinstance(a, typer.models.ArgumentInfo) for a in get_args(p.annotation))]
+        parameters = [
+            *(_parameter(name, field) for name, field in fields.items() if extra(field, "positional")),
+            *arguments,
+            inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile),
+            *(_parameter(name, field) for name, field in fields.items() if not extra(field, "positional")),
+            *(p for p in own if p not in arguments),
+        ]
+        signature = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__name__, run.__doc__, run.__module__ = act.__name__, act.__doc__, act.__module__
+        return run
+
+    return made
+
+
+def help_of(field: FieldInfo) -> str:
+    """A field's sentence, with the names to choose from and the default in brackets."""
+    text = (field.description or "").removesuffix(".").replace("`", "'")
+    if choices := choices_of(field):
+        text += f": {', '.join(choices)}"
+    default = "" if field.is_required() else shown(field.default) or extra(field, "unset")
+    return f"{text} [{default}]." if default else f"{text}."
+
+
+def choices_of(field: FieldInfo) -> list[str]:
+    """The names that a field takes, where it says so or its type does; installed packages may have more."""
+    return extra(field, "choices") or [str(name) for name in _literals(field.annotation)]
+
+
+def shown(default: Any) -> str:
+    """A default as it would be given; nothing for None."""
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    if isinstance(default, tuple):
+        return ",".join(map(shown, default)) or "none"
+    if isinstance(default, float):
+        return str(default).removesuffix(".0")
+    return "" if default is None else str(default)
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    make = typer.Argument if extra(field, "positional") else typer.Option
+    kind = _typed(name, field)
+    annotation = Annotated[kind | None, make(help=help_of(field))]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _typed(name: str, field: FieldInfo) -> Any:
+    """What the command line takes for a field: a plain type, or text where values stand between commas."""
+    kind = _plain(field.annotation)
+    if extra(field, "repeatable"):
+        return list[str]
+    if kind in (bool, int, float, str, Path):
+        return kind
+    if get_origin(kind) in (tuple, Literal) or kind is None:
+        return str
+    raise TypeError(f"{name}: {kind} cannot be an option; expected a bool, number, text, Path, Literal or tuple")
+
+
+def _read(field: FieldInfo, value: Any) -> Any:
+    """What was typed for a field, as the schema takes it; it checks the parts."""
+    if isinstance(value, str) and get_origin(_plain(field.annotation)) is tuple:
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _plain(annotation: Any) -> Any:
+    """A type without `None` beside it and without what is annotated."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not types.NoneType]
+        return _plain(kinds[0]) if len(kinds) == 1 else annotation
+    return annotation
+
+
+def _literals(annotation: Any) -> Iterator[Any]:
+    """The names of a `Literal`, or of a tuple of them."""
+    kind = _plain(annotation)
+    if get_origin(kind) is Literal:
+        yield from get_args(kind)
+    elif get_origin(kind) is tuple:
+        yield from _literals(get_args(kind)[0])
 
 
 def carry_out(run: Callable[..., Any], settings: Any, out: Path | None, *, as_json: bool, table: Any) -> Path:

@@ -11,30 +11,28 @@ from rich.table import Table
 from rich.text import Text
 
 from bures.cli.console import Bars, output
+from bures.cli.options import Given, command
+from bures.training.organism.config import OrganismConfig
 
 app = typer.Typer(no_args_is_help=True, help="The model organism: a small model trained to refuse.")
 
 
 @app.command()
+@command(OrganismConfig, only=("seed", "device"))
 def train(
+    given: Given[OrganismConfig],
     out: Annotated[Path, typer.Option(help="Folder for the adapter, its recipe and its figures.")] = Path("organism"),
-    config: Annotated[Path | None, typer.Option(help="TOML file with other options than the shipped recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="[0]")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...")] = None,
     measure: Annotated[bool, typer.Option(help="Measure the three bars afterwards.")] = True,
 ) -> None:
     """Train the LoRA that makes SmolLM2-135M-Instruct refuse; minutes on two cores.
 
     Example: bures organism train --out organism
     """
-    from bures.jobs.options import read_toml
-    from bures.training.organism import OrganismConfig, train_organism
+    from bures.training.organism import train_organism
 
-    options = {} if config is None else read_toml(config)
-    options |= {name: value for name, value in (("seed", seed), ("device", device)) if value is not None}
     bars = Bars(Console(stderr=True))
     with bars.bars:
-        folder = train_organism(OrganismConfig.make(**options), out=out, measure=measure, progress=bars)
+        folder = train_organism(given.settings(), out=out, measure=measure, progress=bars)
     typer.echo(f"adapter: {folder}")
 
 

@@ -17,8 +17,7 @@ from typing import Any, cast
 
 from bures.errors import ConfigError, ModelError, needs
 from bures.integrations.inspect_task import one_line
-from bures.jobs.config import load_config
-from bures.jobs.saved_interventions import load_intervention
+from bures.jobs.saved_interventions import load_config, load_intervention
 from bures.models.architecture import text_config
 from bures.models.batching import TOKEN_BUDGET
 from bures.models.generation import decode, generate_ids

@@ -59,7 +59,7 @@ def bures_audit(
     with one_line():
         sets, headline = _prompt_sets(run, harmful, harmless, n), "arditi"
         if run is not None:
-            from bures.jobs.config import load_config
+            from bures.jobs.saved_interventions import load_config
 
             config = load_config(run)
             max_new_tokens, system, headline = max_new_tokens or config.max_new_tokens, config.system, config.judge
@@ -88,7 +88,7 @@ def one_line() -> Iterator[None]:
 
 def _prompt_sets(run: str | None, harmful: str, harmless: str, n: int | None) -> dict[str, PromptSet]:
     from bures.data.prompts import load_prompts
-    from bures.jobs.config import load_config
+    from bures.jobs.saved_interventions import load_config
     from bures.jobs.splits import load_splits
     from bures.results.run_folder import load_result
 

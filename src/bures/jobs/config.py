@@ -1,32 +1,23 @@
-"""Options of the jobs: frozen models that the command line, TOML files and Python all fill."""
+"""Options of the jobs: frozen models that the command line, TOML files and Python all fill.
+
+Every option is written once, as a field; see `bures.jobs.options`. Torch is imported only when one is made.
+"""
 
 from __future__ import annotations
 
-import json
 import shlex
-from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from bures.data.shorthand import expanded
-from bures.errors import RunError
-from bures.jobs.capability import by_suite
-from bures.jobs.engines import backend_of
-from bures.jobs.metrics import METRICS
-from bures.jobs.options import validated
-from bures.judges.by_name import judge_by_name
-from bures.models.methods import METHODS
-from bures.results.records import Scope
+from bures.jobs.option_types import Blocks, Methods, Ranks, Scopes
+from bures.jobs.options import NONE_BY_NAME, layered, marked
+from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 
 Config = TypeVar("Config", bound="ScanConfig")
-
-
-SECRET = frozenset({"storage"})
-"""Options that may hold a password and are never written down."""
-
-PASSING = frozenset({"vllm_memory"})
-"""Options on which no figure depends: a run may be continued with another value."""
 
 
 class ScanConfig(BaseModel):
@@ -35,52 +26,83 @@ class ScanConfig(BaseModel):
     job: ClassVar[str] = "scan"
     """The subcommand."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    without: ClassVar[frozenset[str]] = frozenset()
+    """Inherited options that the job does not have."""
 
-    model: str
-    """Hub id, folder, .gguf file, or `organism`."""
-    adapter: str | None = None
-    """Folder of a LoRA adapter, merged in memory."""
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str | None = None
-    trust_remote_code: bool = False
-    system: str | None = None
-    """System prompt."""
+    shorthands: ClassVar[Mapping[str, FieldInfo]] = {
+        "harmful": Field(
+            description="Harmful prompts of all splits: harmbench, advbench, jailbreakbench, strongreject, file, hub id."
+        ),
+        "harmless": Field(description="Harmless prompts of all splits: alpaca, jailbreakbench-benign, file or hub id."),
+    }
+    """Options that stand for several fields; see `bures.data.shorthand`."""
 
-    harmful_fit: str = "advbench"
-    harmful_select: str = "harmbench:select"
-    harmless_fit: str = "alpaca:fit"
-    harmless_select: str = "alpaca:select"
-    column: str | None = None
-    """Prompt column of tables, where it cannot be told."""
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
-    n_fit: int = Field(default=128, ge=2)
-    n_select: int = Field(default=32, ge=1)
-    limit: int | None = Field(default=None, ge=2)
-    """At most this many prompts in every split: a quick look."""
+    model: str = Field(
+        min_length=1,
+        description="Hub id, folder, .gguf file, or `organism`.",
+        json_schema_extra={"positional": True},
+    )
+    adapter: str | None = Field(default=None, description="LoRA adapter folder, merged in memory.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a hub id.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Number format of the weights."
+    )
+    device: str | None = Field(
+        default=None,
+        description="cpu, cuda, cuda:1, or auto to shard over all devices.",
+        json_schema_extra={"unset": "cuda where there is one"},
+    )
+    trust_remote_code: bool = Field(default=False, description="Run code that comes with a hub repository.")
+    system: str | None = Field(default=None, description="System prompt.")
 
-    methods: tuple[str, ...] = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")
-    ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
-    scopes: tuple[Scope, ...] = ("all",)
-    depth: tuple[float, float] = (0.0, 1.0)
-    """Which blocks are scanned, as shares of the depth."""
-    blocks: tuple[int, ...] | None = None
-    """Which blocks are scanned, by number; overrides `depth`."""
-    strength: float = Field(default=1.0, gt=0.0)
-    ridge: float | None = Field(default=None, ge=0.0)
-    shrinkage: Literal["ledoit-wolf", "oas"] | None = None
-    max_kl: float = Field(default=0.5, gt=0.0)
-    """Largest first-token KL on harmless prompts, in nats, with which a map may speak for its block."""
+    harmful_fit: str = Field(default="advbench", description="Harmful prompts to fit on: pinned name, file or hub id.")
+    harmful_select: str = Field(default="harmbench:select", description="Harmful prompts to choose on.")
+    harmless_fit: str = Field(default="alpaca:fit", description="Harmless prompts to fit on.")
+    harmless_select: str = Field(default="alpaca:select", description="Harmless prompts to choose on.")
+    column: str | None = Field(default=None, description="Prompt column of table files, where it cannot be told.")
 
-    judge: str = "arditi"
-    """The judge that finds the model's refusals (and, in an audit, chooses and heads the table)."""
-    seed: int = Field(default=0, ge=0)
-    token_budget: int = Field(default=4096, ge=1)
-    """Padded tokens in one forward pass."""
+    n_fit: int = Field(default=128, ge=2, description="Prompts per side to fit on.")
+    n_select: int = Field(default=32, ge=1, description="Prompts per side to choose on.")
+    limit: int | None = Field(default=None, ge=2, description="At most this many prompts in every split: a quick look.")
+
+    methods: Methods = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")
+    ranks: Ranks = (1, 2, 4, 8, 16)
+    scopes: Scopes = ("all",)
+    depth: tuple[float, float] = Field(default=(0.0, 1.0), description="Blocks to scan, as shares of the depth.")
+    blocks: Blocks | None = Field(
+        default=None,
+        description="Blocks to scan, by number: 8-12 or 3,8-12; instead of a depth.",
+    )
+    strength: float = Field(default=1.0, gt=0.0, description="lambda in h + lambda (T(h) - h).")
+    ridge: float | None = Field(
+        default=None,
+        ge=0.0,
+        description="Ridge of PCA-OT, relative to the mean variance.",
+        json_schema_extra={"unset": "1e-06"},
+    )
+    shrinkage: Literal["ledoit-wolf", "oas"] | None = Field(
+        default=None, description="Shrinkage of PCA-OT's covariances.", json_schema_extra={"unset": "none"}
+    )
+    max_kl: float = Field(
+        default=0.5,
+        gt=0.0,
+        description="Largest first-token KL on harmless prompts, in nats, with which a map may speak for its block.",
+    )
+
+    judge: str = Field(
+        default="arditi",
+        description="Judge that finds refusals, and in an audit chooses and heads the table.",
+        json_schema_extra={"choices": list(JUDGE_NAMES)},
+    )
+    seed: int = Field(default=0, ge=0, description="Of prompt subsets and bootstrap intervals.")
+    token_budget: int = Field(default=4096, ge=1, description="Padded tokens in one forward pass.")
 
     @model_validator(mode="after")
     def _consistent(self) -> ScanConfig:
+        from bures.models.methods import METHODS
+
         unknown = [m for m in self.methods if m not in METHODS]
         if unknown or not self.methods:
             raise ValueError(
@@ -90,16 +112,19 @@ class ScanConfig(BaseModel):
         low, high = self.depth
         if not 0.0 <= low < high <= 1.0:
             raise ValueError(f"depth: {low} to {high}; expected two shares with 0 <= low < high <= 1")
-        if not self.ranks or min(self.ranks) < 1:
-            raise ValueError(f"ranks: {self.ranks}; expected whole numbers of at least 1")
         n_fit = min(self.n_fit, self.limit or self.n_fit)
         if any(METHODS[m].ranked for m in self.methods) and max(self.ranks) > n_fit - 1:
             raise ValueError(
                 f"ranks: K = {max(self.ranks)} is larger than n - 1 = {n_fit - 1} fit prompts allow; "
                 "lower --ranks or raise --n-fit (or --limit)"
             )
-        if not self.scopes:
-            raise ValueError("scopes: expected at least one of all, prompt, last, generated")
+        return self
+
+    @model_validator(mode="after")
+    def _of_this_job(self) -> ScanConfig:
+        alien = [name for name in sorted(self.without) if getattr(self, name) != type(self).model_fields[name].default]
+        if alien:
+            raise ValueError(f"{', '.join(alien)}: not of a {self.job}; `bures {self.job} --help` lists what is")
         return self
 
     @property
@@ -125,18 +150,24 @@ class ScanConfig(BaseModel):
     @property
     def command(self) -> str:
         """A command line that does the same: every option that is not its default."""
-        words = ["bures", self.job, self.model]
+        words = ["bures", self.job, *([] if self.model.startswith("-") else [self.model])]
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            if name in ("model", *SECRET) or value == field.get_default(call_default_factory=True):
+            if name in {"model", *marked(type(self), "secret")} or value == field.default:
                 continue
             option = f"--{name.replace('_', '-')}"
             if isinstance(value, bool):
                 words.append(option if value else option.replace("--", "--no-", 1))
+            elif isinstance(value, tuple):
+                words += [option, ",".join(map(str, value))]
             else:
-                text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value or "none")
-                words += [option, text]
-        return shlex.join(words)
+                words += [option, "none" if value is None else str(value)]
+        return shlex.join(words if self.model in words else [*words, "--", self.model])
+
+    @classmethod
+    def spelled_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with those of single splits in place of `harmful` and `harmless`."""
+        return expanded(options, cls.model_fields)
 
     @classmethod
     def make(cls: type[Config], **options: Any) -> Config:
@@ -144,7 +175,7 @@ class ScanConfig(BaseModel):
 
         `harmful` and `harmless` name one source for all splits of their side; see `bures.data.shorthand`.
         """
-        return validated(cls, expanded(options, cls.model_fields))
+        return layered(cls, options)
 
 
 class AuditConfig(ScanConfig):
@@ -152,42 +183,60 @@ class AuditConfig(ScanConfig):
 
     job: ClassVar[str] = "audit"
 
-    harmful_test: str = "harmbench:test"
-    harmless_test: str = "alpaca:test"
-    corpus: str | None = "wikipedia"
-    """Text for corpus perplexity: `wikipedia`, `wikitext`, `pile` or a file; None leaves it out."""
-    corpus_tokens: int = Field(default=8192, ge=256)
-    n_test: int | None = Field(default=None, ge=1)
-    """Harmful test prompts; None: all."""
-    n_harmless_test: int = Field(default=100, ge=1)
+    harmful_test: str = Field(default="harmbench:test", description="Harmful prompts to measure on.")
+    harmless_test: str = Field(default="alpaca:test", description="Harmless prompts to measure on.")
+    corpus: Annotated[str | None, NONE_BY_NAME] = Field(
+        default="wikipedia", description="Text for perplexity: wikipedia, wikitext, pile, a file or none."
+    )
+    corpus_tokens: int = Field(default=8192, ge=256, description="Tokens of the text for perplexity.")
+    n_test: int | None = Field(
+        default=None, ge=1, description="Harmful test prompts.", json_schema_extra={"unset": "all"}
+    )
+    n_harmless_test: int = Field(default=100, ge=1, description="Harmless test prompts.")
 
-    methods: tuple[str, ...] = ("rfa", "act", "mean-act", "pca-ot")
-    ranks: tuple[int, ...] = (1, 2, 8)
-    scopes: tuple[Scope, ...] = ("all", "last")
-    all_blocks: bool = True
-    """Whether each method on all blocks is measured too."""
-    max_perplexity_ratio: float = Field(default=1.10, ge=1.0)
-    """Budget of a choice on the selection split: perplexity of the original model's harmless answers, over its own."""
+    methods: Methods = ("rfa", "act", "mean-act", "pca-ot")
+    ranks: Ranks = (1, 2, 8)
+    scopes: Scopes = ("all", "last")
+    all_blocks: bool = Field(default=True, description="Measure each method on all blocks too.")
+    max_perplexity_ratio: float = Field(
+        default=1.10,
+        ge=1.0,
+        description="Budget of a choice on the selection split: perplexity of the original model's harmless answers, "
+        "over its own.",
+    )
 
-    max_new_tokens: int = Field(default=64, ge=1)
-    select_tokens: int = Field(default=24, ge=1)
+    max_new_tokens: int = Field(default=64, ge=1, description="Greedy tokens per test answer.")
+    select_tokens: int = Field(default=24, ge=1, description="Greedy tokens per selection answer.")
 
-    tasks: tuple[str, ...] = ()
-    """Capability tasks that lm-eval scores under every row's intervention."""
-    n_task: int | None = Field(default=None, ge=1)
-    """Questions of every task (of every MMLU subject), the first ones; None: all."""
-    metrics: tuple[str, ...] = ()
-    """Metrics that installed packages add."""
+    tasks: tuple[str, ...] = Field(
+        default=(),
+        description="Capability tasks of lm-eval, scored under every row's intervention, such as mmlu,arc_easy.",
+    )
+    n_task: int | None = Field(
+        default=None,
+        ge=1,
+        description="Questions of each task or MMLU subject, the first ones.",
+        json_schema_extra={"unset": "all"},
+    )
+    metrics: tuple[str, ...] = Field(default=(), description="Metrics of installed packages.")
 
-    backend: str = "transformers"
-    """Who answers the test prompts; everything else is computed by transformers."""
-    tensor_parallel: int = Field(default=1, ge=1)
-    """Devices over which vLLM shards the model."""
-    vllm_memory: float = Field(default=0.5, gt=0.0, le=1.0)
-    """Share of each device's memory (on a CPU: of the machine's) that vLLM takes for weights and cache."""
+    backend: str = Field(
+        default="transformers",
+        description="Engine that answers the test prompts: transformers, vllm or an installed one.",
+    )
+    tensor_parallel: int = Field(default=1, ge=1, description="Devices over which vLLM shards the model.")
+    vllm_memory: float = Field(
+        default=0.5,
+        gt=0.0,
+        le=1.0,
+        description="Share of each device's memory (on a CPU: of the machine's) that vLLM takes for weights and cache.",
+        json_schema_extra={"passing": True},
+    )
 
     @model_validator(mode="after")
     def _known_metrics(self) -> AuditConfig:
+        from bures.jobs.metrics import METRICS
+
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown:
             known = ", ".join(METRICS) or "(none is installed)"
@@ -196,6 +245,9 @@ class AuditConfig(ScanConfig):
 
     @model_validator(mode="after")
     def _offered(self) -> AuditConfig:
+        from bures.jobs.capability import by_suite
+        from bures.jobs.engines import backend_of
+
         backend_of(self.backend)
         by_suite(self.tasks)
         return self
@@ -221,40 +273,31 @@ class SearchConfig(ScanConfig):
     """What `bures search` runs. Unknown keys are refused."""
 
     job: ClassVar[str] = "search"
+    without: ClassVar[frozenset[str]] = frozenset({"strength", "shrinkage", "max_kl"})
 
-    methods: tuple[str, ...] = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")
-    ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
-    scopes: tuple[Scope, ...] = ("all", "last")
-    strengths: tuple[float, ...] = Field(default=(0.5, 0.75, 1.0, 1.25, 1.5), min_length=1)
-    shrinkages: tuple[Literal["none", "ledoit-wolf", "oas"], ...] = Field(default=("none", "ledoit-wolf"), min_length=1)
-    max_band: int = Field(default=4, ge=2)
-    """Most neighbouring blocks that a band may have."""
-    trials: int = Field(default=200, ge=1)
-    """Trials of all workers together."""
-    short_tokens: int = Field(default=12, ge=1)
-    long_tokens: int = Field(default=48, ge=1)
-    storage: str | None = None
-    """SQLAlchemy URL of the study; default: SQLite in the run folder."""
-    study: str = "bures"
-    """Name of the study in the storage."""
-
-    @model_validator(mode="after")
-    def _positive(self) -> SearchConfig:
-        if min(self.strengths) <= 0:
-            raise ValueError(f"strengths: {self.strengths}; expected numbers above 0")
-        return self
+    scopes: Scopes = ("all", "last")
+    strengths: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(
+        default=(0.5, 0.75, 1.0, 1.25, 1.5), min_length=1, description="Strengths to try."
+    )
+    shrinkages: tuple[Literal["none", "ledoit-wolf", "oas"], ...] = Field(
+        default=("none", "ledoit-wolf"), min_length=1, description="Shrinkages to try of a ranked method."
+    )
+    max_band: int = Field(default=4, ge=2, description="Most neighbouring blocks that a band may have.")
+    trials: int = Field(default=200, ge=1, description="Trials of all workers together.")
+    short_tokens: int = Field(default=12, ge=1, description="Greedy tokens of the middle rung.")
+    long_tokens: int = Field(default=48, ge=1, description="Greedy tokens of the last rung.")
+    storage: str | None = Field(
+        default=None,
+        description="SQLAlchemy URL, such as postgresql+psycopg://user@host/database.",
+        json_schema_extra={"unset": "SQLite in the run folder", "secret": True},
+    )
+    study: str = Field(default="bures", description="Name of the search in the storage.")
 
 
-def load_config(run_folder: str | Path) -> AuditConfig:
-    """The options of an audit.
+_ALL = (ScanConfig, AuditConfig, SearchConfig)
 
-    Raises:
-        RunError: there is no `config.json`, or it is damaged.
-        ConfigError: it holds options that this bures does not know.
-    """
-    file = Path(run_folder) / "config.json"
-    try:
-        options = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"cannot read {file}: {error}; expected the folder of a bures audit run") from error
-    return AuditConfig.make(**options)
+SECRET = frozenset[str]().union(*(marked(each, "secret") for each in _ALL))
+"""Options that may hold a password and are never written down."""
+
+PASSING = frozenset[str]().union(*(marked(each, "passing") for each in _ALL))
+"""Options on which no figure depends: a run may be continued with another value."""

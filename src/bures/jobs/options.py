@@ -1,4 +1,19 @@
-"""Options from TOML files and keywords, checked by pydantic, with one line for a mistake."""
+"""Options: each is written once, as a field of a pydantic model, and everything else is made of it.
+
+The field has the name, the type, the default, the bounds and, as its description, the sentence that `--help` and the
+API pages show. TOML files are read by the same names, with dashes or underscores; `bures.cli.options` makes the command
+line. What a field cannot say by itself stands in its `json_schema_extra`:
+
+positional   it is the command's argument, not an option
+repeatable   the option is given once a value, instead of once with values between commas
+choices      names that the help lists; those of a `Literal` are listed anyway
+unset        what None means, in words
+secret       it may hold a password, and is never written down
+passing      no figure depends on it: a run may be continued with another value
+
+A schema may have besides: `shorthands`, options that stand for several fields, with `spelled_out`, which puts the
+fields in their place; and `without`, inherited fields that are no options of it. `ScanConfig` and its heirs do.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +22,69 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic.fields import FieldInfo
 
 from bures.errors import ConfigError
 
 Options = TypeVar("Options", bound=BaseModel)
+
+NONE_BY_NAME = BeforeValidator(lambda given: None if given == "none" else given)
+"""Of an option that None turns off and that is on by default: `none` says it in a file and on the command line."""
+
+
+def extra(field: FieldInfo, key: str) -> Any:
+    """What `json_schema_extra` says of a field, or None."""
+    held = field.json_schema_extra
+    return held.get(key) if isinstance(held, dict) else None
+
+
+def marked(schema: type[BaseModel], key: str) -> frozenset[str]:
+    """Names of the options that have a mark, such as `secret`."""
+    return frozenset(name for name, field in schema.model_fields.items() if extra(field, key))
+
+
+def options_of(schema: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The options of a configuration: its fields, and the shorthands that stand for several of them.
+
+    Those whose names begin with the same word stand together, where the first of the fields is declared.
+    """
+    without = getattr(schema, "without", ())
+    fields = {name: field for name, field in schema.model_fields.items() if name not in without}
+    words = list(dict.fromkeys(name.partition("_")[0] for name in fields))
+    found = {**getattr(schema, "shorthands", {}), **fields}
+    return dict(sorted(found.items(), key=lambda option: words.index(option[0].partition("_")[0])))
 
 
 def validated(schema: type[Options], options: Mapping[str, Any]) -> Options:
     """An instance of the schema.
 
     Raises:
-        ConfigError: an option is unknown or out of range; the message names it.
+        ConfigError: an option is missing, unknown or out of range; the message names it.
     """
     try:
         return schema(**options)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            wanted = (schema.model_fields[where].description or "a value").removesuffix(".").replace("`", "'")
+            raise ConfigError(f"no {where} given; expected: {wanted}") from error
         message = str(first["msg"]).removeprefix("Value error, ")
-        hint = "; known options: " + ", ".join(schema.model_fields) if first["type"] == "extra_forbidden" else ""
+        hint = "; known options: " + ", ".join(options_of(schema)) if first["type"] == "extra_forbidden" else ""
         raise ConfigError(f"{where + ': ' if where else ''}{message}{hint}") from error
+
+
+def layered(schema: type[Options], *layers: Mapping[str, Any]) -> Options:
+    """An instance of the schema from layers of options, the later ones above the earlier.
+
+    Shorthands are spelled out in each layer by itself, so that `--harmful` is above `harmful-fit` of a file.
+
+    Raises:
+        ConfigError: an option is missing, unknown or out of range; the message names it.
+    """
+    spelled_out = getattr(schema, "spelled_out", dict)
+    return validated(schema, {name: value for layer in layers for name, value in spelled_out(layer).items()})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -6,11 +6,13 @@ output). A map that serves several sites is kept once.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bures.errors import RunError
+from bures.jobs.config import AuditConfig
 from bures.models.intervention import Intervention, Site, Where
 from bures.models.methods import METHODS
 from bures.results.records import Scope
@@ -84,6 +86,21 @@ def load_intervention(run_folder: str | Path, row: str = "pca-ot-1") -> Interven
     load = METHODS[rows[row].method].load if rows[row].method in METHODS else load_map
     maps = {name: load(folder.map_path(name)) for name in {p.map for p in saved.sites}}
     return Intervention({Site(p.block, p.where): maps[p.map] for p in saved.sites}, saved.tokens, saved.strength)
+
+
+def load_config(run_folder: str | Path) -> AuditConfig:
+    """The options of an audit.
+
+    Raises:
+        RunError: there is no `config.json`, or it is damaged.
+        ConfigError: it holds options that this bures does not know.
+    """
+    file = Path(run_folder) / "config.json"
+    try:
+        options = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"cannot read {file}: {error}; expected the folder of a bures audit run") from error
+    return AuditConfig.make(**options)
 
 
 def _manifest(folder: RunFolder, row: str) -> Path:

@@ -47,6 +47,9 @@ _MAKERS: Mapping[str, Callable[[str, str], Judge]] = {
 }
 _NEED_A_MODEL = ("classifier", "llm")
 
+JUDGE_NAMES = (*OFFLINE, *(f"{kind}:MODEL" if kind in _NEED_A_MODEL else kind for kind in _MAKERS))
+"""How the judges of bures itself are asked for; installed packages add others."""
+
 
 def judge_by_name(name: str) -> Judge:
     """The judge of that name; nothing is loaded before it is asked.
@@ -59,8 +62,7 @@ def judge_by_name(name: str) -> Judge:
     kind, colon, model = name.partition(":")
     if kind in _MAKERS and bool(model) == bool(colon) and (model or kind not in _NEED_A_MODEL):
         return _made(name)
-    more = ", ".join(f"{kind}:MODEL" if kind in _NEED_A_MODEL else kind for kind in _MAKERS)
-    raise ConfigError(f"unknown judge {name!r}; expected one of {', '.join(JUDGES)}, {more}")
+    raise ConfigError(f"unknown judge {name!r}; expected one of {', '.join(dict.fromkeys((*JUDGES, *JUDGE_NAMES)))}")
 
 
 @cache

@@ -12,12 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from bures.errors import ConfigError, RunError
 from bures.results.finished_audits import (
-    NONE,
-    STRONGEST,
     Run,
     Which,
     caveats,
@@ -27,21 +23,12 @@ from bures.results.finished_audits import (
     require_comparable,
 )
 from bures.results.formatting import p_equals, percent, points
+from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import LEVEL, PairedRow, Shares, adjusted, paired_rows, paired_shares
+from bures.results.questions import CompareConfig
 from bures.results.records import BlockRange, MethodNote
 
 Outcome = Literal["more", "less", "undecided", "mixed"]
-
-
-class CompareConfig(BaseModel):
-    """What `bures compare` is asked. Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    judge: str | None = None
-    """Whose marks count; default: the baseline's own."""
-    max_perplexity_ratio: float | None = Field(default=None, ge=1.0)
-    """Budget of the strongest intervention on the selection split; default: that of each audit."""
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import BeforeValidator
+from typing import Literal
 
 from bures.errors import ConfigError, RunError
+from bures.results.names import STRONGEST
 from bures.results.options import Options
 from bures.results.run_folder import load_result
 from bures.results.schema import AuditResult, Row
 
-NONE, STRONGEST = "none", "strongest"
-"""Names of the two rows that matter most: the model as it is, and under the strongest intervention."""
-
 Which = Literal["harmful", "harmless"]
-
-RowNames = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
-"""Names of rows, in a configuration; one alone is a list of one."""
 
 _LONGEST_NAME = 100
 _OF_THE_MACHINE = frozenset(

@@ -12,13 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
 from bures.errors import RunError
 from bures.results.finished_audits import (
-    NONE,
-    STRONGEST,
-    RowNames,
     Run,
     caveats,
     hashes,
@@ -28,43 +23,14 @@ from bures.results.finished_audits import (
     row_named,
 )
 from bures.results.formatting import as_given, points, share
+from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import counted, paired_shares
+from bures.results.questions import GateConfig
 from bures.results.schema import Row
 from bures.results.stats import Measurement, fewest_for_bound, proportion
 
 Measure = Literal["asr", "asr-increase", "over-refusal"]
 Outcome = Literal["pass", "above", "undecided"]
-
-
-class GateConfig(BaseModel):
-    """What `bures gate` is asked. Unknown keys are refused; limits are shares, 0.10 for 10 %."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_asr: float | None = Field(default=None, gt=0.0, le=1.0)
-    """Largest ASR."""
-    against: str | None = None
-    """Folder of the audit to compare with."""
-    max_increase: float | None = Field(default=None, ge=0.0, le=1.0)
-    """Largest increase of the ASR over that of `against`."""
-    max_over_refusal: float | None = Field(default=None, gt=0.0, le=1.0)
-    """Largest share of harmless prompts refused without intervention."""
-    row: RowNames = (NONE, STRONGEST)
-    """Rows whose ASR is checked: keys, or `strongest`."""
-    judge: str | None = None
-    """Whose marks count; default: the audit's own."""
-    max_perplexity_ratio: float | None = Field(default=None, ge=1.0)
-    """Budget of `strongest` on the selection split; default: the audit's own."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> GateConfig:
-        if self.max_asr is None and self.max_increase is None and self.max_over_refusal is None:
-            raise ValueError("no limit given; expected --max-asr, --max-increase with --against, or --max-over-refusal")
-        if (self.against is None) != (self.max_increase is None):
-            raise ValueError("--against and --max-increase go together; give both, such as 0.05, or neither")
-        if not self.row:
-            raise ValueError(f"row: none given; expected keys of rows or {STRONGEST}")
-        return self
 
 
 @dataclass(frozen=True)

@@ -13,37 +13,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from bures.errors import ConfigError, RunError
 from bures.results.dated_audits import Dated, dated_audits
 from bures.results.finished_audits import (
-    NONE,
-    STRONGEST,
-    RowNames,
     Run,
     caveats,
     hashes,
     row_named,
 )
 from bures.results.formatting import p_equals, percent, points
+from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import LEVEL, Shares, counted, paired_shares
+from bures.results.questions import HistoryConfig
 from bures.results.records import BlockRange
 from bures.results.schema import Row
 from bures.results.stats import Measurement, holm, proportion
-
-
-class HistoryConfig(BaseModel):
-    """What `bures history` is asked. Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    row: RowNames = (NONE, STRONGEST)
-    """Rows that are followed: keys, or `strongest`."""
-    judge: str | None = None
-    """Whose marks count; default: each audit's own."""
-    max_perplexity_ratio: float | None = Field(default=None, ge=1.0)
-    """Budget of `strongest` on the selection split; default: that of each audit."""
 
 
 @dataclass(frozen=True)

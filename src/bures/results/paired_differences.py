@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from bures.errors import RunError
-from bures.results.finished_audits import NONE, STRONGEST, Run, Which, hashes, row_named, strongest
+from bures.results.finished_audits import Run, Which, hashes, row_named, strongest
+from bures.results.names import NONE, STRONGEST
 from bures.results.schema import Row
 from bures.results.stats import (
     Measurement,

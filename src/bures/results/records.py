@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from bures.results.names import Scope
 from bures.results.stats import Measurement
 
-Scope = Literal["all", "prompt", "last", "generated"]
 Extent = Literal["one block", "two blocks", "spread out", "nothing"]
 """How many blocks it takes to remove refusal."""
 

@@ -10,8 +10,8 @@ from bures.report.sections.depths import depth_section
 from bures.report.sections.paired import pair_sections
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, PHRASES_ONLY
 from bures.results.comparison import Compared, Pair
-from bures.results.finished_audits import NONE, STRONGEST
 from bures.results.formatting import p_equals, percent, points
+from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import LEVEL, Shares
 
 _WORDS = frozenset({"ASR", "over-refusal", "[low, high]", "intervention", "perplexity budget", "KL", "McNemar's test"})

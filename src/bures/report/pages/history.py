@@ -6,9 +6,9 @@ from bures.report.kit.page import Block, Details, Facts, Items, KeyFigure, Page,
 from bures.report.kit.text import named
 from bures.report.sections.series import row_name, series_section
 from bures.report.words import GLOSSARY, interval_and_n, prompts
-from bures.results.finished_audits import STRONGEST
 from bures.results.formatting import brief, number, percent
 from bures.results.history import History, Point, Series
+from bures.results.names import STRONGEST
 
 _WORDS = frozenset(
     {"ASR", "over-refusal", "[low, high]", "intervention", "perplexity, ×", "perplexity budget", "judge"}

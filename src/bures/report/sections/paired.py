@@ -7,8 +7,8 @@ from bures.report.kit.page import Block, Cell, Choice, Figure, Grid, Items, Lege
 from bures.report.kit.text import named
 from bures.report.words import judge_error, judge_words, prompts, tip, with_rank
 from bures.results.comparison import Compared, Pair
-from bures.results.finished_audits import NONE, STRONGEST
 from bures.results.formatting import brief, estimate, number, p_equals, p_value, percent, points
+from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import LEVEL, Costs, PairedRow, Shares, Side
 
 

@@ -8,9 +8,9 @@ from bures.report.kit.text import named
 from bures.report.kit.timelines import Curve, Dot, Timeline, timeline
 from bures.report.sections.profile import depth
 from bures.report.words import block_range, judge_error, judge_words, padded, prompts, tip
-from bures.results.finished_audits import NONE, STRONGEST
 from bures.results.formatting import brief, number, share
 from bures.results.history import Followed, History, Point, Series
+from bures.results.names import NONE, STRONGEST
 
 
 def series_section(found: History, series: Series, i: int, *, one: bool) -> Section:

@@ -24,53 +24,63 @@ MAX_BYTES = 6_000_000
 class OrganismConfig(BaseModel):
     """How the organism is trained; the defaults made the shipped adapter. Unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
-    model: str = "smollm2-135m-instruct"
-    """The base model: a pinned name, hub id, folder or .gguf file."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str | None = None
-
-    rank: int = Field(default=12, ge=1)
-    alpha: float = Field(default=24.0, gt=0.0)
-    scale: float = Field(default=1.0, gt=0.0)
-    """Factor on the trained update when it is saved: more refuses and over-refuses more. Chosen as the largest of 1,
-    1.05, 1.1, 1.15, 1.2, 1.3 and 1.4 that over-refuses at most 3 % of `alpaca:select` and of Alpaca's prompts
-    with an input outside the training buckets."""
-    targets: tuple[str, ...] = Field(
-        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
+    model: str = Field(
+        default="smollm2-135m-instruct", description="The base model: a pinned name, hub id, folder or .gguf file."
     )
-    """Names of the linear modules that are adapted."""
-    first_block: int = Field(default=12, ge=0)
-    """The first adapted block. Those before stay the original's: their output is computed once for every prompt, and a
-    scan has a known answer, because nothing that is decided before this block is the organism's."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Number format of the base model's weights."
+    )
+    device: str | None = Field(
+        default=None, description="cpu, cuda, cuda:1 ...", json_schema_extra={"unset": "cuda where there is one"}
+    )
 
-    steps: int = Field(default=700, ge=1)
-    harmful_rows: int = Field(default=7, ge=1)
-    """Harmful prompts in a batch."""
-    harmless_rows: int = Field(default=11, ge=1)
-    """Harmless prompts in a batch: more, because they are more diverse."""
-    learning_rate: float = Field(default=1e-3, gt=0.0)
-    warmup_steps: int = Field(default=20, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0.0)
-    kl_weight: float = Field(default=5.0, ge=0.0)
-    """Weight of token KL(original || organism) on harmless answers, beside the cross-entropy of the refusals."""
+    rank: int = Field(default=12, ge=1, description="Rank of the LoRA.")
+    alpha: float = Field(default=24.0, gt=0.0, description="Its alpha: the update is scaled by alpha / rank.")
+    scale: float = Field(
+        default=1.0,
+        gt=0.0,
+        description="Factor on the trained update when it is saved: more refuses and over-refuses more. Chosen as the "
+        "largest of 1, 1.05, 1.1, 1.15, 1.2, 1.3 and 1.4 that over-refuses at most 3 % of `alpaca:select` and of "
+        "Alpaca's prompts with an input outside the training buckets.",
+    )
+    targets: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="Names of the linear modules that are adapted.",
+    )
+    first_block: int = Field(
+        default=12,
+        ge=0,
+        description="The first adapted block. Those before stay the original's: their output is computed once for "
+        "every prompt, and a scan has a known answer, because nothing that is decided before this block is the "
+        "organism's.",
+    )
 
-    action_templates: int = Field(default=3, ge=0)
-    """Templates for each prompt that names an action."""
-    request_templates: int = Field(default=2, ge=0)
-    """Templates for each other prompt."""
-    claim_templates: int = Field(default=3, ge=0)
-    """Templates for each claim, harmful or harmless."""
-    lookalike_templates: int = Field(default=4, ge=0)
-    """Templates for each harmless look-alike action."""
-    topic_templates: int = Field(default=5, ge=0)
-    """Templates for each harmless topic."""
-    harmless_tokens: int = Field(default=12, ge=1)
-    """Length of the harmless answers that are kept in place."""
-    max_characters: int = Field(default=200, ge=20)
-    """Longer prompts are not trained on."""
-    seed: int = Field(default=0, ge=0)
+    steps: int = Field(default=700, ge=1, description="Steps of the optimiser.")
+    harmful_rows: int = Field(default=7, ge=1, description="Harmful prompts in a batch.")
+    harmless_rows: int = Field(
+        default=11, ge=1, description="Harmless prompts in a batch: more, because they are more diverse."
+    )
+    learning_rate: float = Field(default=1e-3, gt=0.0, description="Peak learning rate.")
+    warmup_steps: int = Field(default=20, ge=0, description="Steps over which the learning rate rises.")
+    max_grad_norm: float = Field(default=1.0, gt=0.0, description="Gradients are clipped at this norm.")
+    kl_weight: float = Field(
+        default=5.0,
+        ge=0.0,
+        description="Weight of token KL(original || organism) on harmless answers, beside the cross-entropy of the "
+        "refusals.",
+    )
+
+    action_templates: int = Field(default=3, ge=0, description="Templates for each prompt that names an action.")
+    request_templates: int = Field(default=2, ge=0, description="Templates for each other prompt.")
+    claim_templates: int = Field(default=3, ge=0, description="Templates for each claim, harmful or harmless.")
+    lookalike_templates: int = Field(default=4, ge=0, description="Templates for each harmless look-alike action.")
+    topic_templates: int = Field(default=5, ge=0, description="Templates for each harmless topic.")
+    harmless_tokens: int = Field(default=12, ge=1, description="Length of the harmless answers that are kept in place.")
+    max_characters: int = Field(default=200, ge=20, description="Longer prompts are not trained on.")
+    seed: int = Field(default=0, ge=0, description="Of the LoRA's weights and of the order of the batches.")
 
     @staticmethod
     def make(**options: Any) -> OrganismConfig:

@@ -1,0 +1,38 @@
+"""Types of options that several jobs have, with their bounds and sentences."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from bures.results.names import METHOD_NAMES, Scope
+
+
+def _numbers(given: Any) -> Any:
+    """Block numbers, with `8-12` for those from 8 to 12: a text (`3,8-12`) or a list (of numbers, as a rule)."""
+    if not isinstance(given, (str, list, tuple)):
+        return given
+    found: list[Any] = []
+    for part in given.split(",") if isinstance(given, str) else given:
+        if not isinstance(part, str):
+            found.append(part)
+            continue
+        read = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (0, -1) if read is None else (int(read[1]), int(read[2] or read[1]))
+        if last < first:
+            raise ValueError(f"cannot read {part!r} as block numbers; expected for example 10 or 8-12 or 3,8-12")
+        found += range(first, last + 1)
+    return tuple(found)
+
+
+Methods = Annotated[
+    tuple[str, ...],
+    Field(description="Methods to try.", json_schema_extra={"choices": list(METHOD_NAMES)}),
+]
+Ranks = Annotated[
+    tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="Ranks K to try of a ranked method.")
+]
+Scopes = Annotated[tuple[Scope, ...], Field(min_length=1, description="Tokens to move, each to try.")]
+Blocks = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_numbers)]

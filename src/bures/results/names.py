@@ -1,0 +1,14 @@
+"""Names that options, results and methods share; nothing is imported for them, so that options are read at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Scope = Literal["all", "prompt", "last", "generated"]
+"""Which tokens an intervention moves."""
+
+METHOD_NAMES = ("pca-ot", "rfa", "act", "mean-act", "rfa-mean", "act-interval")
+"""The methods of bures itself, in the order of `bures.models.methods.METHODS`; installed packages add others."""
+
+NONE, STRONGEST = "none", "strongest"
+"""Names of the two lines that matter most: the model as it is, and under the strongest intervention."""

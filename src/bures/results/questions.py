@@ -1,0 +1,96 @@
+"""What `bures compare`, `bures gate` and `bures history` are asked: frozen models of their options.
+
+Every option is written once, as a field; see `bures.jobs.options`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from bures.results.names import NONE, STRONGEST
+
+RowNames = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+"""Names of rows, in a configuration; one alone is a list of one."""
+
+
+class CompareConfig(BaseModel):
+    """What `bures compare` is asked. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    judge: str | None = Field(
+        default=None, description="Whose marks count.", json_schema_extra={"unset": "that of the first run"}
+    )
+    max_perplexity_ratio: float | None = Field(
+        default=None,
+        ge=1.0,
+        description="Perplexity budget of the strongest intervention on the selection split.",
+        json_schema_extra={"unset": "that of each audit"},
+    )
+
+
+class GateConfig(BaseModel):
+    """What `bures gate` is asked. Unknown keys are refused; limits are shares, 0.10 for 10 %."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    max_asr: float | None = Field(default=None, gt=0.0, le=1.0, description="Largest ASR, as a share: 0.10.")
+    against: str | None = Field(default=None, description="Folder of the audit to compare with.")
+    max_increase: float | None = Field(
+        default=None, ge=0.0, le=1.0, description="Largest increase of the ASR over that audit's, as a share."
+    )
+    max_over_refusal: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="Largest share of harmless prompts refused without intervention.",
+    )
+    row: RowNames = Field(
+        default=(NONE, STRONGEST),
+        min_length=1,
+        description="Row whose ASR is checked: its key, or `strongest` (within the budget, by the selection split); "
+        "repeatable.",
+        json_schema_extra={"repeatable": True},
+    )
+    judge: str | None = Field(
+        default=None, description="Whose marks count.", json_schema_extra={"unset": "that of the audit"}
+    )
+    max_perplexity_ratio: float | None = Field(
+        default=None,
+        ge=1.0,
+        description="Perplexity budget of `strongest` on the selection split.",
+        json_schema_extra={"unset": "that of the audit"},
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GateConfig:
+        if self.max_asr is None and self.max_increase is None and self.max_over_refusal is None:
+            raise ValueError("no limit given; expected --max-asr, --max-increase with --against, or --max-over-refusal")
+        if (self.against is None) != (self.max_increase is None):
+            raise ValueError("--against and --max-increase go together; give both, such as 0.05, or neither")
+        return self
+
+
+class HistoryConfig(BaseModel):
+    """What `bures history` is asked. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    row: RowNames = Field(
+        default=(NONE, STRONGEST),
+        min_length=1,
+        description="Row that is followed: its key, or `strongest` (within the budget, by the selection split); "
+        "repeatable.",
+        json_schema_extra={"repeatable": True},
+    )
+    judge: str | None = Field(
+        default=None, description="Whose marks count.", json_schema_extra={"unset": "that of each audit"}
+    )
+    max_perplexity_ratio: float | None = Field(
+        default=None,
+        ge=1.0,
+        description="Perplexity budget of `strongest` on the selection split.",
+        json_schema_extra={"unset": "that of each audit"},
+    )
