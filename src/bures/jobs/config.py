@@ -31,7 +31,7 @@ class ScanConfig(BaseModel):
 
     shorthands: ClassVar[Mapping[str, FieldInfo]] = {
         "harmful": Field(
-            description="Harmful prompts of all splits: harmbench, advbench, jailbreakbench, strongreject, file, hub id."
+            description="Harmful prompts of all splits: harmbench, advbench, jailbreakbench, file, hub id."
         ),
         "harmless": Field(description="Harmless prompts of all splits: alpaca, jailbreakbench-benign, file or hub id."),
     }
@@ -72,8 +72,7 @@ class ScanConfig(BaseModel):
     scopes: Scopes = ("all",)
     depth: tuple[float, float] = Field(default=(0.0, 1.0), description="Blocks to scan, as shares of the depth.")
     blocks: Blocks | None = Field(
-        default=None,
-        description="Blocks to scan, by number: 8-12 or 3,8-12; instead of a depth.",
+        default=None, description="Blocks to scan, by number: 8-12 or 3,8-12; instead of a depth."
     )
     strength: float = Field(default=1.0, gt=0.0, description="lambda in h + lambda (T(h) - h).")
     ridge: float | None = Field(
