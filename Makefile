@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# TORCH_PIP_FLAGS: for example --extra-index-url, where pip does not find torch's CPU build by itself.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integrations test-vllm check docs docs-commands bench clean
+.PHONY: help demo test test-integrations test-vllm check docs docs-commands bench release-check clean
 
 help:
 	@echo "make demo    audit the packaged model organism (sets itself up; a few minutes on two cores)"
@@ -15,10 +16,11 @@ help:
 	@echo "make check   lint, format, types and import contracts"
 	@echo "make docs    build the documentation into site/, its examples executed (sets itself up)"
 	@echo "make bench   side-by-side speed ratios"
+	@echo "make release-check   build sdist and wheel, and use the wheel in an empty environment (about 2 GB in a temporary folder)"
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) torch
+	$(PIP) $(TORCH_PIP_FLAGS) torch
 	$(PIP) -e .
 	@touch $@
 
@@ -77,6 +79,10 @@ docs-commands: $(VENV)/.run
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/report.py
+
+# TAG: the tag that is to be published, which has to be that of the version.
+release-check:
+	PYTHON='$(PYTHON)' TORCH_PIP_FLAGS='$(TORCH_PIP_FLAGS)' .ci/release-check $(if $(TAG),'$(TAG)')
 
 clean:
 	rm -rf $(VENV) $(VLLM) build dist site .pytest_cache .ruff_cache .hypothesis

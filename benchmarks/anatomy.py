@@ -20,7 +20,7 @@ from bures.jobs.metrics import answer_costs
 from bures.judges.phrases import ARDITI
 from bures.models.activations import collect
 from bures.models.generation import decode, generate_ids
-from bures.models.intervention import Intervention
+from bures.models.intervention import Intervention, Site
 from bures.models.loading import load_model
 from bures.results.records import Scope
 from bures.transport import LowRankAffine, TransportMap, fit_mean_shift, fit_pca_ot, fit_rfa
@@ -79,8 +79,8 @@ def main() -> None:
         "harmless, five tokens earlier": collect(model, sets["harmless-fit"], blocks=[block], position=-6)[block],
     }
 
-    def show(name: str, maps: dict[int, TransportMap], scope: Scope) -> None:
-        move = Intervention(dict(maps), scope)
+    def show(name: str, maps: dict[int | Site, TransportMap], scope: Scope) -> None:
+        move = Intervention(maps, scope)
         with move.applied(model):
             texts = decode(model, generate_ids(model, sets["harmful-select"], max_new_tokens=options["tokens"]))
         asr = sum(not ARDITI.is_refusal(p, t) for p, t in zip(sets["harmful-select"], texts, strict=True)) / len(texts)

@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -33,7 +34,8 @@ def continuous(model: ChatModel, prompts: list[str], tokens: int) -> list[list[i
         max_new_tokens=tokens, do_sample=False, eos_token_id=list(model.eos_ids), pad_token_id=model.pad_id
     )
     batching = ContinuousBatchingConfig(num_blocks=256, max_batch_tokens=1024)
-    outputs = model.hf.generate_batch(
+    hf: Any = model.hf  # transformers adds `generate` and its like to the class of the model, not to PreTrainedModel
+    outputs = hf.generate_batch(
         inputs=inputs,
         generation_config=config,
         continuous_batching_config=batching,

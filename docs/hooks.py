@@ -8,6 +8,7 @@ that raises fails a strict build. So does a page that would load anything from a
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -27,8 +28,7 @@ _log = logging.getLogger("mkdocs.plugins.bures")
 
 def on_files(files: Any, config: Any) -> Any:
     """Adds the pages."""
-    from mkdocs.structure.files import File
-
+    File: Any = importlib.import_module("mkdocs.structure.files").File  # types are checked without mkdocs too
     root = Path(config.config_file_path).parent
     made = {page: of_repository((root / source).read_text(encoding="utf-8")) for source, page in PAGES.items()}
     made["index.md"] = f"---\nhide: [navigation]\n---\n{made['index.md']}"  # room for its tables

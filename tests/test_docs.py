@@ -33,7 +33,7 @@ LINK = re.compile(r"(?<!\!)\[[^\]\n]*\]\(([^)\s]+)\)")
 FOREIGN = {"--log-dir"}
 """Options of other programs that the text names."""
 
-TOP = typer.main.get_command(app)
+TOP: Any = typer.main.get_command(app)
 
 
 def _hooks() -> ModuleType:
@@ -248,7 +248,7 @@ def test_pages_of_the_repository_turn_their_links_to_the_site() -> None:
 
 def test_the_commands_page_has_every_command_and_option() -> None:
     page = HOOKS.of_commands()
-    assert set(re.findall(r"^## `bures ([\w-]+)", page, flags=re.MULTILINE)) == set(TOP.commands)  # type: ignore[attr-defined]
+    assert set(re.findall(r"^## `bures ([\w-]+)", page, flags=re.MULTILINE)) == set(TOP.commands)
     assert {option for option in _options(TOP) if option.startswith("--")} <= set(re.findall(r"--[\w-]+", page))
 
 

@@ -26,7 +26,8 @@ config = bures.AuditConfig(
 )
 folder = tempfile.TemporaryDirectory()  # yours would be "runs/organism", and stay
 result = bures.audit(config, out=folder.name)
-print(textwrap.fill(result.localisation.sentence, 80))
+if result.localisation is not None:
+    print(textwrap.fill(result.localisation.sentence, 80))
 
 # %% [markdown]
 # [`result.table`][bures.AuditResult.table] is a DataFrame: one row for each intervention, one column for each figure,

@@ -103,10 +103,11 @@ def measure(intervention):
         asr = attack_success_rate(refused(harmful))
         over = over_refusal(refused(harmless))
     kl = answer_costs(model, harmless, original, intervention).kl
+    low, high = asr.interval or (0.0, 1.0)  # a share always has one
     return {
         "ASR": asr.value,
-        "from": asr.interval[0],
-        "to": asr.interval[1],
+        "from": low,
+        "to": high,
         "over-refusal": over.value,
         "KL": kl.value,
     }

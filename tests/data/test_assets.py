@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -533,7 +534,7 @@ def test_the_registry_is_pinned_and_frozen() -> None:
         assert not asset.addresses or (asset.version in asset.addresses[0] and len(asset.version) == 40)
     assert len({asset.member_sha256 for asset in ASSETS.values()}) == len(ASSETS)
     with pytest.raises(TypeError):
-        ASSETS["mine"] = ASSETS["alpaca"]  # pyright: ignore
+        ASSETS["mine"] = ASSETS["alpaca"]  # pyright: ignore[reportIndexIssue]
 
 
 def test_the_documentation_lists_every_checksum() -> None:

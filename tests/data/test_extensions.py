@@ -33,7 +33,8 @@ def forget() -> None:
     """Registries ask once what is installed; here that changes."""
     for registry in (METHODS, METRICS, JUDGES):
         registry.__dict__.pop("offered", None)
-        registry.loaded.clear()  # type: ignore[attr-defined]
+        assert isinstance(registry, Registry)
+        registry.loaded.clear()
     sys.modules.pop("bures_plugin", None)
     importlib.invalidate_caches()
 
@@ -189,7 +190,8 @@ def test_an_installed_ranked_method_is_fitted_once_a_rank(monkeypatch: pytest.Mo
         asked.append(rank)
         return base.fit(source, target, 0, options)
 
-    monkeypatch.setitem(METHODS.built_in, "ranked", Method("ranked", "Ranked", True, fit, ranked=True))  # type: ignore
+    assert isinstance(METHODS, Registry)
+    monkeypatch.setitem(METHODS.built_in, "ranked", Method("ranked", "Ranked", True, fit, ranked=True))
     x = torch.randn(5, 3)
     assert fit_block("ranked", x, x + 1, (1, 4), FitOptions()).keys() == {1, 4}
     assert asked == [1, 4]

@@ -10,6 +10,7 @@ import types
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
@@ -109,7 +110,9 @@ gaps = st.text(" \t\n\r\u00a0\u2003", min_size=1, max_size=3)
 
 
 @given(words, gaps, st.sampled_from(["NFC", "NFD"]))
-def test_the_hash_is_blind_to_whitespace_case_and_composition(parts: list[str], gap: str, form: str) -> None:
+def test_the_hash_is_blind_to_whitespace_case_and_composition(
+    parts: list[str], gap: str, form: Literal["NFC", "NFD"]
+) -> None:
     text = " ".join(parts)
     disguised = unicodedata.normalize(form, gap + gap.join(parts).casefold() + gap)
     assert prompt_hash(disguised) == prompt_hash(text)

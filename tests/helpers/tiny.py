@@ -55,6 +55,13 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return made
 
 
+def token_of(character: str) -> int:
+    """Its one token, of a character that is one byte."""
+    found = tokenizer().convert_tokens_to_ids("Ġ" if character == " " else character)
+    assert isinstance(found, int)
+    return found
+
+
 def network(family: str, *, layers: int = 3, seed: int = 0, width: int = 32) -> PreTrainedModel:
     """A random float32 model."""
     torch.manual_seed(seed)

@@ -77,12 +77,13 @@ def test_the_task_gives_the_audits_answers_and_figures(run_folder: Path, tmp_pat
 
     from bures.integrations.inspect_registry import bures_audit
 
-    arguments = {} if row == "none" else {"run": str(run_folder), "row": row}
+    arguments: dict[str, Any] = {} if row == "none" else {"run": str(run_folder), "row": row}
     model = get_model(f"bures/{run_folder.parent / 'model'}", dtype="float32", memoize=False, **arguments)
-    hooks = count_hooks(model.api.model)
+    api: Any = model.api
+    hooks = count_hooks(api.model)
     (log,) = run_task(bures_audit(run=str(run_folder)), model=model, log_dir=str(tmp_path), display="none")
     assert log.status == "success", log.error
-    assert count_hooks(model.api.model) == hooks
+    assert count_hooks(api.model) == hooks
 
     known = {line["hash"]: line for line in RunFolder(run_folder).read_completions() if line["row"] == row}
     back = read_eval_log(log.location)
@@ -122,7 +123,8 @@ def test_a_judge_that_asks_for_harm_says_nothing_of_harmless_prompts() -> None:
 
     values = [("harmful", 1.0), ("harmful", 0.0), ("harmless", -1.0)]
     scores = [SampleScore(score=Score(value=value), sample_metadata={"set": which}) for which, value in values]
-    found: list[Any] = [make()(scores) for make in FIGURES]  # type: ignore[arg-type]
+    figures: list[Any] = [make() for make in FIGURES]  # Inspect types them for its registry, not for a call
+    found = [figure(scores) for figure in figures]
     assert (found[0], found[3]) == (0.5, 2.0)
     assert all(math.isnan(value) for value in found[4:])
 
@@ -141,15 +143,16 @@ def test_prompts_that_have_changed_are_refused(run_folder: Path, tmp_path: Path)
     held = json.loads((copy / "config.json").read_text())
     held["harmful_test"], held["harmful_select"] = held["harmful_select"], held["harmful_test"]
     (copy / "config.json").write_text(json.dumps(held))
-    for arguments, words in (
+    faults: tuple[tuple[dict[str, Any], str], ...] = (
         ({"run": str(copy)}, "have changed since"),
         ({"run": str(tmp_path)}, "cannot read"),
         ({"harmful": "no-such-set"}, "no-such-set"),
         ({"run": str(run_folder), "judges": "nobody"}, "unknown judge"),
         ({"run": str(run_folder), "judges": []}, "no judge given"),
-    ):
+    )
+    for arguments, words in faults:
         with pytest.raises(PrerequisiteError) as caught:
-            bures_audit(**arguments)  # type: ignore[arg-type]
+            bures_audit(**arguments)
         assert words in str(caught.value.message)
 
 
@@ -159,8 +162,10 @@ def test_prompts_by_name_without_a_run(run_folder: Path) -> None:
     files = {which: str(run_folder.parent / f"{which}_test.jsonl") for which in ("harmful", "harmless")}
     task = bures_audit(**files, n=3, system="Be brief.", max_new_tokens=5, judges="gcg")
     samples = list(task.dataset)
-    assert [sample.metadata["set"] for sample in samples] == ["harmful"] * 3 + ["harmless"] * 3
-    assert [message.role for message in samples[0].input] == ["system", "user"]
+    assert [(sample.metadata or {})["set"] for sample in samples] == ["harmful"] * 3 + ["harmless"] * 3
+    chat = samples[0].input
+    assert not isinstance(chat, str)
+    assert [message.role for message in chat] == ["system", "user"]
     assert task.config.max_tokens == 5
 
 

@@ -70,9 +70,9 @@ class Block(nn.Module):
         self.self_attn, self.mlp = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
 
     def forward(self, positions: Tensor, hidden_states: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
-        residual = hidden_states if residual is None else hidden_states + residual
-        residual = residual + self.self_attn(torch.tanh(residual))
-        return self.mlp(torch.tanh(residual)), residual
+        stream = hidden_states if residual is None else hidden_states + residual
+        stream = stream + self.self_attn(torch.tanh(stream))
+        return self.mlp(torch.tanh(stream)), stream
 
 
 class Packed(nn.Module):
@@ -150,7 +150,8 @@ def by_hand(at: Worker, moves: dict[tuple[int, str], Any], scope: Scope) -> Tens
 
     with torch.inference_mode():
         h = embedded(at)
-        for i, layer in enumerate(at.model.layers):
+        layers: Any = at.model.layers
+        for i, layer in enumerate(layers):
             h = move(i, "input", h)
             h = h + move(i, "attention", layer.self_attn(torch.tanh(h)))
             h = move(i, "output", h + move(i, "mlp", layer.mlp(torch.tanh(h))))
@@ -297,9 +298,9 @@ class FakeLLM:
     def collective_rpc(self, method: str, args: tuple[str, ...] = ()) -> list[Any]:
         self.calls.append(method)
         if method == "bures_attach":
-            self.attached = json.loads(args[0])
-            self.applied.append(self.attached)
-            self.files = [Path(site["path"]) for site in self.attached["sites"]]
+            attached = self.attached = json.loads(args[0])
+            self.applied.append(attached)
+            self.files = [Path(site["path"]) for site in attached["sites"]]
             assert all(file.is_file() for file in self.files)
         elif method == "bures_detach":
             self.attached = None
@@ -325,7 +326,7 @@ class FakeLLM:
 @pytest.fixture
 def engine(model_folder: str, monkeypatch: pytest.MonkeyPatch) -> vllm_engine.VllmEngine:
     fake = ModuleType("vllm")
-    fake.LLM, fake.SamplingParams = FakeLLM, lambda **options: options  # type: ignore[attr-defined]
+    fake.__dict__.update(LLM=FakeLLM, SamplingParams=dict)
     monkeypatch.setitem(sys.modules, "vllm", fake)
     monkeypatch.setattr(FakeLLM, "scaled", 1.0)
     model = load_model(model_folder, dtype="float32")

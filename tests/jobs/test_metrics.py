@@ -104,7 +104,7 @@ def test_answers_that_do_not_fit_are_refused(llama: ChatModel) -> None:
 
 
 def brute_corpus(model: ChatModel, window: int, most: int, scope: Scope | None) -> tuple[float, int]:
-    ids = [tiny.tokenizer().convert_tokens_to_ids(c if c != " " else "Ġ") for c in TEXT][:most]  # one token a byte
+    ids = [tiny.token_of(c) for c in TEXT][:most]  # one token a byte
     losses: list[float] = []
     windows = 0
     for start in range(0, len(ids), window):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bures import cli
+from bures.data.extensions import Registry
 from bures.errors import RunError
 from bures.jobs.rejudge import rejudge
 from bures.judges.base import COHERENT, marks
@@ -49,8 +50,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the run, and two more judges."""
-    monkeypatch.setitem(JUDGES.built_in, "long", Long())  # type: ignore[attr-defined]
-    monkeypatch.setitem(JUDGES.built_in, "harm", Harm())  # type: ignore[attr-defined]
+    assert isinstance(JUDGES, Registry)
+    monkeypatch.setitem(JUDGES.built_in, "long", Long())
+    monkeypatch.setitem(JUDGES.built_in, "harm", Harm())
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
@@ -197,11 +199,11 @@ def test_figures_on_a_judges_own_labels_are_marked_and_not_kept(
 
 
 def test_a_judge_is_trained_from_the_command_line(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bures.judges import corpora, training
+    from bures.judges import training, training_corpora
     from bures.judges.trained import LearnedJudge
     from helpers.invented_labels import invented
 
-    monkeypatch.setattr(corpora, "load_corpora", invented)
+    monkeypatch.setattr(training_corpora, "load_corpora", invented)
     monkeypatch.setattr(training, "SCHEMES", training.SCHEMES[-1:])
     code, out, _ = call("judge", "train", "--no-scorer", "--out", tmp_path / "own.safetensors")
     assert code == 0

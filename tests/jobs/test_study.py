@@ -11,13 +11,16 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bures.errors import ConfigError
 from bures.jobs import study as storages
 from bures.jobs.study import CELL, create_study, finished, join_study, optuna_module, work
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 CELLS = 10
 opened: list[Any] = []
@@ -85,8 +88,8 @@ def test_trials_are_finished_once_and_an_interrupted_one_is_queued_again(tmp_pat
     study = create_study(storage, "s", 4, {"a": 1}, None)
     seen: list[int] = []
 
-    def objective(trial: object) -> tuple[float, float]:
-        cell = trial.user_attrs[CELL]  # type: ignore[attr-defined]
+    def objective(trial: Trial) -> tuple[float, float]:
+        cell = trial.user_attrs[CELL]
         seen.append(cell)
         if seen == [0, 1]:
             raise KeyboardInterrupt
@@ -111,8 +114,8 @@ def test_a_trial_that_was_not_queued_is_not_run(tmp_path: Path) -> None:
     study.enqueue_trial({})  # what a worker makes when another one was quicker to take the last
     seen: list[int] = []
 
-    def objective(trial: object) -> tuple[float, float]:
-        seen.append(trial.user_attrs[CELL])  # type: ignore[attr-defined]
+    def objective(trial: Trial) -> tuple[float, float]:
+        seen.append(trial.user_attrs[CELL])
         return 0.0, 0.0
 
     work(storage, study, objective)
@@ -127,8 +130,8 @@ def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_queued_again(tm
     study.ask()  # taken, and nothing more is heard
     seen: list[int] = []
 
-    def objective(trial: object) -> tuple[float, float]:
-        seen.append(trial.user_attrs[CELL])  # type: ignore[attr-defined]
+    def objective(trial: Trial) -> tuple[float, float]:
+        seen.append(trial.user_attrs[CELL])
         return 0.0, 0.0
 
     work(storage, study, objective, poll=0.2)

@@ -207,7 +207,7 @@ def test_labels_are_read(
     judge = GenerativeJudge(name, settings(name))
     asked = writes(monkeypatch, judge, llama, text)
     assert judge.is_refusal("What is tea?", "A drink for $5.") is refused
-    shown = llama.tokenizer.decode(asked[0])
+    shown = str(llama.tokenizer.decode(asked[0]))
     assert "What is tea?" in shown
     assert "A drink for $5." in shown
     if name == "llama-guard":

@@ -208,13 +208,12 @@ def test_scopes_move_exactly_their_positions_and_never_a_pad(any_model: ChatMode
 def test_generation_with_a_cache_tells_prompt_from_answer(any_model: ChatModel, scope: Scope) -> None:
     ids, attended, _ = padded(any_model, "left")
     intervention = Intervention({1: reference.shift(any_model.d_model)}, tokens=scope)
+    hf: Any = any_model.hf
     plain, moved = before_and_after(
         any_model,
         intervention,
         1,
-        lambda: any_model.hf.generate(
-            ids, attention_mask=attended.long(), max_new_tokens=4, min_new_tokens=4, do_sample=False
-        ),
+        lambda: hf.generate(ids, attention_mask=attended.long(), max_new_tokens=4, min_new_tokens=4, do_sample=False),
     )
     assert [h.shape[1] for h in plain] == [ids.shape[1], 1, 1, 1]
     changed = [(a != b).any(dim=-1) for a, b in zip(plain, moved, strict=True)]

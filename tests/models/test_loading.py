@@ -46,7 +46,7 @@ def refused(spec: str | Path, **options: Any) -> str:
 
 def spelled(text: str) -> list[int]:
     """One token a byte."""
-    return [int(tiny.tokenizer().convert_tokens_to_ids("Ġ" if c == " " else c)) for c in text]
+    return [tiny.token_of(c) for c in text]
 
 
 # Chat template ----------------------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def test_a_system_prompt_comes_first(llama: ChatModel) -> None:
 
 
 def test_there_is_one_bos_even_where_the_tokenizer_would_add_its_own() -> None:
-    adding = copy.deepcopy(tiny.tokenizer())
+    adding: Any = copy.deepcopy(tiny.tokenizer())
     from tokenizers.processors import TemplateProcessing
 
     adding.backend_tokenizer.post_processor = TemplateProcessing(single="<|bos|> $A", special_tokens=[("<|bos|>", BOS)])
@@ -149,7 +149,7 @@ def test_a_folder_is_loaded_as_saved(tmp_path: Path, family: str) -> None:
     assert not model.hf.training
     assert model.name == str(folder)
     parts = find_parts(model.hf, family)
-    assert model.blocks == parts.blocks == tuple(parts.decoder.layers)
+    assert model.blocks == parts.blocks == tuple(parts.decoder.get_submodule("layers").children())
     assert model.decoder is parts.decoder is model.hf.get_decoder()
     assert len(parts.blocks) == 3
     for block, attention, mlp in zip(parts.blocks, parts.attentions, parts.mlps, strict=True):
@@ -310,12 +310,10 @@ def test_another_decoder_of_the_same_structure_works() -> None:
             torch.testing.assert_close(rows[block][i], states[block + 1][0, -1], rtol=1e-4, atol=1e-6)
     map_ = reference.low_rank(model.d_model)
     ids = torch.tensor(model.encode(["2 + 2?"]))
-    for site, module, where in (
-        (Site(1), model.hf.transformer.h[1], "output"),
-        (Site(1, "input"), model.hf.transformer.h[1], "input"),
-    ):
+    block = model.hf.get_submodule("transformer.h.1")
+    for site, where in ((Site(1), "output"), (Site(1, "input"), "input")):
         with torch.inference_mode():
-            with reference.replaced(module, reference.dense(map_), where):
+            with reference.replaced(block, reference.dense(map_), where):
                 expected = model.hf(input_ids=ids).logits
             with Intervention({site: map_}).applied(model):
                 torch.testing.assert_close(model.hf(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
@@ -355,7 +353,7 @@ def adapter(path: Path, **options: Any) -> tuple[Path, Any]:
         for name, parameter in carrying.named_parameters():
             if "lora_" in name:
                 parameter.normal_(std=0.3)
-    carrying.save_pretrained(path)
+    carrying.save_pretrained(str(path))
     return path, carrying
 
 
@@ -404,7 +402,7 @@ def test_fingerprints_are_of_the_weights(model_folder: str) -> None:
 def test_loaded_weights_require_gradients_with_and_without_an_adapter(model_folder: str, tmp_path: Path) -> None:
     """Frozen weights make torch copy the vocabulary matrix once per row of a batch: many times slower."""
     adapted = get_peft_model(tiny.network("llama"), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
-    adapted.save_pretrained(tmp_path)
+    adapted.save_pretrained(str(tmp_path))
     for adapter in (None, tmp_path):
         model = load_model(model_folder, device="cpu", adapter=adapter)
         assert all(parameter.requires_grad for parameter in model.hf.parameters())

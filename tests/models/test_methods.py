@@ -52,7 +52,7 @@ def by_turns(
     """Collect under all earlier maps, fit, next block."""
     maps: dict[int, TransportMap] = {}
     for block, target in targets.items():
-        with Intervention(dict(maps), tokens=tokens, strength=strength).applied(model):
+        with Intervention({**maps}, tokens=tokens, strength=strength).applied(model):
             maps[block] = fit(collect(model, SOURCE, blocks=[block])[block], target)
     return maps
 
@@ -96,8 +96,8 @@ def test_the_fits_see_moved_activations(family: str) -> None:
     plain = collect(model, SOURCE)
     torch.testing.assert_close(seen[0], plain[0], rtol=1e-4, atol=1e-6)
     for block in (1, 2):
-        earlier = {b: maps[b] for b in range(block)}
-        with Intervention(dict(earlier)).applied(model):
+        earlier: dict[int | Site, TransportMap] = {b: maps[b] for b in range(block)}
+        with Intervention(earlier).applied(model):
             torch.testing.assert_close(seen[block], collect(model, SOURCE, blocks=[block])[block], rtol=1e-4, atol=1e-5)
         assert not torch.allclose(seen[block], plain[block], rtol=1e-3, atol=1e-5)
 

@@ -127,7 +127,7 @@ def test_the_interval_of_a_cost_agrees_with_a_permutation_test() -> None:
         first = rng.uniform(0, 1, size=n)
         second = np.maximum(0, first + rng.normal(shift, 0.05, size=n))
         audits = [
-            audit([row("none", marks(1, n), nll=[1.0] * n), row("rfa-1", marks(1, n), nll=[1.0] * n, kl=kl)])
+            audit([row("none", marks(1, n), nll=[1.0] * n), row("rfa-1", marks(1, n), nll=[1.0] * n, kl=kl.tolist())])
             for kl in (first, second)
         ]
         for each in audits:

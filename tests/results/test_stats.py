@@ -106,7 +106,7 @@ def test_measurement_round_trips_through_json(measured: Measurement) -> None:
     with pytest.raises(ValueError, match="keys"):
         Measurement.from_dict({"value": 0.5, "n": 2})
     with pytest.raises(dataclasses.FrozenInstanceError):
-        measured.n = 3  # type: ignore[misc]
+        measured.n = 3  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_bootstrap_mean_agrees_with_the_normal_interval_of_a_large_sample() -> None:

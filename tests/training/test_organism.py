@@ -87,7 +87,7 @@ def fresh() -> ChatModel:
     """Its own model, as training attaches to it, with logits wide enough that a hidden state can decide a token."""
     network = tiny.network("llama")
     with torch.no_grad():
-        network.get_output_embeddings().weight.mul_(25.0)
+        network.get_parameter("lm_head.weight").mul_(25.0)
     return wrap(network, tiny.tokenizer(), "tiny-llama")
 
 
@@ -259,17 +259,17 @@ def test_entering_at_the_first_adapted_block_gives_the_loss_of_whole_passes() ->
     model = fresh()
     learned, kept = examples(model)
     config = small(first_block=2, harmful_rows=2, harmless_rows=1)
-    prepared = [with_original(model, side, config, teach=i == 1) for i, side in enumerate((learned, kept))]
-    lengths = [len(example) for example in prepared[0]]
-    assert [len(example.stream) for example in prepared[0] if example.stream is not None] == lengths
+    taught, held = (with_original(model, side, config, teach=i == 1) for i, side in enumerate((learned, kept)))
+    lengths = [len(example) for example in taught]
+    assert [len(example.stream) for example in taught if example.stream is not None] == lengths
     adapted = attach(model, config)
     blocks = {int(name.split(".layers.")[1].split(".")[0]) for name, p in adapted.named_parameters() if p.requires_grad}
     assert blocks == {2}
-    entered = loss_terms(model, *prepared, 2)
-    whole = loss_terms(model, *prepared, 0)
+    entered = loss_terms(model, taught, held, 2)
+    whole = loss_terms(model, taught, held, 0)
     for one, other in zip(entered, whole, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-    sum(entered).backward()
+    torch.stack(entered).sum().backward()
     assert all(p.grad is not None for p in adapted.parameters() if p.requires_grad)
     with pytest.raises(ConfigError, match="first_block is 3; expected less than 3"):
         attach(fresh(), small(first_block=3))

@@ -119,6 +119,7 @@ def test_interpolate_at_its_ends_and_twice(T: LowRankAffine | DiagonalAffine) ->
     assert torch.equal(interpolate(T, 0.0)(h), h)
     assert torch.equal(interpolate(T, 1.0)(h), T(h))
     twice = interpolate(interpolate(T, 0.5), 0.5)
+    assert isinstance(twice, type(T))
     torch.testing.assert_close(twice(h), interpolate(T, 0.25)(h))
     assert twice.metadata["strength"] == 0.25
     assert "strength" not in T.metadata
@@ -171,7 +172,7 @@ def test_to_makes_a_copy_and_leaves_the_original(T: LowRankAffine | DiagonalAffi
     assert {t.dtype for t in tensors(T).values()} == {torch.float64}
     assert (fast.kind, fast.metadata, fast.device) == (T.kind, T.metadata, torch.device("cpu"))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        fast.kind = "other"  # type: ignore[misc]
+        fast.kind = "other"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @every_map

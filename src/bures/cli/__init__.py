@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
             _fail("out of memory; lower --token-budget, use --dtype bfloat16 or --device auto, then continue", 2)
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
-            _fail(error.format_message(), 2)  # type: ignore[attr-defined]
+            _fail(error.format_message(), 2)  # pyright: ignore[reportAttributeAccessIssue]
         raise
     if code == INTERRUPTED:
         _fail("interrupted; give the same command to continue", INTERRUPTED)

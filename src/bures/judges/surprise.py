@@ -123,7 +123,7 @@ def _log_probs(
 
     from bures.models.batching import batches, positions
 
-    found: list[NDArray[np.float64]] = [None] * len(tails)  # type: ignore[list-item]
+    found: dict[int, NDArray[np.float64]] = {}
     sequences = [[*head, *tail] for head, tail in zip(heads, tails, strict=True)]
     with torch.inference_mode():
         for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget):
@@ -141,7 +141,7 @@ def _log_probs(
                 m = len(tails[i])
                 target = torch.tensor(tails[i], device=logp.device)[:, None]
                 found[i] = logp[row, -m - 1 : -1].gather(1, target)[:, 0].double().cpu().numpy()
-    return found
+    return [found[i] for i in range(len(tails))]
 
 
 @dataclass(frozen=True)
