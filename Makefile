@@ -29,7 +29,7 @@ $(VENV)/.test: $(VENV)/.run
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.integrations
-	$(PIP) -e '.[test,check]'
+	$(PIP) -e '.[test,check,docs]'
 	@touch $@
 
 demo: $(VENV)/.run

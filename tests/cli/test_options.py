@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from bures.cli import app
 from bures.cli.options import Given, command, help_of, shown
+from bures.data.extensions import Registry
 from bures.errors import ConfigError
 from bures.jobs.config import PASSING, SECRET, AuditConfig, ScanConfig, SearchConfig
 from bures.jobs.options import extra, options_of
@@ -103,7 +104,8 @@ def test_help_shows_the_true_default_and_the_choices(name: str, param: Any) -> N
 
 
 def test_named_choices_are_those_of_the_registries() -> None:
-    assert list(METHOD_NAMES) == list(METHODS.built_in)  # type: ignore[attr-defined]
+    assert isinstance(METHODS, Registry)
+    assert list(METHOD_NAMES) == list(METHODS.built_in)
     assert all(judge_by_name(name) for name in JUDGE_NAMES if ":" not in name)
     assert all(judge_by_name(name.replace("MODEL", "m")) for name in JUDGE_NAMES if ":" in name)
     for name in METHOD_NAMES:
@@ -212,10 +214,10 @@ def _of(kind: Any, bounds: list[Any]) -> st.SearchStrategy[Any]:
         return st.tuples(*(_of(part, []) for part in parts))
     if parts:
         return st.one_of(*(_of(part, bounds) for part in parts))
-    low = next(
+    low: Any = next(
         (getattr(b, "ge", None) or getattr(b, "gt", 0) for b in bounds if hasattr(b, "ge") or hasattr(b, "gt")), 0
     )
-    high = next((b.le for b in bounds if isinstance(b, annotated_types.Le)), low + 1000)
+    high: Any = next((b.le for b in bounds if isinstance(b, annotated_types.Le)), low + 1000)
     return {
         bool: st.booleans(),
         int: st.integers(low, high),

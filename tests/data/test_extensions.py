@@ -144,7 +144,8 @@ def test_a_method_with_a_map_class_of_its_own_gets_every_row_at_any_strength(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn = Method("turn", "Turn", True, lambda x, *_: Turned(0.25, x.shape[1]), load=Turned.load)
-    monkeypatch.setitem(METHODS.built_in, "turn", turn)  # type: ignore[attr-defined]
+    assert isinstance(METHODS, Registry)
+    monkeypatch.setitem(METHODS.built_in, "turn", turn)
     run = small_run.finished(tmp_path, methods="turn", strength=0.3)
     rows = load_result(run).rows
     assert [row.key for row in rows] == ["none", "turn-1", "turn-2", "turn-all"]

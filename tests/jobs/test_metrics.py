@@ -74,7 +74,7 @@ def test_costs_do_not_depend_on_the_batches(llama: ChatModel, monkeypatch: pytes
     move = intervention(llama, "all")
     together = answer_costs(llama, tiny.PROMPTS, answers_of(llama), move, advance=done.append)
     alone = answer_costs(llama, tiny.PROMPTS, answers_of(llama), move, token_budget=1, advance=done.append)
-    monkeypatch.setattr(bures.metrics, "LOGIT_BUDGET", tiny.VOCABULARY * 10 * 2)
+    monkeypatch.setattr(bures.jobs.metrics, "LOGIT_BUDGET", tiny.VOCABULARY * 10 * 2)
     limited = answer_costs(llama, tiny.PROMPTS, answers_of(llama), move, advance=done.append)
     assert done == [8] + [1] * 8 + [2] * 4
     for other in (alone, limited):

@@ -203,7 +203,6 @@ class AuditConfig(ScanConfig):
         description="Budget of a choice on the selection split: perplexity of the original model's harmless answers, "
         "over its own.",
     )
-
     max_new_tokens: int = Field(default=64, ge=1, description="Greedy tokens per test answer.")
     select_tokens: int = Field(default=24, ge=1, description="Greedy tokens per selection answer.")
 
@@ -218,7 +217,6 @@ class AuditConfig(ScanConfig):
         json_schema_extra={"unset": "all"},
     )
     metrics: tuple[str, ...] = Field(default=(), description="Metrics of installed packages.")
-
     backend: str = Field(
         default="transformers",
         description="Engine that answers the test prompts: transformers, vllm or an installed one.",
