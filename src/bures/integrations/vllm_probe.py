@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bures.models.architecture import tensor_of
 from bures.models.intervention import Site, Where
 from bures.models.loading import ChatModel
+from bures.models.probing import tensor_of
 
 WHERES: tuple[Where, ...] = ("output", "input", "attention", "mlp")
 

@@ -18,6 +18,7 @@ from torch import nn
 from bures.data import assets
 from bures.errors import ModelError
 from bures.models.architecture import Parts, find_parts, text_config
+from bures.models.wrappers import text_model_class
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -265,7 +266,8 @@ def _from_pretrained(
         loading["use_safetensors"] = True  # never a pickle
     with _explained(name, is_local=Path(source).is_dir()):
         tokenizer = library.AutoTokenizer.from_pretrained(source, **arguments)
-        hf = library.AutoModelForCausalLM.from_pretrained(source, **arguments, **loading)
+        config = library.AutoConfig.from_pretrained(source, **arguments)
+        hf = text_model_class(config, name).from_pretrained(source, **arguments, **loading)
     return tokenizer, hf
 
 
@@ -284,7 +286,7 @@ def _explained(name: str, *, is_local: bool) -> Generator[None]:
     """Turns whatever the loaders raise into one line."""
     try:
         yield
-    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
+    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError, ModelError):
         raise
     except Exception as error:  # loaders raise anything from OSError to struct.error on a damaged file
         reason = " ".join(str(error).split())[:200]
