@@ -135,9 +135,7 @@ def answer_costs(
     sequences = [[*head, *answer] for head, answer in zip(heads, answers, strict=True)]
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (longest + 1)))
     alike = model.parts.pads_matter
-    for batch in batches(
-        sequences, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows, equal_length=alike
-    ):
+    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows, equal_length=alike):
         lengths = torch.tensor([len(heads[i]) for i in batch.index])
         keep = max(len(answers[i]) for i in batch.index) + 1
         original = _log_probs(model, batch, lengths, keep, Intervention())

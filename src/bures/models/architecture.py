@@ -17,7 +17,7 @@ from torch import nn
 from bures.errors import ConfigError, ModelError
 from bures.models.probing import blocks_of, is_causal, look, pads_matter
 from bures.models.wrappers import refusal
-from bures.models.writers import Role, find_writers
+from bures.models.writers import Role, find_writers, reads_mask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,11 +78,15 @@ def find_parts(hf: PreTrainedModel, name: str) -> Parts:
         seen = look(hf, decoder)
         blocks, reason = blocks_of(seen, int(text_config(hf).hidden_size))
         if reason:
-            raise refusal(architecture, f"in {name} {reason}")
+            if not getattr(text_config(hf), "num_attention_heads", None):
+                reason = f"{reason}; it has no attention, as a state-space or recurrent model"
+            raise refusal(architecture, f"{name} {reason}")
+        if not any(reads_mask(module) for block in blocks for module in block.modules()):
+            raise refusal(architecture, f"{name} has no attention, as a state-space or recurrent model")
         if not is_causal(seen, blocks[-1]):
             raise refusal(
                 architecture,
-                f"in {name} a later token changes what earlier ones become, as in a masked encoder or a diffusion model",
+                f"in {name} later tokens change what earlier ones become, as in a masked encoder or a diffusion model",
             )
         writers, unverified = find_writers(decoder, blocks, seen.ids)
         uneven = pads_matter(seen, decoder, blocks[-1])

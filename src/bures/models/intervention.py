@@ -162,7 +162,10 @@ class _Edit:
         moved = self._map_on(h.device)(h)
         if self.view.chosen is None:
             return moved
-        chosen = self.view.chosen.to(h.device).reshape(h.shape[:-1])  # a block may lay its tokens in one row
+        chosen = self.view.chosen.to(h.device)
+        if h.ndim == 3:
+            chosen = chosen[:, -h.shape[1] :]  # late blocks may compute only the positions whose logits are wanted
+        chosen = chosen.reshape(h.shape[:-1])  # a block may lay all its tokens in one row
         return torch.where(chosen[..., None], moved, h)
 
     def after(self, _: nn.Module, __: Any, output: Any) -> Any:

@@ -266,8 +266,10 @@ def _from_pretrained(
         loading["use_safetensors"] = True  # never a pickle
     with _explained(name, is_local=Path(source).is_dir()):
         tokenizer = library.AutoTokenizer.from_pretrained(source, **arguments)
-        config = library.AutoConfig.from_pretrained(source, **arguments)
-        hf = text_model_class(config, name).from_pretrained(source, **arguments, **loading)
+        kind = library.AutoModelForCausalLM
+        if "gguf_file" not in arguments:
+            kind = text_model_class(library.AutoConfig.from_pretrained(source, **arguments), name)
+        hf = kind.from_pretrained(source, **arguments, **loading)
     return tokenizer, hf
 
 

@@ -56,7 +56,7 @@ class Seen:
 
 @torch.inference_mode()
 def look(hf: PreTrainedModel, decoder: nn.Module) -> Seen:
-    """Runs the decoder once over the rows, and keeps what the members of its lists return."""
+    """Runs the model once over the rows, and keeps what the members of its decoder's lists return."""
     device = next(hf.get_input_embeddings().parameters()).device
     ids, attended = _rows(hf)
     kept: dict[nn.Module, list[Tensor]] = {}
@@ -70,7 +70,7 @@ def look(hf: PreTrainedModel, decoder: nn.Module) -> Seen:
     with ExitStack() as stack:
         for module in {id(m): m for members in lists for m in members}.values():
             stack.callback(module.register_forward_hook(keep).remove)
-        output = decoder(
+        output = hf(
             input_ids=ids.to(device),
             attention_mask=attended.long().to(device),
             position_ids=positions(attended).to(device),
@@ -88,19 +88,19 @@ def look(hf: PreTrainedModel, decoder: nn.Module) -> Seen:
 def blocks_of(seen: Seen, width: int) -> tuple[tuple[nn.Module, ...], str]:
     """The blocks, first to last, and why there are none."""
     if not seen.states:
-        return (), "it hands out no hidden_states"
+        return (), "hands out no hidden_states"
     shape, rows = tuple(seen.states[0].shape), seen.ids.numel()
     if any(state.numel() != rows * width for state in seen.states[:-1]):  # the last may be projected
         streams, rest = divmod(seen.states[0].numel(), rows * width)
         if streams > 1 and not rest:
-            return (), f"it has {streams} residual streams side by side, and bures measures and moves one"
-        return (), f"its hidden_states are {shape}, expected one stream of width {width}"
+            return (), f"has {streams} residual streams side by side, and bures measures and moves one"
+        return (), f"has hidden_states of shape {shape}, expected one stream of width {width}"
     for outputs in seen.outputs:
         if len(outputs) == len(seen.states) - 1 and _are(outputs, seen.states):
             if any(len(calls) > 1 for calls in outputs.values()):
-                return (), "its blocks run more than once in a forward pass"
+                return (), "runs its blocks more than once in a forward pass"
             return tuple(outputs), ""
-    return (), "the blocks' outputs are not the model's hidden_states"
+    return (), "is not a stack of blocks whose outputs are its hidden_states"
 
 
 def is_causal(seen: Seen, last: nn.Module) -> bool:
@@ -111,7 +111,7 @@ def is_causal(seen: Seen, last: nn.Module) -> bool:
 
 @torch.inference_mode()
 def pads_matter(seen: Seen, decoder: nn.Module, last: nn.Module) -> bool:
-    """Whether short rows become something else without their pads."""
+    """Whether the decoder, by itself and without pads, makes something else of the short rows."""
     ids = seen.ids[2:, -_SHORT:]
     ones = torch.ones_like(ids)
     found: list[Tensor] = []

@@ -129,7 +129,7 @@ class PromptStream:
             found = self._logits(_Held(tried.batch, reached), Intervention(), block)
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception:  # a modelling file misses what a held-back block did not leave
+        except Exception:  # noqa: BLE001 - a modelling file misses what a held-back block did not leave
             return False
         apart = (found.exp() - self._whole.exp()).abs().sum(dim=-1) / 2
         if bool((apart > (_SAME if self.model.hf.dtype == torch.float32 else _SAME_IN_HALF)).any()):

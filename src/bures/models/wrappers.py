@@ -26,13 +26,13 @@ def text_model_class(config: Any, name: str) -> Any:
     architecture = next(iter(getattr(config, "architectures", None) or ()), type(config).__name__)
     if getattr(config, "is_encoder_decoder", False):
         raise refusal(architecture, f"{name} is an encoder-decoder")
-    for kind in ("ImageTextToText", "MultimodalLM"):
-        if type(config) in getattr(library, f"MODEL_FOR_{_MAPPINGS[kind]}_MAPPING"):
-            return getattr(library, f"AutoModelFor{kind}")
-    raise refusal(architecture, f"transformers knows {name} as a {config.model_type} model, not as one that writes text")
-
-
-_MAPPINGS = {"ImageTextToText": "IMAGE_TEXT_TO_TEXT", "MultimodalLM": "MULTIMODAL_LM"}
+    for kind in ("IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM"):
+        if type(config) in getattr(library, f"MODEL_FOR_{kind}_MAPPING"):
+            return library.AutoModelForMultimodalLM
+    named = getattr(library, architecture, None)  # the language model of a wrapper, saved by itself
+    if getattr(named, "config_class", None) is type(config) and hasattr(named, "generate"):
+        return named
+    raise refusal(architecture, f"transformers knows {name} as {config.model_type}, not as a model that writes text")
 
 
 def refusal(architecture: str, what: str) -> ModelError:

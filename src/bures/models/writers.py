@@ -77,7 +77,7 @@ def _columns(found: Sequence[Sequence[tuple[nn.Module, Role]]]) -> Writers:
             modules = tuple(module for module, its in writers if its == role)
             if modules:
                 written[block, role] = modules
-    rest = [list(module for module, _ in writers) for writers in found]
+    rest = [[module for module, _ in writers] for writers in found]
     columns: dict[Role, tuple[nn.Module, ...] | None] = {}
     for role in ("attention", "mlp"):
         firsts = [written[block, role][0] for block in range(len(found)) if (block, role) in written]
@@ -207,7 +207,7 @@ class _Trace:
 
     def _mixes(self, call: _Call, carriers: Sequence[_Call]) -> bool:
         """Whether what a call returns comes from a module that reads a mask, without the stream in between."""
-        if _reads_mask(call.module):
+        if reads_mask(call.module):
             return True
         for given in call.given:
             terms = self._terms(given)
@@ -222,7 +222,8 @@ def _flat(tensor: Tensor) -> Float[Tensor, " n"]:
     return tensor.detach().flatten().double().cpu()
 
 
-def _reads_mask(module: nn.Module) -> bool:
+def reads_mask(module: nn.Module) -> bool:
+    """Whether a module takes an attention mask."""
     return any("attention_mask" in name for name in inspect.signature(module.forward).parameters)
 
 
