@@ -144,6 +144,7 @@ class ChatModel:
             "dtype": str(self.hf.dtype).removeprefix("torch."),
             "device": str(self.device),
             "n_parameters": sum(p.numel() for p in self.hf.parameters()),
+            "batches": "prompts of equal length" if self.parts.pads_matter else "padded",
             "thinking": "switched off" if self.has_thinking_switch else "no switch",
         }
 
@@ -184,8 +185,7 @@ def load_model(
     if adapter is not None:
         hf = _merge(hf, Path(adapter), name)
     # Parameters require gradients (merging an adapter switches that off): without it torch multiplies a strided slice
-    # by lm_head as a batched product and copies the whole vocabulary matrix once per row. Every pass here runs in
-    # inference mode, so no graph is built.
+    # by lm_head as a batched product and copies the vocabulary matrix once per row. No pass here builds a graph.
     for parameter in hf.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     hf.eval()
