@@ -169,7 +169,7 @@ def network(name: str, *, seed: int = 0) -> PreTrainedModel:
     """A random float32 model of a family."""
     family = FAMILIES[name]
     torch.manual_seed(seed)
-    config = _config(family.kind, family.options)
+    config = config_of(family.kind, family.options)
     hf = getattr(transformers, family.cls)(config).float().eval()
     with torch.no_grad():
         for parameter in hf.parameters():
@@ -180,7 +180,7 @@ def network(name: str, *, seed: int = 0) -> PreTrainedModel:
     return hf
 
 
-def _config(kind: str, options: dict[str, Any]) -> Any:
+def config_of(kind: str, options: dict[str, Any]) -> Any:
     if kind == "mllama_text_model":  # known by its class only
         return transformers.models.mllama.MllamaTextConfig(**options)
     return AutoConfig.for_model(kind, **options)
