@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from bures import cli
 from bures.errors import BuresError, ConfigError
 from bures.integrations import vllm_engine
-from bures.integrations.vllm_probe import WHERES, activations, module_names
-from bures.integrations.vllm_worker import Bures, packed_kinds
+from bures.integrations.vllm_probe import WHERES, activations, apart, module_names
+from bures.integrations.vllm_worker import Bures, find_modules, packed_kinds
 from bures.jobs.config import AuditConfig
 from bures.models.generation import HereEngine
 from bures.models.intervention import Intervention, Site, count_hooks
-from bures.models.loading import ChatModel, load_model, stored_weights
+from bures.models.loading import ChatModel, load_model, stored_weights, wrap
 from bures.models.tokens import TokenKind, in_scope, kinds_of
 from bures.results.records import Scope
 from bures.results.run_folder import RunFolder
 from bures.transport import LowRankAffine, TransportMap, fit_mean_shift, fit_pca_ot
-from helpers import tiny
+from helpers import families, tiny
 
 WIDTH, DEPTH = 8, 3
 SCOPES: tuple[Scope, ...] = ("all", "prompt", "last", "generated")
@@ -441,6 +441,22 @@ def test_names_of_modules(any_model: ChatModel) -> None:
     block = any_model.blocks[1]
     assert getattr(block, names["attention"]) is any_model.parts.attentions[1]
     assert getattr(block, names["mlp"]) is any_model.parts.mlps[1]
+
+
+@pytest.mark.parametrize("family", ["experts beside an MLP", "elementwise residual weights"])
+def test_where_more_than_two_modules_write_vllm_has_no_such_sites(family: str) -> None:
+    """An edit of one of them would not be the row that transformers answers."""
+    model = wrap(families.network(family), tiny.tokenizer(), family)
+    names = module_names(model)
+    assert (names["attention"], names["mlp"]) == ("", "")
+    found = find_modules(model.hf.model, names)
+    assert found["attention"] == found["mlp"] == []
+    (ids,) = model.encode(["Name a river."])
+    sites = [Site(block, where) for where in WHERES for block in range(len(model.blocks))]
+    seen = activations(model, ids, sites)
+    assert {site.where for site in seen} == {"output", "input"}
+    assert apart(seen, seen, "output") == 0.0
+    assert apart(seen, seen, "mlp") == float("inf")
 
 
 # Options ----------------------------------------------------------------------------------------------------------

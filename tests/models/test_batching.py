@@ -68,3 +68,12 @@ def test_a_row_beyond_the_budget_comes_alone() -> None:
 
 def test_no_rows_no_batches() -> None:
     assert list(batches([], pad_id=2)) == []
+
+
+@given(rows=rows)
+@settings(deadline=None, max_examples=30)
+def test_rows_of_one_length_share_a_batch_where_pads_matter(rows: list[list[int]]) -> None:
+    found = list(batches(rows, pad_id=2, equal_length=True))
+    assert sorted(i for batch in found for i in batch.index) == list(range(len(rows)))
+    assert all(bool(batch.attended.all()) for batch in found)
+    assert len(found) == len({len(row) for row in rows})

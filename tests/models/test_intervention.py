@@ -328,7 +328,7 @@ def test_hooks_are_there_inside_and_gone_afterwards(any_model: ChatModel) -> Non
     before = logits_of(any_model, ids)
     map_ = reference.shift(any_model.d_model)
     with Intervention({0: map_, Site(1, "attention"): map_}).applied(any_model):
-        assert count_hooks(any_model) == hooks + 3  # one reads the mask
+        assert count_hooks(any_model) == hooks + 2 + 3  # three read the mask
         assert not torch.equal(logits_of(any_model, ids), before)
     assert count_hooks(any_model) == hooks
     assert torch.equal(logits_of(any_model, ids), before)
@@ -366,17 +366,17 @@ def test_an_exception_while_registering_leaves_nothing(llama: ChatModel, monkeyp
     attach: Any = vars(bures.models.intervention)["_attach"]
     inside: list[int] = []
 
-    def second_fails(model: ChatModel, site: Site, edit: Any) -> Any:
+    def second_fails(model: ChatModel, site: Site, edit: Any, stack: Any) -> Any:
         if site.block == 1:
             inside.append(count_hooks(model))
             raise MemoryError
-        return attach(model, site, edit)
+        return attach(model, site, edit, stack)
 
     monkeypatch.setattr(bures.models.intervention, "_attach", second_fails)
     map_ = reference.shift(llama.d_model)
     with pytest.raises(MemoryError), Intervention({0: map_, 1: map_}).applied(llama):
         pass
-    assert inside == [hooks + 2]  # the first site was there already
+    assert inside == [hooks + 4]  # the first site was there already, and three that read the mask
     assert count_hooks(llama) == hooks
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -198,14 +199,15 @@ def test_a_hub_id_is_asked_for_its_revision_and_never_for_a_pickle(monkeypatch: 
 
     def watched(source: Any, **kwargs: Any) -> Any:
         given.append((source, kwargs))
-        return tiny.tokenizer() if len(given) == 1 else tiny.network("llama")
+        network = tiny.network("llama")
+        return [tiny.tokenizer(), network.config, network][len(given) - 1]
 
-    for loader in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM):
+    for loader in (transformers.AutoTokenizer, transformers.AutoConfig, transformers.AutoModelForCausalLM):
         monkeypatch.setattr(loader, "from_pretrained", watched)
     load_model("someone/some-model", revision="abc123", device="cpu")
-    assert [source for source, _ in given] == ["someone/some-model"] * 2
-    assert [kwargs["revision"] for _, kwargs in given] == ["abc123"] * 2
-    assert given[1][1]["use_safetensors"] is True
+    assert [source for source, _ in given] == ["someone/some-model"] * 3
+    assert [kwargs["revision"] for _, kwargs in given] == ["abc123"] * 3
+    assert given[2][1]["use_safetensors"] is True
 
 
 # What cannot be loaded --------------------------------------------------------------------------------------------
@@ -270,32 +272,44 @@ def tiny_config(kind: str) -> Any:
                 "num_hidden_layers": 3,
                 "num_attention_heads": 4,
                 "intermediate_size": 64,
-                "is_decoder": True,
             },
+            "vit": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32},
             "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512},
             "t5": {"d_model": 32, "d_ff": 64, "num_layers": 3, "num_heads": 4, "d_kv": 8, "decoder_start_token_id": 2},
         }[kind],
     )
 
 
-@pytest.mark.parametrize(("kind", "name"), [("mamba", "MambaForCausalLM"), ("bert", "BertLMHeadModel")])
-def test_an_architecture_without_the_blocks_is_refused_by_name(tmp_path: Path, kind: str, name: str) -> None:
-    hf = AutoModelForCausalLM.from_config(tiny_config(kind)).float().eval()
-    with pytest.raises(ModelError, match=f"architecture {name} is not supported") as caught:
-        wrap(hf, tiny.tokenizer(), kind)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("kind", "name", "what"),
+    [
+        ("mamba", "MambaForCausalLM", "it has no attention, as a state-space or recurrent model"),
+        ("bert", "BertLMHeadModel", "later tokens change what earlier ones become, as in a masked encoder"),
+        ("t5", "T5ForConditionalGeneration", "is an encoder-decoder"),
+        ("vit", "ViTForImageClassification", "transformers knows .* as vit, not as a model that writes text"),
+    ],
+)
+def test_a_model_that_is_no_decoder_is_told_what_it_is(tmp_path: Path, kind: str, name: str, what: str) -> None:
+    hf = getattr(transformers, name)(tiny_config(kind)).float().eval()
+    line = f"architecture {name} is not supported: .*{what}.*; expected a decoder-only transformer"
+    if kind != "vit":  # reads no tokens at all
+        with pytest.raises(ModelError, match=line) as caught:
+            wrap(hf, tiny.tokenizer(), kind)
+        assert "\n" not in str(caught.value)
     hf.save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
-    assert name in refused(tmp_path)
+    assert re.search(line, refused(tmp_path))
 
 
-def test_an_encoder_decoder_is_refused_by_name(tmp_path: Path) -> None:
-    hf = transformers.T5ForConditionalGeneration(tiny_config("t5")).eval()
-    with pytest.raises(ModelError, match=r"architecture T5ForConditionalGeneration is not supported: .*decoder-only"):
-        wrap(hf, tiny.tokenizer(), "t5")
-    hf.save_pretrained(tmp_path)
-    tiny.tokenizer().save_pretrained(tmp_path)
-    assert "T5Config" in refused(tmp_path)
+def test_a_model_that_does_not_run_on_text_is_refused() -> None:
+    hf = tiny.network("llama")
+
+    def needs_an_image(*_: Any, **__: Any) -> Any:
+        raise ValueError("You have to specify\npixel_values")
+
+    hf.forward = needs_an_image
+    with pytest.raises(ModelError, match=r"does not run on text alone.*ValueError: You have to specify pixel_values"):
+        wrap(hf, tiny.tokenizer(), "made")
 
 
 def test_another_decoder_of_the_same_structure_works() -> None:
@@ -336,7 +350,7 @@ def test_blocks_that_are_not_the_hidden_states_are_refused() -> None:
             return original(hidden_states, **kwargs)
 
     layers[0] = Sly()
-    with pytest.raises(ModelError, match="the blocks' outputs are not the model's hidden_states"):
+    with pytest.raises(ModelError, match="is not a stack of blocks whose outputs are its hidden_states"):
         wrap(hf, tiny.tokenizer(), "sly")
 
 

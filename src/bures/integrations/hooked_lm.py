@@ -35,6 +35,8 @@ class HookedLM(_Plain):
     def __init__(self, model: ChatModel, intervention: Intervention, *, batch_size: int = 8) -> None:
         with intervention.applied(model):
             pass  # maps that do not fit are refused before anything runs
+        if model.parts.pads_matter:
+            batch_size = 1
         # A copy, because lm-eval gives a tokenizer without pads one, and sets the side that it pads on.
         super().__init__(pretrained=model.hf, tokenizer=copy.deepcopy(model.tokenizer), batch_size=batch_size)
         self.chat = model

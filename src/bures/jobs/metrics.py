@@ -134,7 +134,8 @@ def answer_costs(
     nll, kl = np.zeros(len(heads)), np.zeros(len(heads))
     sequences = [[*head, *answer] for head, answer in zip(heads, answers, strict=True)]
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (longest + 1)))
-    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows):
+    alike = model.parts.pads_matter
+    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows, equal_length=alike):
         lengths = torch.tensor([len(heads[i]) for i in batch.index])
         keep = max(len(answers[i]) for i in batch.index) + 1
         original = _log_probs(model, batch, lengths, keep, Intervention())
@@ -208,7 +209,7 @@ def _log_probs(
             use_cache=False,
             logits_to_keep=keep,
         ).logits
-    return torch.log_softmax(logits.float(), dim=-1)
+    return torch.log_softmax(logits[:, -keep:].float(), dim=-1)  # a model may return every position all the same
 
 
 def _kl(p: Float[Tensor, "*n v"], q: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:

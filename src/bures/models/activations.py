@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bures.errors import ConfigError, FitError
-from bures.models.architecture import tensor_of
 from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
 from bures.models.loading import ChatModel
+from bures.models.probing import tensor_of
 from bures.models.tokens import kinds_of, token_kinds
 
 
@@ -67,7 +67,8 @@ def collect(
         raise ConfigError(f"position {position} is not in every prompt; expected -{min(map(len, sequences))} to -1")
     rows = {block: torch.empty((len(sequences), model.d_model), dtype=torch.float32) for block in wanted}
     last = max(wanted)
-    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget):
+    alike = model.parts.pads_matter
+    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, equal_length=alike):
         index = torch.tensor(batch.index)
 
         def keep(block: int, index: Tensor = index) -> Callable[[Any], None]:

@@ -1,20 +1,23 @@
-"""The parts of a decoder that hooks attach to, found by structure and never by a model's name.
+"""The parts of a decoder that hooks attach to, found by structure and numbers and never by a model's name.
 
-The blocks are the one `ModuleList` inside the decoder that has as many members as the configuration has hidden layers,
-each with one attention child and one MLP child. What was found is then checked against the model's own `hidden_states`
-on a few tokens, so an architecture that merely looks alike is refused.
+The blocks are the modules of one `ModuleList` whose outputs are the model's own `hidden_states` in a short forward
+pass. The same pass tells whether the model is causal, and whether pads change what a prompt's tokens become; a second
+one finds what writes to the residual stream (`bures.models.writers`).
 """
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from bures.errors import ModelError
+from bures.errors import ConfigError, ModelError
+from bures.models.probing import blocks_of, is_causal, look, pads_matter
+from bures.models.wrappers import refusal
+from bures.models.writers import Role, find_writers, reads_mask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,12 +25,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """Decoder (the network without `lm_head`), its blocks first to last, and what each adds to the residual stream."""
+    """Decoder (the network without `lm_head`), its blocks first to last, and what each adds to the residual stream.
+
+    Attributes:
+        decoder: the network without `lm_head`.
+        blocks: those that run on text, first to last.
+        attentions: the module of each block whose output is what its attention (or the state space or convolution in
+            its place) adds; None where not every block has one.
+        mlps: the same of its MLP or experts.
+        others: a further such module of each block (a state space beside the attention, experts beside the MLP, inputs
+            per layer; the only one where blocks differ); None where there is none.
+        written: block and role -> every module there whose output is added; more than the three above where blocks
+            have many.
+        unverified: why what the blocks add was not found; empty: it was, and checked.
+        pads_matter: whether pads change what the model computes, so that only prompts of equal length share a batch.
+    """
 
     decoder: nn.Module
     blocks: tuple[nn.Module, ...]
-    attentions: tuple[nn.Module, ...]
-    mlps: tuple[nn.Module, ...]
+    attentions: tuple[nn.Module, ...] | None
+    mlps: tuple[nn.Module, ...] | None
+    others: tuple[nn.Module, ...] | None
+    written: Mapping[tuple[int, Role], tuple[nn.Module, ...]]
+    unverified: str = ""
+    pads_matter: bool = False
+
+    def writers(self, block: int, role: Role) -> tuple[nn.Module, ...]:
+        """What a block's attention or MLP adds to the stream comes out of these; none where it has no such part.
+
+        Raises:
+            ConfigError: what the blocks add could not be found.
+        """
+        if self.unverified:
+            raise ConfigError(
+                f"what {role} adds to the residual stream is not known ({self.unverified}); "
+                "use the input or the output of the block"
+            )
+        return self.written.get((block, role), ())
 
 
 def find_parts(hf: PreTrainedModel, name: str) -> Parts:
@@ -36,99 +70,43 @@ def find_parts(hf: PreTrainedModel, name: str) -> Parts:
     Raises:
         ModelError: they were not found, or are not what they seem; the architecture is named.
     """
+    if getattr(hf.config, "is_encoder_decoder", False):
+        raise refusal(type(hf).__name__, f"{name} is an encoder-decoder")
     decoder = cast("nn.Module", hf.get_decoder()) if hasattr(hf, "get_decoder") else hf
-    blocks = _find_blocks(hf, decoder, name)
-    parts = Parts(
+    architecture = type(hf).__name__
+    try:
+        seen = look(hf, decoder)
+        blocks, reason = blocks_of(seen, int(text_config(hf).hidden_size))
+        if reason:
+            if not getattr(text_config(hf), "num_attention_heads", None):
+                reason = f"{reason}; it has no attention, as a state-space or recurrent model"
+            raise refusal(architecture, f"{name} {reason}")
+        if not any(reads_mask(module) for block in blocks for module in block.modules()):
+            raise refusal(architecture, f"{name} has no attention, as a state-space or recurrent model")
+        if not is_causal(seen, blocks[-1]):
+            raise refusal(
+                architecture,
+                f"in {name} later tokens change what earlier ones become, as in a masked encoder or a diffusion model",
+            )
+        writers, unverified = find_writers(decoder, blocks, seen.ids)
+        uneven = pads_matter(seen, decoder, blocks[-1])
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a modelling file raises
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise refusal(architecture, f"{name} does not run on text alone as a decoder does ({what})") from error
+    return Parts(
         decoder=decoder,
         blocks=blocks,
-        attentions=tuple(_writer(block, _attention_children(block), "attention", hf, name) for block in blocks),
-        mlps=tuple(_writer(block, _mlp_children(block), "feedforward", hf, name) for block in blocks),
+        attentions=writers.attentions,
+        mlps=writers.mlps,
+        others=writers.others,
+        written=writers.written,
+        unverified=unverified,
+        pads_matter=uneven,
     )
-    _verify(parts, hf)
-    return parts
-
-
-def tensor_of(output: Any) -> Tensor:
-    """The residual stream in what a block returned: the tensor itself, or the first member of a tuple."""
-    return cast("Tensor", output[0] if isinstance(output, tuple) else output)
 
 
 def text_config(hf: PreTrainedModel) -> Any:
     """The language model's configuration, also inside a multimodal one."""
     return cast("Any", hf.config).get_text_config()
-
-
-def _refuse(hf: nn.Module, what: str) -> ModelError:
-    return ModelError(
-        f"architecture {type(hf).__name__} is not supported: {what}; expected a decoder-only transformer "
-        "such as Llama, Qwen2/3, Gemma 2/3, Mistral or Phi-3"
-    )
-
-
-def _find_blocks(hf: PreTrainedModel, decoder: nn.Module, name: str) -> tuple[nn.Module, ...]:
-    depth = getattr(text_config(hf), "num_hidden_layers", None)
-    if depth is None or getattr(hf.config, "is_encoder_decoder", False):
-        raise _refuse(hf, f"{name} is not decoder-only")
-    found = [
-        tuple(module)
-        for module in decoder.modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) == depth
-        and all(_attention_children(b) and _mlp_children(b) for b in module)
-    ]
-    if len(found) != 1:
-        raise _refuse(hf, f"{len(found)} lists of {depth} blocks with attention and MLP, expected one")
-    return found[0]
-
-
-def _attention_children(block: nn.Module) -> list[nn.Module]:
-    """Children that read an attention mask."""
-    return [m for m in block.children() if "attention_mask" in inspect.signature(m.forward).parameters]
-
-
-def _mlp_children(block: nn.Module) -> list[nn.Module]:
-    """Children with weight matrices that read no attention mask (so neither norms nor attention)."""
-    return [
-        m
-        for m in block.children()
-        if "attention_mask" not in inspect.signature(m.forward).parameters and any(p.ndim >= 2 for p in m.parameters())
-    ]
-
-
-def _writer(block: nn.Module, found: list[nn.Module], what: str, hf: nn.Module, name: str) -> nn.Module:
-    """The module whose output is added to the residual stream.
-
-    In blocks with sandwich norms (Gemma 2 and 3) that is the norm behind the attention or MLP: its weights would bring
-    an ablated direction back.
-    """
-    if len(found) != 1:
-        raise _refuse(hf, f"a block of {name} has {len(found)} {what} modules, expected one")
-    if hasattr(block, "pre_feedforward_layernorm"):
-        return cast("nn.Module", getattr(block, f"post_{what}_layernorm"))
-    return found[0]
-
-
-@torch.inference_mode()
-def _verify(parts: Parts, hf: PreTrainedModel) -> None:
-    """Refuses a model whose blocks' outputs are not its own `hidden_states`."""
-    outputs: dict[int, Tensor] = {}
-    handles: list[Any] = []
-    try:
-        for i, block in enumerate(parts.blocks):
-
-            def keep(_: nn.Module, __: Any, output: Any, i: int = i) -> None:
-                outputs[i] = tensor_of(output)
-
-            handles.append(block.register_forward_hook(keep))
-        ids = torch.zeros((1, 3), dtype=torch.long, device=next(hf.get_input_embeddings().parameters()).device)
-        states = parts.decoder(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
-    finally:
-        for handle in handles:
-            handle.remove()
-    # The last entry of hidden_states has been through the final norm.
-    same = len(states) == len(outputs) + 1 == len(parts.blocks) + 1 and all(
-        torch.equal(states[i + 1], outputs[i].to(states[i + 1].device)) or states[i + 1].isnan().any()
-        for i in range(len(parts.blocks) - 1)
-    )
-    if not same:
-        raise _refuse(hf, "the blocks' outputs are not the model's hidden_states")

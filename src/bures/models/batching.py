@@ -56,6 +56,7 @@ def batches(
     token_budget: int = TOKEN_BUDGET,
     max_rows: int = 64,
     extra: int = 0,
+    equal_length: bool = False,
 ) -> Iterator[Batch]:
     """Yields batches, longest rows first, so that memory runs out at once or not at all.
 
@@ -66,6 +67,7 @@ def batches(
         token_budget: upper bound on rows x (longest row + `extra`), except that a batch always has one row.
         max_rows: upper bound on rows.
         extra: tokens that each row will grow by (generation).
+        equal_length: only rows of one length share a batch, for models whose results depend on pads.
     """
     order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
     start = 0
@@ -73,6 +75,8 @@ def batches(
         width = len(sequences[order[start]]) + extra
         rows = max(1, min(max_rows, token_budget // width))
         index = tuple(order[start : start + rows])
+        if equal_length:
+            index = tuple(i for i in index if len(sequences[i]) == len(sequences[index[0]]))
         ids, attended = pad([sequences[i] for i in index], pad_id=pad_id, side=side)
         yield Batch(index, ids, attended)
-        start += rows
+        start += len(index)

@@ -88,7 +88,13 @@ def generate_ids(
     if not sequences:
         raise ConfigError("nothing to generate: expected at least one prompt")
     answers: list[list[int]] = [[] for _ in sequences]
-    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, extra=max_new_tokens):
+    for batch in batches(
+        sequences,
+        pad_id=model.pad_id,
+        token_budget=token_budget,
+        extra=max_new_tokens,
+        equal_length=model.parts.pads_matter,
+    ):
         new = _greedy(model, batch.ids, batch.attended, max_new_tokens)
         for i, row in zip(batch.index, new.tolist(), strict=True):
             answers[i] = until_end(row, model.eos_ids)

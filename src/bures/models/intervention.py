@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from bures.errors import ConfigError
 from bures.models.loading import ChatModel
+from bures.models.probing import tensor_of, with_tensor
 from bures.models.tokens import in_scope, kinds_of_pass
+from bures.models.writers import Role
 from bures.results.records import Scope
 from bures.transport import TransportMap, interpolate
 
@@ -26,7 +28,11 @@ Where = Literal["output", "input", "attention", "mlp"]
 
 
 class Site(NamedTuple):
-    """A place in the network: the residual stream before or after a block, or what its attention or MLP writes."""
+    """A place in the network: the residual stream before or after a block, or what its attention or MLP writes.
+
+    Where several modules write in one of these roles (a state space beside the attention, experts beside the MLP),
+    each is moved by itself; in a block that has no attention or no MLP there is nothing to move there.
+    """
 
     block: int
     where: Where = "output"
@@ -67,16 +73,16 @@ class Intervention:
         """Applies the maps to every forward pass of `model` inside the `with` block.
 
         Raises:
-            ConfigError: a block that does not exist, or a map of another width. Nothing is left behind.
+            ConfigError: a block that does not exist, a map of another width, or a site that was not found in this
+                architecture. Nothing is left behind.
         """
         self._check(model)
         with ExitStack() as stack:
             if self.maps and self.strength > 0:
                 view = _View(self.tokens)
-                handle = model.decoder.register_forward_pre_hook(view.read, with_kwargs=True)
-                stack.callback(handle.remove)
+                view.attach(model, stack)
                 for site, map_ in zip(self.sites, self.maps.values(), strict=True):
-                    stack.callback(_attach(model, site, _Edit(map_, self.strength, view)).remove)
+                    _attach(model, site, _Edit(map_, self.strength, view), stack)
             yield
 
     def _check(self, model: ChatModel) -> None:
@@ -87,6 +93,8 @@ class Intervention:
                 )
             if site.where not in get_args(Where):
                 raise ConfigError(f"unknown site {site.where!r}; expected one of {', '.join(get_args(Where))}")
+            if site.where in get_args(Role):
+                model.parts.writers(site.block, cast("Role", site.where))
             if map_.dim != model.d_model:
                 raise ConfigError(
                     f"the map for block {site.block} has width {map_.dim} but {model.name} has {model.d_model}; "
@@ -95,16 +103,41 @@ class Intervention:
 
 
 class _View:
-    """What the current forward pass shows: which of its positions are in scope."""
+    """What the current forward pass shows: which of its positions are in scope.
+
+    The mask is read where the pass begins. A decoder inside a larger model may be handed masks that are made for its
+    kinds of attention, so it is asked only where it is called by itself.
+    """
 
     def __init__(self, scope: Scope) -> None:
         self.scope: Scope = scope
         self.chosen: Bool[Tensor, "b s"] | None = None  # None: every position
         self.nothing = False
+        self.inside = False
 
-    def read(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def attach(self, model: ChatModel, stack: ExitStack) -> None:
+        """Registers the hooks that read; `stack` removes them."""
+        decoder, hf = model.decoder, model.hf
+        stack.callback(decoder.register_forward_pre_hook(self.read, with_kwargs=True).remove)
+        if hf is not decoder:
+            stack.callback(hf.register_forward_pre_hook(self.enter, with_kwargs=True).remove)
+            stack.callback(hf.register_forward_hook(self.leave, always_call=True).remove)
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the whole model."""
+        self.inside = False
+        self.read(module, args, kwargs)
+        self.inside = True
+
+    def leave(self, *_: Any) -> None:
+        """Forward hook of the whole model, called whatever was raised."""
+        self.inside = False
+
+    def read(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the decoder."""
-        chosen = in_scope(kinds_of_pass(args, kwargs), self.scope)
+        if self.inside:
+            return
+        chosen = in_scope(kinds_of_pass(module, args, kwargs), self.scope)
         self.nothing = not bool(chosen.any())
         self.chosen = None if bool(chosen.all()) else chosen
 
@@ -123,18 +156,20 @@ class _Edit:
             self.on[device] = self.map.to(device=device)
         return self.on[device]
 
-    def move(self, h: Float[Tensor, "b s d"]) -> Float[Tensor, "b s d"]:
+    def move(self, h: Float[Tensor, "*tokens d"]) -> Float[Tensor, "*tokens d"]:
         if self.view.nothing:
             return h
         moved = self._map_on(h.device)(h)
         if self.view.chosen is None:
             return moved
-        return torch.where(self.view.chosen.to(h.device)[..., None], moved, h)
+        chosen = self.view.chosen.to(h.device)
+        if h.ndim == 3:
+            chosen = chosen[:, -h.shape[1] :]  # late blocks may compute only the positions whose logits are wanted
+        chosen = chosen.reshape(h.shape[:-1])  # a block may lay all its tokens in one row
+        return torch.where(chosen[..., None], moved, h)
 
     def after(self, _: nn.Module, __: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (self.move(output[0]), *output[1:])
-        return self.move(output)
+        return with_tensor(output, self.move(tensor_of(output)))
 
     def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
@@ -142,14 +177,15 @@ class _Edit:
         return args, {**kwargs, "hidden_states": self.move(kwargs["hidden_states"])}
 
 
-def _attach(model: ChatModel, site: Site, edit: _Edit) -> Any:
-    """Registers one edit and returns its handle."""
+def _attach(model: ChatModel, site: Site, edit: _Edit, stack: ExitStack) -> None:
+    """Registers one edit, on every module that writes at its site; `stack` removes it."""
     if site.where == "input":
-        return model.blocks[site.block].register_forward_pre_hook(edit.before, with_kwargs=True)
-    module = {"output": model.blocks, "attention": model.parts.attentions, "mlp": model.parts.mlps}[site.where][
-        site.block
-    ]
-    return module.register_forward_hook(edit.after)
+        handle = model.blocks[site.block].register_forward_pre_hook(edit.before, with_kwargs=True)
+        stack.callback(handle.remove)
+        return
+    output = (model.blocks[site.block],)
+    for module in output if site.where == "output" else model.parts.writers(site.block, site.where):
+        stack.callback(module.register_forward_hook(edit.after).remove)
 
 
 def count_hooks(model: ChatModel) -> int:

@@ -18,6 +18,7 @@ from torch import nn
 from bures.data import assets
 from bures.errors import ModelError
 from bures.models.architecture import Parts, find_parts, text_config
+from bures.models.wrappers import text_model_class
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -143,6 +144,7 @@ class ChatModel:
             "dtype": str(self.hf.dtype).removeprefix("torch."),
             "device": str(self.device),
             "n_parameters": sum(p.numel() for p in self.hf.parameters()),
+            "batches": "prompts of equal length" if self.parts.pads_matter else "padded",
             "thinking": "switched off" if self.has_thinking_switch else "no switch",
         }
 
@@ -183,8 +185,7 @@ def load_model(
     if adapter is not None:
         hf = _merge(hf, Path(adapter), name)
     # Parameters require gradients (merging an adapter switches that off): without it torch multiplies a strided slice
-    # by lm_head as a batched product and copies the whole vocabulary matrix once per row. Every pass here runs in
-    # inference mode, so no graph is built.
+    # by lm_head as a batched product and copies the vocabulary matrix once per row. No pass here builds a graph.
     for parameter in hf.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     hf.eval()
@@ -265,7 +266,10 @@ def _from_pretrained(
         loading["use_safetensors"] = True  # never a pickle
     with _explained(name, is_local=Path(source).is_dir()):
         tokenizer = library.AutoTokenizer.from_pretrained(source, **arguments)
-        hf = library.AutoModelForCausalLM.from_pretrained(source, **arguments, **loading)
+        kind = library.AutoModelForCausalLM
+        if "gguf_file" not in arguments:
+            kind = text_model_class(library.AutoConfig.from_pretrained(source, **arguments), name)
+        hf = kind.from_pretrained(source, **arguments, **loading)
     return tokenizer, hf
 
 
@@ -284,7 +288,7 @@ def _explained(name: str, *, is_local: bool) -> Generator[None]:
     """Turns whatever the loaders raise into one line."""
     try:
         yield
-    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
+    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError, ModelError):
         raise
     except Exception as error:  # loaders raise anything from OSError to struct.error on a damaged file
         reason = " ".join(str(error).split())[:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from bures.errors import ConfigError
 from bures.results.records import Scope
@@ -60,8 +61,8 @@ def in_scope(kinds: Int[Tensor, "b s"], scope: Scope) -> Bool[Tensor, "b s"]:
     return torch.isin(kinds, torch.tensor(_IN_SCOPE[scope], device=kinds.device))
 
 
-def kinds_of_pass(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Int[Tensor, "b s"]:
-    """Kinds of a decoder's forward pass: those that `token_kinds` gave, else from the mask and the cache.
+def kinds_of_pass(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Int[Tensor, "b s"]:
+    """Kinds of a forward pass of a model or its decoder: those that `token_kinds` gave, else from mask and cache.
 
     What comes before anything is cached is prompt, what comes after is answer.
 
@@ -71,11 +72,12 @@ def kinds_of_pass(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Int[Tenso
     given = _GIVEN.get()
     if given is not None:
         return given
-    ids = args[0] if args else kwargs.get("input_ids")
+    named = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
+    ids = named.get("input_ids")
     if ids is None:
-        ids = kwargs["inputs_embeds"]
-    mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-    cache = kwargs.get("past_key_values")
+        ids = named["inputs_embeds"]
+    mask = named.get("attention_mask")
+    cache = named.get("past_key_values")
     cached = 0 if cache is None else int(cache.get_seq_length())
     batch, new = int(ids.shape[0]), int(ids.shape[1])
     if mask is None:

@@ -24,10 +24,10 @@ from torch.nn.utils.rnn import pad_sequence
 from bures.errors import ConfigError
 from bures.jobs.progress import Progress, Silent
 from bures.judges.by_name import JUDGES
-from bures.models.architecture import tensor_of
 from bures.models.batching import pad
 from bures.models.generation import decode, generate_ids
 from bures.models.loading import ChatModel
+from bures.models.probing import tensor_of
 from bures.models.prompt_stream import entered
 from bures.training.organism.config import OrganismConfig
 from bures.training.organism.data import HarmfulPrompt, refusal
