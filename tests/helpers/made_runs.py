@@ -22,6 +22,14 @@ def a_run(model: ChatModel, split: Sides, **options: Any) -> Run[AuditConfig, Au
     """A run that writes nothing and has the same prompts in every split."""
     config = AuditConfig.make(model=model.name, **{"ranks": (1, 2), "limit": len(split.harmful), **options})
     result = AuditResult(
-        command="", options={}, versions={}, model={}, prompts={}, judge="arditi", seed=0, corpus=None, max_new_tokens=5
+        command="",
+        options=config.options,
+        versions={},
+        model={},
+        prompts={},
+        judge="arditi",
+        seed=0,
+        corpus=None,
+        max_new_tokens=5,
     )
     return Run(config, Splits(split, split, split), model, result)
