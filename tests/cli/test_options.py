@@ -296,3 +296,9 @@ def test_defaults_are_shown_as_they_are_typed() -> None:
     assert [shown(each) for each in (True, False, (), (0.5, 1.0), 1e-06, "a.0", None, 3)] == [
         "yes", "no", "none", "0.5,1", "1e-06", "a.0", "", "3",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("depth", [(0.9, 0.1), (-0.1, 0.5), (0.5, 1.5), (0.5,), (0.5, float("nan"))])
+def test_a_bad_depth_names_the_option(depth: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^depth"):
+        ScanConfig.make(model="m", depth=depth)

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from bures.data.shorthand import expanded
-from bures.jobs.option_types import Blocks, Methods, Ranks, Scopes
-from bures.jobs.options import NONE_BY_NAME, layered, marked
+from bures.jobs.option_types import Blocks, Depth, Methods, OrNone, Ranks, Scopes
+from bures.jobs.options import layered, marked
 from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 
 Config = TypeVar("Config", bound="ScanConfig")
@@ -31,9 +31,9 @@ class ScanConfig(BaseModel):
 
     shorthands: ClassVar[Mapping[str, FieldInfo]] = {
         "harmful": Field(
-            description="Harmful prompts of all splits: harmbench, advbench, jailbreakbench, file, hub id."
+            description="For all harmful splits: harmbench, advbench, jailbreakbench, strongreject, file or hub id."
         ),
-        "harmless": Field(description="Harmless prompts of all splits: alpaca, jailbreakbench-benign, file or hub id."),
+        "harmless": Field(description="For all harmless splits: alpaca, jailbreakbench-benign, file or hub id."),
     }
     """Options that stand for several fields; see `bures.data.shorthand`."""
 
@@ -70,7 +70,7 @@ class ScanConfig(BaseModel):
     methods: Methods = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")
     ranks: Ranks = (1, 2, 4, 8, 16)
     scopes: Scopes = ("all",)
-    depth: tuple[float, float] = Field(default=(0.0, 1.0), description="Blocks to scan, as shares of the depth.")
+    depth: Depth = Field(default=(0.0, 1.0), description="Blocks to scan, as shares of the depth.")
     blocks: Blocks | None = Field(
         default=None, description="Blocks to scan, by number: 8-12 or 3,8-12; instead of a depth."
     )
@@ -108,9 +108,6 @@ class ScanConfig(BaseModel):
                 f"methods: unknown {', '.join(unknown) or '(none)'}; expected some of {', '.join(METHODS)}"
             )
         judge_by_name(self.judge)
-        low, high = self.depth
-        if not 0.0 <= low < high <= 1.0:
-            raise ValueError(f"depth: {low} to {high}; expected two shares with 0 <= low < high <= 1")
         n_fit = min(self.n_fit, self.limit or self.n_fit)
         if any(METHODS[m].ranked for m in self.methods) and max(self.ranks) > n_fit - 1:
             raise ValueError(
@@ -184,7 +181,7 @@ class AuditConfig(ScanConfig):
 
     harmful_test: str = Field(default="harmbench:test", description="Harmful prompts to measure on.")
     harmless_test: str = Field(default="alpaca:test", description="Harmless prompts to measure on.")
-    corpus: Annotated[str | None, NONE_BY_NAME] = Field(
+    corpus: OrNone[str] = Field(
         default="wikipedia", description="Text for perplexity: wikipedia, wikitext, pile, a file or none."
     )
     corpus_tokens: int = Field(default=8192, ge=256, description="Tokens of the text for perplexity.")

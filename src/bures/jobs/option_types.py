@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from bures.results.names import METHOD_NAMES, Scope
+
+T = TypeVar("T")
 
 
 def _numbers(given: Any) -> Any:
@@ -27,6 +29,13 @@ def _numbers(given: Any) -> Any:
     return tuple(found)
 
 
+def _ordered(depth: tuple[float, float]) -> tuple[float, float]:
+    low, high = depth
+    if not 0.0 <= low < high <= 1.0:
+        raise ValueError(f"{low} to {high}; expected two shares with 0 <= low < high <= 1")
+    return depth
+
+
 Methods = Annotated[
     tuple[str, ...],
     Field(description="Methods to try.", json_schema_extra={"choices": list(METHOD_NAMES)}),
@@ -36,3 +45,7 @@ Ranks = Annotated[
 ]
 Scopes = Annotated[tuple[Scope, ...], Field(min_length=1, description="Tokens to move, each to try.")]
 Blocks = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_numbers)]
+Depth = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+OrNone = Annotated[T | None, BeforeValidator(lambda given: None if given == "none" else given)]
+"""Of an option that is on by default and that None turns off: `none` says so in a file and on the command line."""

@@ -22,15 +22,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from bures.errors import ConfigError
 
 Options = TypeVar("Options", bound=BaseModel)
-
-NONE_BY_NAME = BeforeValidator(lambda given: None if given == "none" else given)
-"""Of an option that None turns off and that is on by default: `none` says it in a file and on the command line."""
 
 
 def extra(field: FieldInfo, key: str) -> Any:
@@ -67,7 +64,7 @@ def validated(schema: type[Options], options: Mapping[str, Any]) -> Options:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
+        if first["type"] == "missing" and where in schema.model_fields:
             wanted = (schema.model_fields[where].description or "a value").removesuffix(".").replace("`", "'")
             raise ConfigError(f"no {where} given; expected: {wanted}") from error
         message = str(first["msg"]).removeprefix("Value error, ")
