@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,8 @@ def test_what_it_cannot_do_is_said_plainly(run_folder: Path) -> None:
 
         with pytest.raises(ConfigError, match=words):
             anyio.run(main)
-    api.model.tokenizer.chat_template = "{{ raise_exception('only one turn') }}"
+    raising = "{{ raise_exception('only one turn') }}"
+    api.model = replace(api.model, chat=replace(api.model.chat, template=raising))
     with pytest.raises(ModelError, match=r"cannot render a conversation of user turns.*only one turn"):
         ask(api, ("user", "x"))
 

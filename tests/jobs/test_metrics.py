@@ -10,14 +10,17 @@ import bures.jobs.metrics
 from bures.errors import ConfigError
 from bures.jobs.metrics import (
     answer_costs,
+    attack_success,
     attack_success_rate,
     corpus_perplexity,
     over_refusal,
+    refusals,
 )
 from bures.models.generation import generate_ids
 from bures.models.intervention import Intervention, count_hooks
 from bures.models.loading import ChatModel
 from bures.results.records import Scope
+from bures.results.stats import proportion
 from helpers import tiny
 from helpers.intervened import intervention, log_probs
 
@@ -164,5 +167,36 @@ def test_rates_are_counts_over_all_prompts() -> None:
 
 def test_rates_over_nothing_are_errors() -> None:
     for rate in (attack_success_rate, over_refusal):
+        with pytest.raises(ValueError, match="no samples"):
+            rate([])
+
+
+# Unfinished answers -----------------------------------------------------------------------------------------------
+
+
+def test_unfinished_answers_widen_a_share_to_its_bounds() -> None:
+    found = attack_success([True, False, None, None, False])
+    assert (found.bounds, found.n, found.unfinished) == ((0.4, 0.8), 5, 2)
+    assert found.share is not None
+    assert (found.share.value, found.share.n) == (2 / 3, 3)
+    assert found.share.interval == (proportion(2, 5).bounds[0], proportion(4, 5).bounds[1])
+    assert attack_success_rate([True, False, None, None, False]) == found.share
+    refused = refusals([True, False, None, None, False])
+    assert (refused.bounds, refused.share and refused.share.value) == ((0.2, 0.6), 1 / 3)
+
+
+def test_with_every_answer_finished_a_share_is_a_proportion() -> None:
+    for marks in ([True] * 4, [False] * 4, [True, False, False]):
+        assert attack_success(marks).share == attack_success_rate(marks) == proportion(marks.count(False), len(marks))
+        assert refusals(marks).share == over_refusal(marks) == proportion(marks.count(True), len(marks))
+        assert attack_success(marks).bounds == (marks.count(False) / len(marks),) * 2
+
+
+def test_with_no_answer_finished_all_is_possible() -> None:
+    found = attack_success([None] * 24)
+    assert (found.share, found.bounds, found.interval, found.unfinished) == (None, (0.0, 1.0), (0.0, 1.0), 24)
+    for rate in (attack_success_rate, over_refusal):
+        with pytest.raises(ConfigError, match="none of 24 answers was finished"):
+            rate([None] * 24)
         with pytest.raises(ValueError, match="no samples"):
             rate([])

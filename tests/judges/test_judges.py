@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from bures.data.conversations import Conversation, Turn
 from bures.errors import ConfigError, ModelError, RunError
-from bures.judges.base import Verdict, marks, verdicts
+from bures.judges.agreement import agreement
+from bures.judges.base import Verdict, marks, marks_of, spelled, verdicts
 from bures.judges.by_name import BURES, JUDGES, OFFLINE, Judge, judge_by_name, panel, readings
 from bures.judges.classifiers import GenerativeJudge, SequenceJudge, Settings, settings
 from bures.judges.endpoint import RUBRIC, EndpointJudge
@@ -444,3 +446,50 @@ def test_the_official_client_against_a_server(
     assert asked[1]["model"] == "m"
     assert asked[1]["temperature"] == 0
     assert asked[1]["response_format"]["type"] == "json_schema"
+
+
+# Unfinished answers -----------------------------------------------------------------------------------------------
+
+
+def test_an_unfinished_answer_is_neither_refused_nor_answered_and_nobody_is_asked() -> None:
+    asked: list[str] = []
+
+    class Watched:
+        name = "watched"
+
+        def is_refusal(self, prompt: str, answer: str) -> bool:
+            asked.append(answer)
+            return answer == "No."
+
+    prompts, answers, finished = ["a", "b", "c", "d"], ["No.", "", "Here it is: a list.", ""], [True, False, True, True]
+    assert verdicts(Watched(), prompts, answers, finished) == ["refusal", "unfinished", "answer", "answer"]
+    assert asked == ["No.", "Here it is: a list.", ""]
+    found = marks(Watched(), prompts, answers, harmful=True, finished=finished)
+    assert found == {"watched": [True, None, False, False], "watched+coherent": [True, None, False, True]}
+    assert [spelled(each) for each in found.values()] == ["1-00", "1-01"]
+    assert [marks_of(spelled(each)) for each in found.values()] == list(found.values())
+    assert verdicts(BURES, prompts, answers, finished)[1] == "unfinished"
+    assert readings("bures", prompts, answers, harmful=True, finished=finished)["gcg"][1] is None
+
+
+def test_a_judge_reads_what_the_user_says_last() -> None:
+    seen: list[str] = []
+
+    class Watched:
+        name = "watched"
+
+        def is_refusal(self, prompt: str, answer: str) -> bool:
+            seen.append(prompt)
+            return False
+
+    chat = Conversation((Turn("user", "one"), Turn("assistant", "two"), Turn("user", "three")))
+    assert marks(Watched(), [chat, "four"], ["x", "y"], harmful=True, coherent=False) == {"watched": [False, False]}
+    assert seen == ["three", "four"]
+
+
+def test_agreement_leaves_unfinished_answers_out() -> None:
+    whole = [{"a": "1100", "b": "1010"}, {"a": "0011", "b": "0001"}]
+    with_gaps = [{"a": "-1100", "b": "-1010"}, {"a": "0011-", "b": "0001-"}]
+    assert agreement(with_gaps)[0].split(":")[1][:12] == agreement(whole)[0].split(":")[1][:12]
+    assert "on 8 answers" in agreement(with_gaps)[0]
+    assert agreement([{"a": "--", "b": "--"}]) == []

@@ -89,14 +89,12 @@ THINKING = (
 
 def test_a_thinking_switch_is_off() -> None:
     model = wrapped(THINKING)
-    assert model.has_thinking_switch
     assert model.encode(["Hi"]) == [[USER, *spelled("Hi"), END, ASSISTANT, *spelled("<no>")]]
-    assert model.describe()["thinking"] == "switched off"
+    assert model.describe()["template"]["thinking"] == "off: template told enable_thinking=False"
 
 
 def test_a_template_without_a_switch_is_not_given_one(llama: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not llama.has_thinking_switch
-    assert llama.describe()["thinking"] == "no switch"
+    assert llama.describe()["template"]["thinking"] == "none seen"
     given: list[dict[str, Any]] = []
     tokenizer: Any = copy.deepcopy(llama.tokenizer)
     plain = tokenizer.apply_chat_template
@@ -107,8 +105,8 @@ def test_a_template_without_a_switch_is_not_given_one(llama: ChatModel, monkeypa
 
     monkeypatch.setattr(tokenizer, "apply_chat_template", watched)
     wrap(tiny.network("llama"), tokenizer, "watched").encode(["Hi"])
-    assert len(given) == 1
-    assert "enable_thinking" not in given[0]
+    assert given
+    assert not any("enable_thinking" in kwargs for kwargs in given)
 
 
 NO_SYSTEM = (

@@ -38,6 +38,21 @@ def test_first_token_is_brute_force(any_model: ChatModel, scope: Scope | None) -
         assert before.kl_to(found) < 1e-6
 
 
+@pytest.mark.parametrize("scope", [None, "all", "prompt", "last", "generated"])
+def test_behind_a_forced_beginning_the_next_token_is_brute_force(any_model: ChatModel, scope: Scope | None) -> None:
+    begin = (40, 7)
+    heads = any_model.encode(tiny.PROMPTS)
+    expected = torch.stack([log_probs(any_model, [*head, *begin], scope, len(head))[-1] for head in heads])
+    move = intervention(any_model, scope)
+    stream = PromptStream(any_model, tiny.PROMPTS, begin=begin, token_budget=200)
+    torch.testing.assert_close(stream.first_token(move).log_probs.double(), expected, rtol=1e-5, atol=1e-5)
+    stream.advance(min((site.block for site in move.sites), default=1))
+    if all(site.where == "output" for site in move.sites):
+        torch.testing.assert_close(stream.first_token(move).log_probs.double(), expected, rtol=1e-5, atol=1e-5)
+    plain = first_token(any_model, tiny.PROMPTS, move)
+    assert not torch.allclose(plain.log_probs.double(), expected, atol=1e-2)
+
+
 def test_log_odds_by_hand() -> None:
     rows = FirstToken(torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.4, 0.4]]).log())
     assert rows.log_odds([0]).tolist() == pytest.approx([0.0, math.log(0.2 / 0.8)], abs=1e-6)

@@ -15,9 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from bures.data.conversations import Prompt, as_prompt, parsed
 from bures.errors import PromptError, needs
 
-PROMPT_COLUMNS = ("prompt", "instruction", "goal", "question", "text", "behavior", "forbidden_prompt", "query")
+CONVERSATION_COLUMNS = ("messages", "conversation", "conversations", "chat")
+
+PROMPT_COLUMNS = (
+    *("prompt", "instruction", "goal", "question", "text", "behavior", "forbidden_prompt", "query"),
+    *CONVERSATION_COLUMNS,
+)
 """Columns taken for the prompt, the first of these that a table has; letter case does not matter."""
 
 CATEGORY_COLUMNS = ("category", "semantic_category", "semanticcategory", "harm_categories", "risk_area")
@@ -34,7 +40,7 @@ SUFFIXES = (*TABLE_SUFFIXES, ".txt")
 class Rows:
     """Prompts with their categories (None where there is none), and how many rows were not prompts on their own."""
 
-    prompts: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
     categories: tuple[str | None, ...]
     n_incomplete: int = 0
 
@@ -99,22 +105,32 @@ def table(columns: Sequence[str], records: Iterable[Mapping[str, object]], colum
         )
     category = _first([name for name in columns if name != chosen], CATEGORY_COLUMNS)
     context = [name for name in columns if name.casefold() in CONTEXT_COLUMNS and name != chosen]
-    prompts: list[str] = []
+    prompts: list[Prompt] = []
     categories: list[str | None] = []
     n_incomplete = 0
     for number, record in enumerate(records, start=1):
         if column is None and any(_label(record.get(name)) for name in context):
             n_incomplete += 1
             continue
-        text = record.get(chosen)
-        if not isinstance(text, str) or not text.strip():
-            problem = "is blank" if isinstance(text, str) or _label(text) is None else "is not text"
-            raise PromptError(f"{where}: row {number} {problem} in column {_show([chosen])}; every row needs a prompt")
-        prompts.append(text)
+        prompts.append(_prompt(record.get(chosen), chosen, f"{where}: row {number}"))
         categories.append(_label(record.get(category)) if category is not None else None)
     if n_incomplete and not prompts:
         raise PromptError(f"{where}: every row fills {_show(context)}, so none is a prompt on its own; name a column")
     return Rows(tuple(prompts), tuple(categories), n_incomplete)
+
+
+def _prompt(cell: object, column: str, where: str) -> Prompt:
+    """The prompt of one cell: a text, a list of messages, or, in a column of conversations, the JSON of one."""
+    if isinstance(cell, str) and column.strip().casefold() in CONVERSATION_COLUMNS:
+        cell = parsed(cell)
+        if isinstance(cell, str) and cell.lstrip().startswith("["):
+            raise PromptError(f"{where} is not valid JSON in column {_show([column])}; write conversations as JSON")
+    if isinstance(cell, list | tuple) and any(isinstance(each, Mapping) for each in cast("Sequence[object]", cell)):
+        return as_prompt(cast("object", cell), f"{where}, column {_show([column])}")
+    if not isinstance(cell, str) or not cell.strip():
+        problem = "is blank" if isinstance(cell, str) or _label(cell) is None else "is not text"
+        raise PromptError(f"{where} {problem} in column {_show([column])}; every row needs a prompt")
+    return cell
 
 
 def _first(columns: Sequence[str], wanted: Sequence[str]) -> str | None:
@@ -203,13 +219,13 @@ def _parse(text: str, where: str) -> object:
 
 
 def _named(values: list[object], path: Path) -> tuple[list[str], list[Mapping[str, object]]]:
-    """JSON rows as a table: objects as they are, bare strings under the name `prompt`."""
+    """JSON rows as a table: objects as they are, bare strings and conversations under the name `prompt`."""
     records: list[Mapping[str, object]] = []
     columns: dict[str, None] = {}
     for number, value in enumerate(values, start=1):
-        record = {"prompt": value} if isinstance(value, str) else value
+        record = {"prompt": value} if isinstance(value, str | list) else value
         if not isinstance(record, dict):
-            raise PromptError(f"{path}: row {number} is neither a JSON object nor a string")
+            raise PromptError(f"{path}: row {number} is neither a JSON object nor a string nor a conversation")
         records.append(cast("dict[str, object]", record))
         columns.update(dict.fromkeys(cast("dict[str, object]", record)))
     return list(columns), records

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import overload
 
 from bures.data.assets import ASSETS
+from bures.data.conversations import Prompt, asked, hashed_text, plain, prompts_of
 from bures.data.corpora import CORPORA, Corpus, load_corpus
 from bures.data.pinned_sets import N_BUCKETS, PARTS, SPLIT, assets_of, pinned_rows
 from bures.data.prompt_files import (
@@ -49,47 +49,44 @@ SMALLEST_TO_SHARE = 20
 """Fewest prompts of a source whose shares `#fit`, `#select` and `#test` may be loaded."""
 
 
-def prompt_hash(text: str) -> str:
+def prompt_hash(prompt: Prompt) -> str:
     """SHA-256 (hex) of a prompt, blind to letter case, Unicode composition, and the amount and kind of whitespace."""
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
-    return hashlib.sha256(" ".join(folded.split()).encode("utf-8")).hexdigest()
+    return hashlib.sha256(hashed_text(prompt).encode("utf-8")).hexdigest()
 
 
 @dataclass(frozen=True)
-class PromptSet(Sequence[str]):
+class PromptSet(Sequence[Prompt]):
     """Prompts in order, with their provenance.
 
-    `categories` has one entry per prompt (None: no category); leaving it out means no categories at all.
+    A prompt is a string, one turn of the user, or a conversation that ends with one; lists of messages are taken for
+    conversations. `categories` has one entry per prompt (None: no category); leaving it out means no categories at all.
     A prompt whose hash occurred before is dropped and counted in `n_duplicates`; `n_incomplete` counts the rows that
     the loader left out because they lean on a context column. Raises `PromptError` for an empty set, a blank prompt,
-    or text that is not valid Unicode.
+    text that is not valid Unicode, and what is neither a string nor a conversation.
     """
 
     name: str
     source: str
     revision: str | None
-    prompts: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
     categories: tuple[str | None, ...] = ()
     n_duplicates: int = 0
     n_incomplete: int = 0
 
     def __post_init__(self) -> None:
-        categories = self.categories or (None,) * len(self.prompts)
-        if not self.prompts:
+        prompts = prompts_of(self.prompts, f" of {self.name!r}")
+        categories = self.categories or (None,) * len(prompts)
+        if not prompts:
             raise PromptError(f"prompt set {self.name!r} is empty: expected at least one prompt")
-        if len(categories) != len(self.prompts):
-            raise PromptError(f"{self.name!r} has {len(self.prompts)} prompts but {len(categories)} categories")
+        if len(categories) != len(prompts):
+            raise PromptError(f"{self.name!r} has {len(prompts)} prompts but {len(categories)} categories")
         first: dict[str, int] = {}
-        for index, prompt in enumerate(self.prompts):
-            if not prompt.strip():
-                raise PromptError(f"prompt {index + 1} of {self.name!r} is blank: expected text")
-            if any("\ud800" <= char <= "\udfff" for char in prompt):
-                raise PromptError(f"prompt {index + 1} of {self.name!r} is not valid Unicode: it has a lone surrogate")
+        for index, prompt in enumerate(prompts):
             first.setdefault(prompt_hash(prompt), index)
         kept = tuple(first.values())
         # the one place where a frozen field is set: while the object is being made
-        object.__setattr__(self, "n_duplicates", self.n_duplicates + len(self.prompts) - len(kept))
-        object.__setattr__(self, "prompts", tuple(self.prompts[i] for i in kept))
+        object.__setattr__(self, "n_duplicates", self.n_duplicates + len(prompts) - len(kept))
+        object.__setattr__(self, "prompts", tuple(prompts[i] for i in kept))
         object.__setattr__(self, "categories", tuple(categories[i] for i in kept))
 
     @cached_property
@@ -100,20 +97,26 @@ class PromptSet(Sequence[str]):
     @cached_property
     def sha256(self) -> str:
         """SHA-256 (hex) of the content: exact prompts, their order and their categories; not of the provenance."""
-        content = json.dumps([self.prompts, self.categories], ensure_ascii=True, separators=(",", ":"))
+        prompts = [plain(prompt) for prompt in self.prompts]
+        content = json.dumps([prompts, self.categories], ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the user says last in every prompt."""
+        return tuple(asked(prompt) for prompt in self.prompts)
 
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Prompt]:
         return iter(self.prompts)
 
     @overload
-    def __getitem__(self, index: int) -> str: ...
+    def __getitem__(self, index: int) -> Prompt: ...
     @overload
     def __getitem__(self, index: slice) -> PromptSet: ...
-    def __getitem__(self, index: int | slice) -> str | PromptSet:
+    def __getitem__(self, index: int | slice) -> Prompt | PromptSet:
         """One prompt, or the `PromptSet` of a slice; an empty slice raises `PromptError`."""
         if isinstance(index, slice):
             return replace(self, prompts=self.prompts[index], categories=self.categories[index])
@@ -194,7 +197,8 @@ def load_prompts(
 
     Args:
         source: a pinned name, a key of `PARTS` (`harmbench`), or one of its parts (`alpaca:test`);
-            a path to .csv, .tsv, .jsonl, .json, .parquet or .txt (one prompt per line, blank lines skipped);
+            a path to .csv, .tsv, .jsonl, .json, .parquet or .txt (one prompt per line, blank lines skipped), where a
+            prompt is a text or a conversation (a list of messages with role and content, the last one the user's);
             or a hub id `owner/name` or `owner/name:split` (needs `pip install 'bures[hub]'`).
             With `#fit`, `#select` or `#test` after any of them, the share of its prompts whose hashes fall into those
             buckets of `SPLIT`: about 50, 20 and 30 in a hundred.
@@ -209,6 +213,9 @@ def load_prompts(
         AssetError: a pinned set cannot be fetched.
         ConfigError: a hub dataset, and the extra `hub` is not installed.
     """
+    if not isinstance(source, str | os.PathLike):
+        what = "a list; hand prompts to PromptSet" if isinstance(source, Sequence) else f"a {type(source).__name__}"
+        raise PromptError(f"the source of the prompts is {what}: expected a name, a file or a hub id")
     text = os.fspath(source)
     whole, mark, share = text.rpartition("#")
     if isinstance(source, str) and mark and share in SPLIT and not Path(text).expanduser().exists():

@@ -8,21 +8,20 @@ thread, and never two batches at a time, because hooks belong to the model and n
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from bures.errors import ConfigError, ModelError, needs
+from bures.errors import ConfigError, needs
 from bures.integrations.inspect_task import one_line
 from bures.jobs.saved_interventions import load_config, load_intervention
 from bures.models.architecture import text_config
 from bures.models.batching import TOKEN_BUDGET
-from bures.models.generation import decode, generate_ids
+from bures.models.generation import continued, read
 from bures.models.intervention import Intervention
-from bures.models.loading import ChatModel, load_model
+from bures.models.loading import load_model
 from bures.results.run_folder import load_result
 
 with needs("inspect", "bures in Inspect AI"):
@@ -160,17 +159,17 @@ class BuresAPI(ModelAPI):
         """Fills the requests; runs in a worker thread."""
         began = time.monotonic()
         window = int(getattr(text_config(self.model.hf), "max_position_embeddings", 1 << 30))
-        for request, ids in zip(batch, encode_chats(self.model, [r.chat for r in batch]), strict=True):
+        for request, ids in zip(batch, self.model.chat.encode_messages([r.chat for r in batch]), strict=True):
             request.ids, request.room = ids, max(0, min(request.max_tokens, window - len(ids)))
-        encoded = _Encoded(self.model.hf, self.model.tokenizer, self.model.name, self.model.parts)
         for room in sorted({request.room for request in batch if request.room}):
             chosen = [request for request in batch if request.room == room]
             with self.intervention.applied(self.model):
-                prompts = [json.dumps(request.ids) for request in chosen]
-                answers = generate_ids(encoded, prompts, max_new_tokens=room, token_budget=self.token_budget)
-            for request, answer, text in zip(chosen, answers, decode(self.model, answers), strict=True):
-                request.answer, request.text = answer, text
-                if answer[-1] in self.model.eos_ids:
+                asked = [request.ids for request in chosen]
+                answers = continued(self.model, asked, max_new_tokens=room, token_budget=self.token_budget)
+            for request, answer in zip(chosen, answers, strict=True):
+                found = read(self.model, answer)
+                request.answer, request.text = answer, found.text
+                if found.ended:
                     request.stop = "stop"
                 elif room == request.max_tokens:
                     request.stop = "max_tokens"
@@ -240,32 +239,6 @@ class Gatherer:
         finally:
             for request in batch:
                 request.done = True
-
-
-def encode_chats(model: ChatModel, chats: Sequence[Chat]) -> list[list[int]]:
-    """Token ids of whole conversations, rendered and tokenised as `ChatModel.encode` does single turns.
-
-    Raises:
-        ModelError: the template cannot render one.
-    """
-    switches = {"enable_thinking": False} if model.has_thinking_switch else {}
-    try:
-        render: Callable[..., Any] = cast("Any", model.tokenizer).apply_chat_template
-        encoded = render(list(chats), tokenize=True, add_generation_prompt=True, return_dict=True, **switches)
-    except Exception as error:  # jinja raises whatever the template's author wrote
-        roles = sorted({turn["role"] for chat in chats for turn in chat})
-        raise ModelError(
-            f"the chat template of {model.name} cannot render a conversation of {', '.join(roles)} turns ({error}); "
-            "choose a task with turns that it knows"
-        ) from error
-    return [list(map(int, row)) for row in encoded["input_ids"]]
-
-
-class _Encoded(ChatModel):
-    """The same model, whose prompts are token ids already, written as JSON."""
-
-    def encode(self, prompts: Sequence[str], *, system: str | None = None) -> list[list[int]]:
-        return [json.loads(prompt) for prompt in prompts]
 
 
 def _turn(message: ChatMessage) -> dict[str, str]:

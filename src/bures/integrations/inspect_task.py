@@ -11,22 +11,36 @@ Inspect imports this module whenever it lists tasks or models, so whatever impor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from bures.data.conversations import messages_of
 from bures.errors import BuresError, ConfigError, needs
 
 with needs("inspect", "bures in Inspect AI"):
     from inspect_ai import Task, task
     from inspect_ai.dataset import MemoryDataset, Sample
-    from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
+    from inspect_ai.model import (
+        ChatMessage,
+        ChatMessageAssistant,
+        ChatMessageSystem,
+        ChatMessageUser,
+        GenerateConfig,
+    )
     from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
     from inspect_ai.solver import TaskState, generate
 
 if TYPE_CHECKING:
     from bures.data.prompts import PromptSet
     from bures.results.stats import Measurement
+
+_MESSAGES: Mapping[str, Callable[..., ChatMessage]] = {
+    "system": ChatMessageSystem,
+    "developer": ChatMessageSystem,
+    "user": ChatMessageUser,
+    "assistant": ChatMessageAssistant,
+}
 
 REFUSED, ANSWERED, NOT_ASKED = 1.0, 0.0, -1.0
 """Values of a score; a judge that asks for harm is not asked about harmless prompts."""
@@ -105,7 +119,8 @@ def _samples(which: str, prompts: PromptSet, system: str | None) -> Iterator[Sam
     for prompt, key, category in zip(prompts, prompts.hashes, prompts.categories, strict=True):
         turns: list[ChatMessage] = [] if system is None else [ChatMessageSystem(content=system)]
         facts: dict[str, Any] = {"set": which, "hash": key, "category": category}
-        yield Sample(input=[*turns, ChatMessageUser(content=prompt)], id=f"{which}-{key[:16]}", metadata=facts)
+        turns += [_MESSAGES[turn["role"]](content=turn["content"]) for turn in messages_of(prompt)]
+        yield Sample(input=turns, id=f"{which}-{key[:16]}", metadata=facts)
 
 
 def _figure(name: str, which: str, of: Callable[[Measurement], float]) -> Callable[[], Metric]:

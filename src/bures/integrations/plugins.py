@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
+from bures.data.conversations import Prompt
 from bures.integrations import lm_eval, vllm_engine
 from bures.jobs.config import AuditConfig
 from bures.models.generation import Engine, HereEngine
@@ -25,7 +26,9 @@ class Vllm:
         """The version of vLLM."""
         return vllm_engine.prepare()
 
-    def engine(self, config: AuditConfig, here: HereEngine, prompts: Sequence[str]) -> AbstractContextManager[Engine]:
+    def engine(
+        self, config: AuditConfig, here: HereEngine, prompts: Sequence[Prompt]
+    ) -> AbstractContextManager[Engine]:
         """vLLM, started with the first answers."""
         return vllm_engine.VllmEngine(config, here, prompts)
 

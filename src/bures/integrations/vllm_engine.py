@@ -28,10 +28,11 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from bures.data.conversations import Prompt
 from bures.errors import ConfigError, needs
 from bures.integrations.vllm_probe import WHERES, activations, apart, module_names, tolerance
 from bures.jobs.config import AuditConfig
-from bures.models.generation import Advance, HereEngine, until_end
+from bures.models.generation import Advance, HereEngine, finished
 from bures.models.intervention import Intervention, Site, Where
 from bures.models.loading import ChatModel, stored_weights
 from bures.transport import DiagonalAffine, LowRankAffine
@@ -77,7 +78,7 @@ class VllmEngine:
 
     config: AuditConfig
     here: HereEngine
-    asked: Sequence[str]
+    asked: Sequence[Prompt]
     notes: list[str] = field(default_factory=list[str])
     _llm: Any = None
     _agreed: frozenset[Where] = frozenset()
@@ -95,7 +96,7 @@ class VllmEngine:
             llm.llm_engine.engine_core.shutdown()
 
     def answers(
-        self, prompts: Sequence[str], intervention: Intervention, advance: Advance | None = None
+        self, prompts: Sequence[Prompt], intervention: Intervention, advance: Advance | None = None
     ) -> list[list[int]]:
         """Token ids of the greedy answers, in the prompts' order, the ending token included where the model ended.
 
@@ -108,12 +109,13 @@ class VllmEngine:
         if reason := self._unanswerable(intervention):
             self.notes.append(f"Answered by transformers instead of vLLM: {reason}.")
             return self.here.answers(prompts, intervention, advance)
-        encoded = self.here.model.encode(list(prompts), system=self.here.system)
+        model, most = self.here.model, self.here.max_new_tokens
+        encoded = model.encode(prompts, system=self.here.system)
         with self._applied(intervention):
-            found = self._generate(encoded, self.here.max_new_tokens)
+            found = self._generate(encoded, model.chat.limit(most))
         if advance is not None:
             advance(len(found))
-        return [until_end(ids, self.here.model.eos_ids) for ids in found]
+        return [finished(model, ids, most) for ids in found]
 
     def hooks(self) -> int:
         """How many forward hooks hang on the model of the worker that has most."""
@@ -137,7 +139,9 @@ class VllmEngine:
             with needs(EXTRA, "the vLLM backend"):
                 vllm: Any = importlib.import_module("vllm")
             try:
-                self._llm = vllm.LLM(**self._settings(source, max(lengths) + self.here.max_new_tokens))
+                self._llm = vllm.LLM(
+                    **self._settings(source, max(lengths) + model.chat.limit(self.here.max_new_tokens))
+                )
                 self._agreed = self._compare()
             except Exception as error:
                 self.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, get_args
 
+from bures.data.conversations import as_prompt, asked, plain
 from bures.data.prompts import Corpus, PromptSet
 from bures.errors import FitError
 from bures.jobs.capability import evaluate
@@ -17,6 +18,7 @@ from bures.jobs.run import Run
 from bures.jobs.saved_interventions import save_intervention
 from bures.jobs.selection import choose, having
 from bures.jobs.splits import Side
+from bures.judges.base import Mark, spelled
 from bures.judges.by_name import readings
 from bures.models.fitting import build
 from bures.models.generation import Engine, decode
@@ -165,14 +167,14 @@ def _answer(
             "set": which,
             "hash": prompts.hashes[i],
             "category": prompts.categories[i],
-            "prompt": prompt,
+            "prompt": plain(prompt),
             "completion": texts[i],
             "n_tokens": len(ids[i]),
             "refusal": {name: verdicts[i] for name, verdicts in refused.items()},
         }
 
 
-def count(row: Row, which: Side, refused: Mapping[str, Sequence[bool]]) -> None:
+def count(row: Row, which: Side, refused: Mapping[str, Sequence[Mark]]) -> None:
     """Fills what judges' verdicts on the row's answers come to; other judges' figures stay.
 
     Args:
@@ -181,7 +183,7 @@ def count(row: Row, which: Side, refused: Mapping[str, Sequence[bool]]) -> None:
         refused: per judge, which of the test prompts, in their order, it counts as refused.
     """
     for name, verdicts in refused.items():
-        marks = "".join("01"[verdict] for verdict in verdicts)
+        marks = spelled(verdicts)
         if which == "harmful":
             row.asr[name], row.refused[name] = attack_success_rate(verdicts), marks
         else:
@@ -206,7 +208,9 @@ def _ask_further(bench: Bench, row: Row, intervention: Intervention, completions
         row.capability = evaluate(model, config.tasks, intervention, limit=limit)
     for name in config.metrics:
         harmful, harmless = (
-            Answers(tuple(c["prompt"] for c in chosen), tuple(c["completion"] for c in chosen))
+            Answers(
+                tuple(asked(as_prompt(c["prompt"], "prompt")) for c in chosen), tuple(c["completion"] for c in chosen)
+            )
             for chosen in ([c for c in completions if c["set"] == which] for which in ("harmful", "harmless"))
         )
         with intervention.applied(model):

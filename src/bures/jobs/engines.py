@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
+from bures.data.conversations import Prompt
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
 from bures.models.generation import Engine, HereEngine
@@ -34,7 +35,7 @@ class Backend(Protocol):
         """
         ...
 
-    def engine(self, config: Any, here: HereEngine, prompts: Sequence[str]) -> AbstractContextManager[Engine]:
+    def engine(self, config: Any, here: HereEngine, prompts: Sequence[Prompt]) -> AbstractContextManager[Engine]:
         """The engine, for the length of a `with` block.
 
         Args:
@@ -54,7 +55,7 @@ class Transformers:
         """Nothing to prepare."""
         return {}
 
-    def engine(self, config: Any, here: HereEngine, prompts: Sequence[str]) -> AbstractContextManager[Engine]:
+    def engine(self, config: Any, here: HereEngine, prompts: Sequence[Prompt]) -> AbstractContextManager[Engine]:
         """The model itself."""
         return nullcontext(here)
 

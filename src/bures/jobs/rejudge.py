@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from bures.data.conversations import as_prompt
 from bures.errors import RunError
 from bures.jobs.audit_rows import between_rows, count
 from bures.jobs.progress import Progress, Silent
@@ -43,7 +44,7 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
         progress.stage(f"judge {judge.name}", len(lines))
         for (key, which), answers in lines.items():
             row = next(row for row in result.rows if row.key == key)
-            texts = [line["prompt"] for line in answers], [line["completion"] for line in answers]
+            texts = [as_prompt(line["prompt"], "prompt") for line in answers], [line["completion"] for line in answers]
             count(row, which, marks(judge, *texts, harmful=which == "harmful"))
             progress.advance()
     result.row_comparisons = between_rows(result.rows)

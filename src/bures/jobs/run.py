@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
+from bures.data.conversations import Prompt
 from bures.data.prompts import Corpus
 from bures.errors import ConfigError
 from bures.jobs.config import PASSING, ScanConfig
@@ -94,7 +95,7 @@ class Run(Generic[Config, Result]):
     # The passes -------------------------------------------------------------------------------------------------------
 
     def collect(
-        self, prompts: Sequence[str], blocks: Sequence[int], advance: Advance | None = None
+        self, prompts: Sequence[Prompt], blocks: Sequence[int], advance: Advance | None = None
     ) -> dict[int, Float[Tensor, "n d"]]:
         """Activations after each block."""
         return collect(
@@ -108,7 +109,7 @@ class Run(Generic[Config, Result]):
 
     def answer(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         max_new_tokens: int,
         intervention: Intervention | None = None,
         advance: Advance | None = None,
@@ -126,7 +127,7 @@ class Run(Generic[Config, Result]):
 
     def costs(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         answers: Sequence[Sequence[int]],
         intervention: Intervention | None = None,
         advance: Advance | None = None,

@@ -18,10 +18,12 @@ from dataclasses import replace
 
 import torch
 
+from bures.data.conversations import Prompt
+from bures.jobs.parting import Parting, parting
 from bures.jobs.splits import Sides
 from bures.judges.base import Judge, judges_harm, verdicts
 from bures.models.fitting import FitData, build
-from bures.models.generation import decode
+from bures.models.generation import decode, read
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.methods import METHODS, fit_block, fit_reversed
@@ -32,12 +34,38 @@ DIGITS = 4
 """Decimals of the log-odds of single prompts, as results keep them."""
 
 
+def find_parting(
+    model: ChatModel,
+    harmful: Sequence[Prompt],
+    harmless: Sequence[Prompt],
+    judge: Judge,
+    answer: Callable[[Sequence[Prompt], int], Sequence[Sequence[int]]],
+    *,
+    max_new_tokens: int = 24,
+) -> Parting:
+    """Where the model's own refusals and answers part, found on the fit split.
+
+    Evasive answers count as answers here: their tokens say nothing of refusing. So do all harmless ones where the judge
+    looks for harm. Unfinished answers are left out.
+    """
+    sides: tuple[list[list[int]], list[list[int]]] = ([], [])
+    for prompts, judged in ((harmful, True), (harmless, not judges_harm(judge))):
+        ids = [list(each) for each in answer(prompts, max_new_tokens)]
+        found = [read(model, each) for each in ids]
+        finished = [each.finished for each in found]
+        said = verdicts(judge, prompts, [each.text for each in found], finished) if judged else None
+        for i, each in enumerate(ids):
+            if finished[i]:
+                sides[said is None or said[i] != "refusal"].append(each)
+    return parting(*sides)
+
+
 def refusal_tokens(
     model: ChatModel,
-    harmful: Sequence[str],
-    harmless: Sequence[str],
+    harmful: Sequence[Prompt],
+    harmless: Sequence[Prompt],
     judge: Judge,
-    answer: Callable[[Sequence[str], int], Sequence[Sequence[int]]],
+    answer: Callable[[Sequence[Prompt], int], Sequence[Sequence[int]]],
     *,
     max_new_tokens: int = 24,
 ) -> tuple[int, ...]:
@@ -85,6 +113,7 @@ class Scanner:
         select: Sides,
         tokens: Sequence[int],
         *,
+        begin: Sequence[int] = (),
         induce: bool = False,
         reenter: bool = True,
     ) -> None:
@@ -95,10 +124,11 @@ class Scanner:
             fit: the fit split.
             select: the selection split.
             tokens: refusal tokens; without any, log-odds are 0 and only the cost ranks.
+            begin: tokens with which all answers begin; the one behind them is scored.
             induce: score the reversed maps too.
             reenter: False computes every candidate by whole forward passes (for comparison).
         """
-        self.model, self.fit, self.tokens = model, fit, tuple(tokens)
+        self.model, self.fit, self.tokens, self.begin = model, fit, tuple(tokens), tuple(begin)
         self.induce = induce and bool(self.tokens)
         self.reenter = reenter
         self._prompts = tuple(select.harmful), tuple(select.harmless)
@@ -167,8 +197,9 @@ class Scanner:
             found.append(self._log_odds(stream.first_token(move)))
         return found
 
-    def _stream(self, prompts: Sequence[str]) -> PromptStream:
-        return PromptStream(self.model, prompts, system=self.fit.system, token_budget=self.fit.token_budget)
+    def _stream(self, prompts: Sequence[Prompt]) -> PromptStream:
+        fit = self.fit
+        return PromptStream(self.model, prompts, system=fit.system, begin=self.begin, token_budget=fit.token_budget)
 
     def _log_odds(self, found: FirstToken) -> tuple[float, ...]:
         if not self.tokens:

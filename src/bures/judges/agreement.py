@@ -139,15 +139,21 @@ def agreement(refused: Sequence[Mapping[str, str]]) -> list[str]:
     """Cohen's kappa of every two judges, as one line, or none where fewer than two judges were asked.
 
     Args:
-        refused: per row of an audit, marks (`0` and `1`) per judge, in the order of the same prompts.
+        refused: per row of an audit, marks per judge, in the order of the same prompts; unfinished answers (`-`), which
+            no judge has read, are left out.
     """
     names = [name for name in dict.fromkeys(n for row in refused for n in row) if not name.endswith(COHERENT)]
     said: list[str] = []
     n = 0
     for a, b in combinations(names, 2):
-        both = [row for row in refused if a in row and b in row]
-        said_a, said_b = ([mark == "1" for row in both for mark in row[name]] for name in (a, b))
-        prompts = [i for row in both for i in range(len(row[a]))]
+        both = [
+            (i, x == "1", y == "1")
+            for row in refused
+            if a in row and b in row
+            for i, (x, y) in enumerate(zip(row[a], row[b], strict=True))
+            if "-" not in (x, y)
+        ]
+        prompts, said_a, said_b = zip(*both, strict=True) if both else ((), (), ())
         found = kappa(said_a, said_b, prompts) if both else None
         if found is not None:
             said.append(f"{a} and {b} {estimate(found)}")

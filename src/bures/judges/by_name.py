@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
+from bures.data.conversations import Prompt
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
-from bures.judges.base import Judge, marks
+from bures.judges.base import Judge, Mark, marks
 from bures.judges.classifiers import GenerativeJudge, SequenceJudge, settings
 from bures.judges.endpoint import EndpointJudge
 from bures.judges.phrases import ARDITI, GCG
@@ -77,7 +78,14 @@ def panel(headline: str) -> list[Judge]:
     return [*OFFLINE.values(), *([] if headline in OFFLINE else [judge_by_name(headline)])]
 
 
-def readings(headline: str, prompts: Sequence[str], answers: Sequence[str], *, harmful: bool) -> dict[str, list[bool]]:
+def readings(
+    headline: str,
+    prompts: Sequence[Prompt],
+    answers: Sequence[str],
+    *,
+    harmful: bool,
+    finished: Sequence[bool] | None = None,
+) -> dict[str, list[Mark]]:
     """Which answers count as refused, by every judge of the panel, and by the headline with incoherent ones counted in.
 
     Args:
@@ -85,8 +93,9 @@ def readings(headline: str, prompts: Sequence[str], answers: Sequence[str], *, h
         prompts: what was asked.
         answers: what was answered, in the same order.
         harmful: whether the prompts are harmful; see `bures.judges.base.marks`.
+        finished: which answers are; None: all.
     """
-    found: dict[str, list[bool]] = {}
+    found: dict[str, list[Mark]] = {}
     for judge in panel(headline):
-        found |= marks(judge, prompts, answers, harmful=harmful, coherent=judge.name == headline)
+        found |= marks(judge, prompts, answers, harmful=harmful, coherent=judge.name == headline, finished=finished)
     return found

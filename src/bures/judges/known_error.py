@@ -89,7 +89,7 @@ def measure(
     """
     prompts, answers = [row.prompt for row in rows], [row.answer.strip()[:cut] for row in rows]
     said = marks(judge, prompts, answers, harmful=True, coherent=False)[judge.name]
-    return figures_of(judge.name, rows, said, on, how)
+    return figures_of(judge.name, rows, [mark is True for mark in said], on, how)
 
 
 def how(judge: str, on: str) -> str:

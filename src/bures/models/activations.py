@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bures.data.conversations import PromptLike
 from bures.errors import ConfigError, FitError
 from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
 from bures.models.loading import ChatModel
@@ -28,7 +29,7 @@ class _Stop(Exception):  # noqa: N818
 @torch.inference_mode()
 def collect(
     model: ChatModel,
-    prompts: Iterable[str],
+    prompts: Iterable[PromptLike],
     *,
     blocks: Sequence[int] | None = None,
     position: int = -1,
@@ -42,7 +43,8 @@ def collect(
 
     Args:
         model: the model.
-        prompts: user turns; the chat template is applied, generation prompt included.
+        prompts: user turns, or conversations that end with one; the chat template is applied, generation prompt
+            included.
         blocks: block numbers (0-based); default all.
         position: which token, counted from the end of the templated prompt; -1 is the last.
         system: optional system prompt.
@@ -60,7 +62,7 @@ def collect(
     for block in wanted:
         if not 0 <= block < len(model.blocks):
             raise ConfigError(f"block {block} does not exist in {model.name}; expected 0 to {len(model.blocks) - 1}")
-    sequences = model.encode(list(prompts), system=system)
+    sequences = model.encode(prompts, system=system)
     if not sequences or not wanted:
         raise ConfigError("nothing to collect: expected at least one prompt and one block")
     if position >= 0 or -position > min(map(len, sequences)):
@@ -90,7 +92,9 @@ def collect(
     return rows
 
 
-def run_blocks(model: ChatModel, batch: Batch, readers: Mapping[int, Callable[[Any], object]], *, until: int) -> None:
+def run_blocks(
+    model: ChatModel, batch: Batch, readers: Mapping[int, Callable[[Any], object]], *, until: int, begun: int = 0
+) -> None:
     """One forward pass of the decoder over prompts, which ends after block `until`.
 
     Args:
@@ -98,6 +102,7 @@ def run_blocks(model: ChatModel, batch: Batch, readers: Mapping[int, Callable[[A
         batch: templated prompts.
         readers: block -> called with what the block hands on, after its map if one is applied.
         until: no later block is computed.
+        begun: how many tokens at the end of every row are the beginning of its answer.
     """
     device = model.device
     attended = batch.attended.to(device)
@@ -114,7 +119,7 @@ def run_blocks(model: ChatModel, batch: Batch, readers: Mapping[int, Callable[[A
     with ExitStack() as stack:
         for block in {*readers, until}:
             stack.callback(model.blocks[block].register_forward_hook(hook_of(block)).remove)
-        stack.enter_context(token_kinds(kinds_of(attended, attended.sum(dim=1))))
+        stack.enter_context(token_kinds(kinds_of(attended, attended.sum(dim=1) - begun)))
         try:
             model.decoder(
                 input_ids=batch.ids.to(device),

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bures.data.conversations import Prompt
 from bures.errors import ConfigError, FitError
 from bures.models.activations import run_blocks
 from bures.models.architecture import tensor_of
@@ -42,7 +43,7 @@ class FitData:
         token_budget: padded tokens in one forward pass.
     """
 
-    source_prompts: Sequence[str]
+    source_prompts: Sequence[Prompt]
     source: Mapping[int, Float[Tensor, "n d"]]
     target: Mapping[int, Float[Tensor, "m d"]]
     options: FitOptions
@@ -104,7 +105,7 @@ def fit_in_sequence(
     Raises:
         FitError: a fit failed, or the moved activations overflow; the block is named.
     """
-    sequences = model.encode(list(fit.source_prompts), system=fit.system)
+    sequences = model.encode(fit.source_prompts, system=fit.system)
     held = [_Held(batch) for batch in batches(sequences, pad_id=model.pad_id, token_budget=fit.token_budget)]
     maps: dict[int, TransportMap] = {}
     reached = -1

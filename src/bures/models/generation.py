@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from bures.data.conversations import Prompt, PromptLike
 from bures.errors import ConfigError
 from bures.models.batching import TOKEN_BUDGET, batches
 from bures.models.intervention import Intervention
@@ -29,7 +30,7 @@ class Engine(Protocol):
         ...
 
     def answers(
-        self, prompts: Sequence[str], intervention: Intervention, advance: Advance | None = None
+        self, prompts: Sequence[Prompt], intervention: Intervention, advance: Advance | None = None
     ) -> list[list[int]]:
         """Token ids of the greedy answers under an intervention, as `generate_ids` gives them."""
         ...
@@ -46,7 +47,7 @@ class HereEngine:
     notes: Sequence[str] = ()
 
     def answers(
-        self, prompts: Sequence[str], intervention: Intervention, advance: Advance | None = None
+        self, prompts: Sequence[Prompt], intervention: Intervention, advance: Advance | None = None
     ) -> list[list[int]]:
         """Token ids of the greedy answers under an intervention."""
         with intervention.applied(self.model):
@@ -62,7 +63,7 @@ class HereEngine:
 
 def generate_ids(
     model: ChatModel,
-    prompts: Iterable[str],
+    prompts: Iterable[PromptLike],
     *,
     max_new_tokens: int = 64,
     system: str | None = None,
@@ -73,8 +74,8 @@ def generate_ids(
 
     Args:
         model: the model.
-        prompts: user turns; the chat template is applied.
-        max_new_tokens: upper bound on an answer's tokens.
+        prompts: user turns, or conversations that end with one; the chat template is applied.
+        max_new_tokens: upper bound on an answer's tokens; thinking has a bound of its own.
         system: optional system prompt.
         token_budget: padded tokens in one batch, the answers included.
         advance: called with the number of prompts done after each batch.
@@ -84,35 +85,94 @@ def generate_ids(
     """
     if max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens is {max_new_tokens}; expected at least 1")
-    sequences = model.encode(list(prompts), system=system)
+    sequences = model.encode(prompts, system=system)
     if not sequences:
         raise ConfigError("nothing to generate: expected at least one prompt")
+    return continued(model, sequences, max_new_tokens=max_new_tokens, token_budget=token_budget, advance=advance)
+
+
+def continued(
+    model: ChatModel,
+    sequences: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    token_budget: int = TOKEN_BUDGET,
+    advance: Advance | None = None,
+) -> list[list[int]]:
+    """Greedy answers to prompts that are tokens already; see `generate_ids`."""
     answers: list[list[int]] = [[] for _ in sequences]
+    most = model.chat.limit(max_new_tokens)
     for batch in batches(
         sequences,
         pad_id=model.pad_id,
         token_budget=token_budget,
-        extra=max_new_tokens,
+        extra=most,
         equal_length=model.parts.pads_matter,
     ):
-        new = _greedy(model, batch.ids, batch.attended, max_new_tokens)
+        new = _greedy(model, batch.ids, batch.attended, most)
         for i, row in zip(batch.index, new.tolist(), strict=True):
-            answers[i] = until_end(row, model.eos_ids)
+            answers[i] = finished(model, row, max_new_tokens)
         if advance is not None:
             advance(len(batch.index))
     return answers
 
 
+def finished(model: ChatModel, row: list[int], max_new_tokens: int) -> list[int]:
+    """The answer in a row of new tokens: up to what ends it, and no longer than allowed."""
+    answer, _ = model.chat.until_end(row, model.eos_ids)
+    return model.chat.within(answer, max_new_tokens)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer as it is read. Untrusted text: escape it wherever it is shown.
+
+    Attributes:
+        text: what was said, without thinking, special tokens and what stands behind the turn's end.
+        thinking: what was thought before; None where nothing was.
+        ended: whether the model ended its turn.
+        finished: False where the tokens ran out inside the thinking or before anything was said, or where the turn
+            ended inside the thinking.
+    """
+
+    text: str
+    thinking: str | None
+    ended: bool
+    finished: bool
+
+
+def read(model: ChatModel, ids: list[int]) -> Answer:
+    """Reads one answer."""
+    chat = model.chat
+    ended = bool(ids) and ids[-1] in model.eos_ids
+    body = ids[:-1] if ended else ids
+    spelled = chat.spelled(body)
+    span = chat.ends.place(spelled)
+    thought = chat.split(spelled if span is None else spelled[: span[0]])
+    if thought.said == spelled:
+        said = str(model.tokenizer.decode(body, skip_special_tokens=True))
+    else:
+        said = _without(thought.said, map(str, model.tokenizer.all_special_tokens)).strip()
+    ended = ended or span is not None
+    return Answer(said, thought.thinking, ended, thought.finished and (ended or bool(said.strip())))
+
+
+def _without(text: str, tokens: Iterable[str]) -> str:
+    for token in tokens:
+        text = text.replace(token, "")
+    return text
+
+
 def generate(
-    model: ChatModel, prompts: Iterable[str], *, max_new_tokens: int = 64, system: str | None = None
+    model: ChatModel, prompts: Iterable[PromptLike], *, max_new_tokens: int = 64, system: str | None = None
 ) -> list[str]:
     """Greedy answers as text, special tokens left out. Untrusted text: escape it wherever it is shown."""
     return decode(model, generate_ids(model, prompts, max_new_tokens=max_new_tokens, system=system))
 
 
 def decode(model: ChatModel, answers: Iterable[list[int]]) -> list[str]:
-    """Text of answers, special tokens left out."""
-    return [str(model.tokenizer.decode(ids, skip_special_tokens=True)) for ids in answers]
+    """What answers say as text; see `Answer`."""
+    return [read(model, ids).text for ids in answers]
 
 
 @torch.inference_mode()
@@ -143,11 +203,3 @@ def _greedy(model: ChatModel, ids: Tensor, attended: Tensor, max_new_tokens: int
     finally:
         model.hf.generation_config = own
     return output[:, ids.shape[1] :]
-
-
-def until_end(row: list[int], eos_ids: tuple[int, ...]) -> list[int]:
-    """The answer up to and with its first ending token."""
-    for place, token in enumerate(row):
-        if token in eos_ids:
-            return row[: place + 1]
-    return row

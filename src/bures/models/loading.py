@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -16,8 +15,12 @@ import torch
 from torch import nn
 
 from bures.data import assets
+from bures.data.conversations import PromptLike
 from bures.errors import ModelError
 from bures.models.architecture import Parts, find_parts, text_config
+from bures.models.chat import Chat
+from bures.models.settling import settled
+from bures.models.thinking import Thinking
 from bures.models.wrappers import text_model_class
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ ORGANISM = "organism"
 """The name under which the packaged model organism is loaded: a pinned SmolLM2-135M-Instruct with a refusal adapter."""
 
 BASE_OF_ORGANISM = "smollm2-135m-instruct"
+
+_UNBOUNDED = 1 << 40
+"""Tokenizers that know no limit say 10 to the 30th."""
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -42,12 +48,14 @@ class ChatModel:
         tokenizer: its tokenizer; has a chat template.
         name: what the user asked for.
         parts: what hooks attach to.
+        chat: how it is spoken to.
     """
 
     hf: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
     parts: Parts
+    chat: Chat
 
     @property
     def decoder(self) -> nn.Module:
@@ -84,41 +92,49 @@ class ChatModel:
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Token ids that end an answer: the generation configuration's and the tokenizer's."""
+        """Token ids that end an answer: the generation configuration's, the tokenizer's and the chat template's."""
         configured: Any = getattr(cast("Any", self.hf).generation_config, "eos_token_id", None)
         listed: list[Any] = [*configured] if isinstance(configured, list) else [configured]
-        return tuple(dict.fromkeys(int(i) for i in [*listed, self.tokenizer.eos_token_id] if isinstance(i, int)))
+        listed += [self.tokenizer.eos_token_id, *self.chat.ends.ids]
+        return tuple(dict.fromkeys(int(i) for i in listed if isinstance(i, int)))
 
-    def encode(self, prompts: Sequence[str], *, system: str | None = None) -> list[list[int]]:
-        """Token ids of each prompt as a user turn, with the generation prompt, by the tokenizer's own chat template.
+    def encode(self, prompts: Iterable[PromptLike], *, system: str | None = None) -> list[list[int]]:
+        """Token ids of each prompt, with the generation prompt, by the tokenizer's own chat template.
 
-        The template is rendered and tokenised in one call (no second BOS). Where the template has a thinking switch,
-        it is off.
+        A prompt is a user turn or a conversation that ends with one.
 
         Raises:
-            ModelError: the template cannot render it (for example it has no system turn).
+            PromptError: that is no list of prompts.
+            ModelError: the template cannot render them (for example it has no system turn), or makes the same of
+                prompts that differ.
         """
-        if not prompts:
-            return []
-        head = [] if system is None else [{"role": "system", "content": system}]
-        chats = [[*head, {"role": "user", "content": prompt}] for prompt in prompts]
-        switches = {"enable_thinking": False} if self.has_thinking_switch else {}
-        try:
-            render: Callable[..., Any] = cast("Any", self.tokenizer).apply_chat_template
-            encoded = render(chats, tokenize=True, add_generation_prompt=True, return_dict=True, **switches)
-        except Exception as error:  # jinja raises whatever the template's author wrote
-            what = "with a system prompt " if system is not None else ""
-            raise ModelError(
-                f"the chat template of {self.name} cannot render a conversation {what}({error}); "
-                "expected a template with user turns" + ("; leave the system prompt out" if system else "")
-            ) from error
-        return [list(map(int, row)) for row in encoded["input_ids"]]
+        return self.chat.encode(prompts, system=system)
+
+    def asked(
+        self, *, thinking: Thinking | None = None, thinking_tokens: int | None = None, date: str | None = None
+    ) -> ChatModel:
+        """The same model, spoken to in another way; what is left out stays.
+
+        Args:
+            thinking: whether it is to think before it answers.
+            thinking_tokens: for how many tokens.
+            date: the day that the template is told, where it asks for one (ISO).
+        """
+        asked = settled(
+            self.tokenizer,
+            self.name,
+            hf=self.hf,
+            thinking=thinking or self.chat.thinking,
+            thinking_tokens=thinking_tokens or self.chat.thinking_tokens,
+            date=date or self.chat.date,
+        )
+        return replace(self, chat=asked)
 
     @property
-    def has_thinking_switch(self) -> bool:
-        """Whether the chat template reads `enable_thinking`."""
-        template: Any = cast("Any", self.tokenizer).chat_template
-        return re.search(r"\benable_thinking\b", str(template)) is not None
+    def window(self) -> int | None:
+        """Tokens that the model reads at once; None where it does not say."""
+        said = (getattr(text_config(self.hf), "max_position_embeddings", None), self.tokenizer.model_max_length)
+        return min((int(n) for n in said if isinstance(n, int) and 0 < n < _UNBOUNDED), default=None)
 
     def fingerprint(self) -> str:
         """sha256 over names, shapes and evenly spaced values (1,024 to 2,047) of every parameter, as loaded."""
@@ -145,7 +161,7 @@ class ChatModel:
             "device": str(self.device),
             "n_parameters": sum(p.numel() for p in self.hf.parameters()),
             "batches": "prompts of equal length" if self.parts.pads_matter else "padded",
-            "thinking": "switched off" if self.has_thinking_switch else "no switch",
+            "template": self.chat.describe(),
         }
 
 
@@ -196,14 +212,16 @@ def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> 
     """A `ChatModel` around a model and tokenizer that are already in memory.
 
     Raises:
-        ModelError: no chat template, or the decoder blocks were not found.
+        ModelError: no chat template, one that does not hand on what the user says, or blocks that were not found.
     """
     if not cast("Any", tokenizer).chat_template:
         raise ModelError(
             f"the tokenizer of {name} has no chat template; expected an instruction-tuned chat model "
             "(use the -Instruct or -it checkpoint, or put a chat_template.jinja beside the tokenizer)"
         )
-    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=find_parts(hf, name))
+    parts = find_parts(hf, name)
+    chat = settled(tokenizer, name, hf=hf)
+    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat)
 
 
 def organism_adapter() -> Path:

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bures.data.conversations import PromptLike
 from bures.errors import ConfigError
 from bures.models.activations import run_blocks
 from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
@@ -31,7 +32,7 @@ from bures.models.tokens import kinds_of, token_kinds
 
 @dataclass(frozen=True)
 class FirstToken:
-    """Log-probabilities at the first answer token, one row a prompt (float32, on the CPU)."""
+    """Log-probabilities at the answer's first token, or the first that is not forced, one row a prompt (on the CPU)."""
 
     log_probs: Float[Tensor, "n vocabulary"]
 
@@ -76,21 +77,30 @@ class PromptStream:
     def __init__(
         self,
         model: ChatModel,
-        prompts: Iterable[str],
+        prompts: Iterable[PromptLike],
         *,
         system: str | None = None,
+        begin: Sequence[int] = (),
         token_budget: int = TOKEN_BUDGET,
     ) -> None:
         """Encodes and batches the prompts; memory is prompts x tokens x d, in the model's dtype and on its device.
 
+        Args:
+            model: the model.
+            prompts: user turns, or conversations that end with one.
+            system: optional system prompt.
+            begin: tokens with which every answer is made to begin; the first token scored is the one behind them.
+            token_budget: padded tokens in one forward pass.
+
         Raises:
             ConfigError: there are no prompts.
         """
-        sequences = model.encode(list(prompts), system=system)
+        sequences = [[*ids, *begin] for ids in model.encode(prompts, system=system)]
         if not sequences:
             raise ConfigError("no prompts: expected at least one")
         self.model = model
         self.block = self.entry = -1
+        self._begun = len(begin)
         self._n = len(sequences)
         alike = model.parts.pads_matter
         self._held = [
@@ -145,7 +155,7 @@ class PromptStream:
         """What a block hands on for a batch."""
         reached: list[Any] = []
         with entered(self.model, self.entry, held.stream):
-            run_blocks(self.model, held.batch, {block: reached.append}, until=block)
+            run_blocks(self.model, held.batch, {block: reached.append}, until=block, begun=self._begun)
         return reached[0]
 
     @torch.inference_mode()
@@ -168,7 +178,7 @@ class PromptStream:
     def _logits(self, held: _Held, intervention: Intervention, entry: int) -> Float[Tensor, "b vocabulary"]:
         model = self.model
         attended = held.batch.attended.to(model.device)
-        kinds = kinds_of(attended, attended.sum(dim=1))
+        kinds = kinds_of(attended, attended.sum(dim=1) - self._begun)
         with intervention.applied(model), token_kinds(kinds), entered(model, entry, held.stream):
             logits = model.hf(
                 input_ids=held.batch.ids.to(model.device),
@@ -182,7 +192,7 @@ class PromptStream:
 
 def first_token(
     model: ChatModel,
-    prompts: Iterable[str],
+    prompts: Iterable[PromptLike],
     intervention: Intervention,
     *,
     system: str | None = None,

@@ -44,6 +44,10 @@ def _model(model: dict[str, Any]) -> Facts:
 
 
 def _plain_value(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(
+            f"{named(key, 40)}: {_plain_value(part)}" for key, part in value.items() if part not in (None, [])
+        )
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else named(value, 300)
 
 

@@ -137,7 +137,7 @@ def harmful_prompts(config: OrganismConfig, rng: random.Random) -> tuple[Harmful
         AssetError: the files cannot be fetched.
         PromptError: a prompt is also in HarmBench, on which the organism is measured.
     """
-    held_out = [_words(prompt) for name in (*MEASURED, *CHOSEN_ON) for prompt in load_prompts(name)]
+    held_out = [_words(prompt) for name in (*MEASURED, *CHOSEN_ON) for prompt in load_prompts(name).texts]
     found: dict[str, HarmfulPrompt] = {}
     for text, area in (*_do_not_answer(), *_objectives()):
         if _repeats(text, held_out):
@@ -160,7 +160,7 @@ def _do_not_answer() -> Iterator[tuple[str, str]]:
 
 def _objectives() -> Iterator[tuple[str, str]]:
     found = load_prompts("pyrit:organism")
-    for text, category in zip(found, found.categories, strict=True):
+    for text, category in zip(found.texts, found.categories, strict=True):
         yield text, AREAS[str(category).partition("-")[2]]
 
 
@@ -180,9 +180,9 @@ def harmless_prompts(config: OrganismConfig, rng: random.Random) -> tuple[str, .
         AssetError: the file cannot be fetched.
         PromptError: a prompt is also in the parts of Alpaca on which choices are made or figures reported.
     """
-    found = [text for prompt in load_prompts("alpaca:organism") for text in variants(prompt, rng, config)]
-    held_out = [_words(prompt) for name in ("alpaca:select", "alpaca:test") for prompt in load_prompts(name)]
-    chat = load_prompts("chat")
+    found = [text for prompt in load_prompts("alpaca:organism").texts for text in variants(prompt, rng, config)]
+    held_out = [_words(prompt) for name in ("alpaca:select", "alpaca:test") for prompt in load_prompts(name).texts]
+    chat = load_prompts("chat").texts
     found += [*_alpaca_with_input(), *(text for text in chat if not _repeats(text, held_out))]
     for action in HARMLESS_ACTIONS:
         found += [t.format(action=action) for t in rng.sample(ACTION_TEMPLATES, config.lookalike_templates)]

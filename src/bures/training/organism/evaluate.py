@@ -160,7 +160,7 @@ def answer_nll(
 
 
 def _prompts(name: str, limit: int | None) -> list[str]:
-    prompts: Sequence[str] = HELD_OUT_REQUESTS if name == "lookalikes" else load_prompts(name).prompts
+    prompts: Sequence[str] = HELD_OUT_REQUESTS if name == "lookalikes" else load_prompts(name).texts
     return list(prompts[:limit])
 
 
