@@ -31,6 +31,6 @@ def test_the_row_at_three_sites(name: str, has_sites: bool, tmp_path: Path, monk
     result = audit(config, tmp_path / "run")
     assert ("rfa-sites" in {row.key for row in result.rows}) == has_sites
     assert {"rfa-1", "rfa-all"} <= {row.key for row in result.rows}
-    notes = [note for note in result.notes if "three sites" in note]
-    left_out = "RFA at three sites is left out for this architecture: what block 0 hands on is not its input plus"
+    notes = [note for note in result.notes if "at three sites" in note]
+    left_out = "The row at three sites of every block is left out for this architecture: what block 0 hands on is not"
     assert [note[: len(left_out)] for note in notes] == ([] if has_sites else [left_out])

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from bures.errors import ConfigError, ModelError
 from bures.jobs import metrics
 from bures.models.activations import collect
+from bures.models.fitting import FitData, arditi_sites, fit_in_sequence
 from bures.models.generation import generate_ids
 from bures.models.intervention import Intervention, Site, count_hooks
 from bures.models.loading import ChatModel, load_model, wrap
-from bures.models.methods import arditi_sites, fit_in_sequence
+from bures.models.methods import FitOptions
 from bures.models.probing import tensor_of
 from bures.models.prompt_stream import PromptStream, first_token
 from bures.results.records import Scope
@@ -325,16 +326,21 @@ def seen_batches(model: ChatModel, prompts: tuple[str, ...]) -> list[Tensor]:
     return batches
 
 
-def test_maps_in_sequence_do_not_depend_on_pads() -> None:
-    """All prompts in one batch would be wrong here; by the definition, one prompt at a time."""
-    model = made("pads that matter")
-    targets = {b: rows + 1 for b, rows in collect(model, PROMPTS, blocks=[0, 2]).items()}
-    maps = fit_in_sequence(model, PROMPTS, targets, fit_mean_shift, tokens="all")
-    with Intervention({0: maps[0]}).applied(model):
-        rows = torch.cat([collect(model, [prompt], blocks=[2])[2] for prompt in PROMPTS])
-    expected = fit_mean_shift(rows, targets[2])
-    x = torch.zeros(1, model.d_model, dtype=torch.float64)
-    torch.testing.assert_close(maps[2](x), expected(x), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("name", ["norms behind", "pads that matter", "shared keys, inputs per layer"])
+def test_maps_in_sequence_are_those_of_single_prompts(name: str) -> None:
+    """By the definition: each map is fitted on whole passes under the ones before it, one prompt at a time."""
+    model = made(name)
+    source = collect(model, PROMPTS, blocks=[0, 2, 3])
+    target = {block: 1.5 * rows + 1 for block, rows in source.items()}
+    data = FitData(PROMPTS, source, target, FitOptions())
+    maps = fit_in_sequence(model, data, [0, 2, 3], fit_mean_shift, tokens="all")
+    so_far: dict[int | Site, Any] = {}
+    for block in (0, 2, 3):
+        with Intervention(so_far).applied(model):
+            rows = torch.cat([collect(model, [prompt], blocks=[block])[block] for prompt in PROMPTS])
+        x = torch.zeros(1, model.d_model, dtype=torch.float64)
+        torch.testing.assert_close(maps[block](x), fit_mean_shift(rows, target[block])(x), rtol=1e-4, atol=1e-4)
+        so_far[block] = maps[block]
 
 
 def test_several_residual_streams_are_refused() -> None:

@@ -114,6 +114,10 @@ def try_all(run: Run[Any, Any], scores: Sequence[ScanScore]) -> None:
         attempt_all(paired, "trying pairs of blocks")
     if config.all_blocks:
         everywhere = on_all_blocks(config.methods, config.scopes, result.trials, len(run.model.blocks))
+        unverified = run.model.parts.unverified
+        if unverified and any(candidate.sites for candidate in everywhere):
+            everywhere = [candidate for candidate in everywhere if not candidate.sites]
+            run.note(f"The row at three sites of every block is left out for this architecture: {unverified}.")
         attempt_all(everywhere, "trying all blocks")
 
 
