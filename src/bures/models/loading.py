@@ -20,6 +20,7 @@ from bures.errors import ModelError
 from bures.models.architecture import Parts, find_parts, text_config
 from bures.models.chat import Chat
 from bures.models.settling import settled
+from bures.models.sources import Dtype, resolve, torch_dtype
 from bures.models.thinking import Thinking
 from bures.models.wrappers import text_model_class
 
@@ -35,8 +36,6 @@ BASE_OF_ORGANISM = "smollm2-135m-instruct"
 
 _UNBOUNDED = 1 << 40
 """Tokenizers that know no limit say 10 to the 30th."""
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -192,11 +191,11 @@ def load_model(
         adapter = adapter or organism_adapter()
         spec = BASE_OF_ORGANISM
     path = assets.fetch(str(spec)) if str(spec) in assets.ASSETS else Path(spec).expanduser()
-    source, arguments = _resolve(path, str(spec), revision)
+    source, arguments = resolve(path, str(spec), revision)
     arguments["trust_remote_code"] = trust_remote_code
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer, hf = _from_pretrained(
-        source, arguments, name, _torch_dtype(dtype, "gguf_file" in arguments, place), place
+        source, arguments, name, torch_dtype(dtype, "gguf_file" in arguments, place), place
     )
     if adapter is not None:
         hf = _merge(hf, Path(adapter), name)
@@ -233,42 +232,11 @@ def stored_weights(spec: str, adapter: str | None) -> str | None:
     """The hub id or folder that holds a model's very weights as safetensors; None: they are made in memory."""
     if adapter is not None or spec == ORGANISM or spec in assets.ASSETS:
         return None
-    source, arguments = _resolve(Path(spec).expanduser(), spec, None)
+    source, arguments = resolve(Path(spec).expanduser(), spec, None)
     return None if "gguf_file" in arguments else source
 
 
 # Loading ----------------------------------------------------------------------------------------------------------
-
-
-def _resolve(path: Path, spec: str, revision: str | None) -> tuple[str, dict[str, Any]]:
-    """What to hand to `from_pretrained`: the source and the arguments that point inside it."""
-    if path.is_file():
-        if path.suffix.lower() != ".gguf":
-            raise ModelError(f"{spec} is a file but not .gguf; give a model folder, a hub id or a .gguf file")
-        return str(path.parent), {"gguf_file": path.name}
-    if path.is_dir():
-        ggufs = sorted(path.glob("*.gguf"))
-        if list(path.glob("*.safetensors")):
-            return str(path), {}
-        if len(ggufs) == 1:
-            return str(path), {"gguf_file": ggufs[0].name}
-        found = f"{len(ggufs)} .gguf files" if ggufs else "no weights"
-        raise ModelError(
-            f"folder {spec} has {found}; expected *.safetensors or exactly one .gguf file (name it directly)"
-        )
-    if path.suffix.lower() == ".gguf" or path.is_absolute() or spec.startswith((".", "~")) or spec.count("/") > 1:
-        raise ModelError(f"no such file or folder: {spec}; give an existing path, or a hub id of the form owner/name")
-    return spec, {} if revision is None else {"revision": revision}
-
-
-def _torch_dtype(dtype: Dtype, is_gguf: bool, place: str) -> torch.dtype | Literal["auto"]:
-    if dtype != "auto":
-        return cast("torch.dtype", getattr(torch, dtype))
-    if not is_gguf:
-        return "auto"
-    if place.startswith("cuda"):
-        return torch.bfloat16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32  # type: ignore[attr-defined]
 
 
 def _from_pretrained(

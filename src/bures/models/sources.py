@@ -1,0 +1,44 @@
+"""Where a model comes from, and the type that it is loaded in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+
+from bures.errors import ModelError
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def resolve(path: Path, spec: str, revision: str | None) -> tuple[str, dict[str, Any]]:
+    """What to hand to `from_pretrained`: the source and the arguments that point inside it."""
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise ModelError(f"{spec} is a file but not .gguf; give a model folder, a hub id or a .gguf file")
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir():
+        ggufs = sorted(path.glob("*.gguf"))
+        if list(path.glob("*.safetensors")):
+            return str(path), {}
+        if len(ggufs) == 1:
+            return str(path), {"gguf_file": ggufs[0].name}
+        found = f"{len(ggufs)} .gguf files" if ggufs else "no weights"
+        raise ModelError(
+            f"folder {spec} has {found}; expected *.safetensors or exactly one .gguf file (name it directly)"
+        )
+    if path.suffix.lower() == ".gguf" or path.is_absolute() or spec.startswith((".", "~")) or spec.count("/") > 1:
+        raise ModelError(f"no such file or folder: {spec}; give an existing path, or a hub id of the form owner/name")
+    return spec, {} if revision is None else {"revision": revision}
+
+
+def torch_dtype(dtype: Dtype, is_gguf: bool, place: str) -> torch.dtype | Literal["auto"]:
+    """The type to load in; `auto` is the checkpoint's own."""
+    if dtype != "auto":
+        return cast("torch.dtype", getattr(torch, dtype))
+    if not is_gguf:
+        return "auto"
+    if place.startswith("cuda"):
+        return torch.bfloat16
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32  # type: ignore[attr-defined]
