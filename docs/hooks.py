@@ -1,9 +1,9 @@
 """Pages that are made while the site is built, and a check of what was made.
 
-The README, CONTRIBUTING and CHANGELOG become pages, with their links turned to the site. The commands' own help becomes
-another. Every script in `examples/` (percent format: `# %% [markdown]` and `# %%` cells, which editors and Jupyter open
-as a notebook) becomes a page whose code markdown-exec runs, so that what stands under a cell is what it printed; a cell
-that raises fails a strict build. So does a page that would load anything from another host.
+The README, CONTRIBUTING, SECURITY and CHANGELOG become pages, with their links turned to the site. The commands' own
+help becomes another. Every script in `examples/` (percent format: `# %% [markdown]` and `# %%` cells, which editors and
+Jupyter open as a notebook) becomes a page whose code markdown-exec runs, so that what stands under a cell is what it
+printed; a cell that raises fails a strict build. So does a page that would load anything from another host.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from typing import Any
 os.environ.setdefault("TQDM_DISABLE", "1")  # the loaders' bars
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CHANGELOG.md": "changelog.md",
+}
 FILES = ("CITATION.cff",)
 COMMANDS = "commands.md"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import configparser
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,3 +72,15 @@ def test_the_contract_has_few_floors() -> None:
     text = (ROOT.parent.parent / ".importlinter").read_text()
     layers = text.split("layers =")[1].split("\n\n")[0].split("\n")
     assert sum(bool(line.strip()) for line in layers) <= 8
+
+
+def test_the_map_of_the_house_shows_the_floors_that_the_import_contract_has() -> None:
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT.parents[1] / ".importlinter")
+    layers = contracts["importlinter:contract:floors"]["layers"].split("\n")
+    built = [[name.strip() for name in layer.split("|")] for layer in reversed(layers) if layer.strip()]
+    expected = {name: floor for floor, names in enumerate(built, start=1) for name in names if name != "__main__"}
+    text = (ROOT.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (\d) \| `(\w+)` \|", text, flags=re.MULTILINE)
+    assert {name: int(floor) for floor, name in shown} == expected
+    assert len(shown) == len(expected) == 11

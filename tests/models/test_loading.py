@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from bures.errors import ModelError
@@ -221,6 +222,15 @@ def test_a_folder_that_is_missing(tmp_path: Path) -> None:
 def test_a_folder_without_weights(tmp_path: Path) -> None:
     tiny.tokenizer().save_pretrained(tmp_path)
     assert "has no weights; expected *.safetensors or exactly one .gguf" in refused(tmp_path)
+
+
+def test_a_pickle_in_a_folder_is_not_loaded_whatever_lies_beside_it(tmp_path: Path) -> None:
+    tiny.folder(tmp_path)
+    torch.save(tiny.network("llama").state_dict(), tmp_path / "pytorch_model.bin")
+    load_model(tmp_path, device="cpu")
+    (tmp_path / "model.safetensors").unlink()
+    save_file({"other": torch.ones(1)}, tmp_path / "other.safetensors")
+    assert "no file named model.safetensors" in refused(tmp_path)
 
 
 def test_a_folder_with_two_gguf_files(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def command(
             *(p for p in own if p not in arguments),
         ]
         signature = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters])
-        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__name__, run.__doc__, run.__module__ = act.__name__, act.__doc__, act.__module__
         return run

@@ -248,7 +248,7 @@ def _from_pretrained(
     loading: dict[str, Any] = {"dtype": dtype, "device_map": place}
     if "gguf_file" in arguments:
         loading["quantization_config"] = library.GgufConfig(dequantize=True)
-    elif not Path(source).is_dir():
+    else:
         loading["use_safetensors"] = True  # never a pickle
     with _explained(name, is_local=Path(source).is_dir()):
         tokenizer = library.AutoTokenizer.from_pretrained(source, **arguments)
