@@ -40,6 +40,10 @@ class FitError(BuresError):
     """Activations from which the requested map cannot be fitted."""
 
 
+class NumericsError(FitError):
+    """Activations or logits that are NaN or infinite: a finding about a map, a block or a number format."""
+
+
 class ConfigError(BuresError):
     """Options that contradict each other or the model."""
 

@@ -114,7 +114,7 @@ def measure(bench: Bench, plan: PlannedRow, original: Sequence[list[int]]) -> Ro
         plan: the row.
         original: the original model's own answers to the harmless test prompts, along which cost is measured.
     """
-    run, candidate, trial = bench.run, plan.candidate, plan.trial
+    candidate, trial = plan.candidate, plan.trial
     row = Row(
         key=plan.key,
         label=plan.label,
@@ -125,19 +125,28 @@ def measure(bench: Bench, plan: PlannedRow, original: Sequence[list[int]]) -> Ro
         rank=None if candidate is None else candidate.rank,
         selection=trial,
     )
+    if candidate is None:
+        return _measured(bench, row, Intervention(), original)
     try:
         if trial is not None and trial.error is not None:
             raise FitError(trial.error)
-        intervention = Intervention() if candidate is None else build(run.model, candidate, run.fit)
+        return _measured(bench, row.model_copy(), build(bench.run.model, candidate, bench.run.fit), original)
     except FitError as error:  # a finding about the method: it stands in the table
-        row.error = str(error)
-        return row
-    if trial is not None and trial.perplexity_ratio is not None:
-        row.within_budget = trial.perplexity_ratio <= run.config.max_perplexity_ratio
+        return row.model_copy(update={"error": str(error)})
+
+
+def _measured(bench: Bench, row: Row, intervention: Intervention, original: Sequence[list[int]]) -> Row:
+    """Fills the row.
+
+    Raises:
+        NumericsError: the model's numbers overflow under the intervention.
+    """
+    if row.selection is not None and row.selection.perplexity_ratio is not None:
+        row.within_budget = row.selection.perplexity_ratio <= bench.run.config.max_perplexity_ratio
     row.mean_gap_share = _mean_gap_share(intervention)
     row.view = _view(bench, row, intervention)
-    save_intervention(bench.folder, plan.key, intervention)
-    known = original if candidate is None else None
+    save_intervention(bench.folder, row.key, intervention)
+    known = None if intervention.maps else original
     completions = [
         *_answer(bench, row, intervention, "harmful"),
         *_answer(bench, row, intervention, "harmless", known),
@@ -231,7 +240,7 @@ def _view(bench: Bench, row: Row, intervention: Intervention) -> View | None:
         return None
     (block,) = row.blocks
     fit = {"harmful": bench.run.fit.source[block], "harmless": bench.run.fit.target[block]}
-    held_out = {side: bench.run.collect(prompts, [block])[block] for side, prompts in bench.run.splits.select.items()}
+    held_out = {side: bench.run.gather(prompts, [block])[block] for side, prompts in bench.run.splits.select.items()}
     try:
         return view(row.key, block, intervention, fit, held_out)
     except FitError:  # too few prompts for a plane, or a map that overflows: there is nothing to draw

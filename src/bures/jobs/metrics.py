@@ -26,9 +26,10 @@ from torch import Tensor
 
 from bures.data.conversations import PromptLike
 from bures.data.extensions import Registry
-from bures.errors import ConfigError
+from bures.errors import ConfigError, NumericsError
 from bures.judges.base import Mark
 from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.models.finite import require_finite
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.tokens import kinds_of, token_kinds
@@ -192,6 +193,7 @@ def answer_costs(
 
     Raises:
         ConfigError: no answers, an empty answer, or as many answers as prompts are not there.
+        NumericsError: logits, a KL or an NLL are NaN or infinite.
     """
     heads = model.encode(prompts, system=system)
     if not heads or len(heads) != len(answers) or not all(map(len, answers)):
@@ -214,6 +216,8 @@ def answer_costs(
             kl[i] = float(_kl(p, q).double().sum())
         if advance is not None:
             advance(len(batch.index))
+    if not (np.isfinite(nll).all() and np.isfinite(kl).all()):
+        raise NumericsError("a token of an answer has probability 0: its NLL or KL is infinite")
     counts = np.array([len(a) for a in answers], dtype=np.float64)
     kl = np.maximum(kl, 0.0)
     return AnswerCosts(
@@ -243,6 +247,7 @@ def corpus_perplexity(
 
     Raises:
         ConfigError: the text is shorter than one window.
+        NumericsError: logits or an NLL are NaN or infinite.
     """
     ids = model.tokenizer(text[: max_tokens * 16], add_special_tokens=False)["input_ids"][:max_tokens]
     start = [model.tokenizer.bos_token_id] if isinstance(model.tokenizer.bos_token_id, int) else []
@@ -257,6 +262,8 @@ def corpus_perplexity(
         logp = _log_probs(model, batch, beyond, width, intervention)[:, :-1]
         target = batch.ids[:, 1:, None].to(logp.device)
         nll[list(batch.index)] = -logp.gather(2, target)[..., 0].double().sum(dim=1).cpu().numpy()
+    if not np.isfinite(nll).all():
+        raise NumericsError("a token of the text has probability 0: its NLL is infinite")
     return _exp(_ratio(nll, np.full(len(windows), float(len(windows[0]) - 1)), seed))
 
 
@@ -275,12 +282,14 @@ def _log_probs(
             use_cache=False,
             logits_to_keep=keep,
         ).logits
-    return torch.log_softmax(logits[:, -keep:].float(), dim=-1)  # a model may return every position all the same
+    kept = logits[:, -keep:].float()  # a model may return every position all the same
+    require_finite(kept[attended[:, -keep:]])
+    return torch.log_softmax(kept, dim=-1)
 
 
 def _kl(p: Float[Tensor, "*n v"], q: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
     """KL between rows of log-probabilities."""
-    return (p.exp() * (p - q)).sum(dim=-1)
+    return torch.where(p.isneginf(), 0.0, p.exp() * (p - q)).sum(dim=-1)
 
 
 def _ratio(numerators: NDArray[np.float64], counts: NDArray[np.float64], seed: int) -> Measurement:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bures.data.conversations import Prompt
 from bures.data.prompts import Corpus
-from bures.errors import ConfigError
+from bures.errors import ConfigError, NumericsError
 from bures.jobs.config import PASSING, ScanConfig
 from bures.jobs.metrics import AnswerCosts, answer_costs, corpus_perplexity
 from bures.jobs.progress import Progress, Silent
@@ -29,18 +29,23 @@ from bures.jobs.scanner import refusal_tokens
 from bures.jobs.splits import Splits, load_splits
 from bures.judges.base import Judge, require_ready
 from bures.judges.by_name import judge_by_name
-from bures.models.activations import collect
+from bures.models.activations import gather
+from bures.models.finite import overflowing
 from bures.models.fitting import FitData
 from bures.models.generation import Advance, generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel, load_model
 from bures.models.methods import FitOptions, notes_of
+from bures.models.precision import widen_for
 from bures.results.run_folder import RunFolder
 from bures.results.schema import RunResult
 from bures.results.stats import Measurement
 
 Config = TypeVar("Config", bound=ScanConfig)
 Result = TypeVar("Result", bound=RunResult)
+
+TRIED = 4
+"""Selection prompts of each side on which the number format is tried."""
 
 ASKED = 64
 """Fit prompts of each side that the refusal tokens are looked for in."""
@@ -73,7 +78,7 @@ class Run(Generic[Config, Result]):
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """The blocks that are scanned."""
+        """The blocks under consideration."""
         return blocks_to_scan(self.config, len(self.model.blocks))
 
     @cached_property
@@ -82,23 +87,39 @@ class Run(Generic[Config, Result]):
         config, sides = self.config, self.splits.fit
         blocks = range(len(self.model.blocks)) if config.maps_everywhere else self.blocks
         self.progress.stage("collecting activations", len(sides))
+        source, target = (self.gather(prompts, blocks, self.progress.advance) for _, prompts in sides.items())
+        bad = overflowing(target) | overflowing(source)
+        self.note(*(f"Block {block} is left out: {reason}." for block, reason in sorted(bad.items())))
         return FitData(
             source_prompts=tuple(sides.harmful),
-            source=self.collect(sides.harmful, blocks, self.progress.advance),
-            target=self.collect(sides.harmless, blocks, self.progress.advance),
+            source={block: rows for block, rows in source.items() if block not in bad},
+            target={block: rows for block, rows in target.items() if block not in bad},
             options=FitOptions(config.ridge, config.shrinkage),
             strength=config.strength,
             system=config.system,
             token_budget=config.token_budget,
+            overflowing=bad,
         )
+
+    @property
+    def scanned(self) -> tuple[int, ...]:
+        """The blocks that are scanned: those under consideration whose activations are finite.
+
+        Raises:
+            NumericsError: there is none.
+        """
+        found = tuple(block for block in self.blocks if block not in self.fit.overflowing)
+        if not found:
+            raise NumericsError(self.fit.overflowing[self.blocks[0]])
+        return found
 
     # The passes -------------------------------------------------------------------------------------------------------
 
-    def collect(
+    def gather(
         self, prompts: Sequence[Prompt], blocks: Sequence[int], advance: Advance | None = None
     ) -> dict[int, Float[Tensor, "n d"]]:
-        """Activations after each block."""
-        return collect(
+        """Activations after each block, whether they are finite or not."""
+        return gather(
             self.model,
             prompts,
             blocks=list(blocks),
@@ -225,6 +246,7 @@ def start(
     splits = load_splits(config)
     model = open_model(config, progress)
     blocks_to_scan(config, len(model.blocks))
+    notes = [*model.notes, *_widened(config, model, splits)]
     fresh = schema(
         command=config.command,
         options=config.options,
@@ -239,7 +261,18 @@ def start(
     held = None if folder is None else folder.load(schema)
     if held is not None and (held.model["fingerprint"] != fresh.model["fingerprint"] or held.prompts != fresh.prompts):
         raise ConfigError("the model or the prompts have changed since the run began; choose another folder with --out")
-    return Run(config, splits, model, held or fresh, folder, progress)
+    run = Run(config, splits, model, held or fresh, folder, progress)
+    run.note(*notes)
+    return run
+
+
+def _widened(config: ScanConfig, model: ChatModel, splits: Splits) -> list[str]:
+    """Tries the model's own number format on prompts of the job, and says if it was left."""
+    if config.dtype != "auto":
+        return []
+    tried = [prompt for _, prompts in splits.select.items() for prompt in list(prompts)[:TRIED]]
+    note = widen_for(model.hf, model.encode(tried, system=config.system))
+    return [] if note is None else [note]
 
 
 def open_model(config: ScanConfig, progress: Progress) -> ChatModel:

@@ -23,7 +23,8 @@ from bures.jobs.localisation import (
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run, open_run, start
 from bures.jobs.scanner import Scanner, candidates_at, scan_blocks
-from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Shuffled
+from bures.models.finite import overflowing
+from bures.results.records import BlockGeometry, Candidate, Effect, Failure, Localisation, ScanScore, Shuffled
 from bures.results.schema import ScanResult
 
 SHUFFLES = 19
@@ -72,24 +73,35 @@ def scan_and_locate(run: Run[Any, Any], *, induce: bool = False) -> list[ScanSco
 def scan_all(run: Run[Any, Any], scanner: Scanner) -> list[ScanScore]:
     """Scores every candidate; fills `result.scan`, saved after each block."""
     config, result = run.config, run.result
-    known = {score.candidate.key: score for score in result.scan}
+    known = {each.candidate.key: each for each in (*result.scan, *result.failures)}
     per_block = len(candidates_at(0, config.methods, config.ranks, config.scopes))
-    run.progress.stage("scanning blocks", per_block * len(run.blocks))
+    run.progress.stage("scanning blocks", per_block * len(run.scanned))
     scores: list[ScanScore] = []
-    for score in scan_blocks(
-        scanner, blocks=run.blocks, methods=config.methods, ranks=config.ranks, scopes=config.scopes, known=known
+    failures: list[Failure] = []
+    for found in scan_blocks(
+        scanner, blocks=run.scanned, methods=config.methods, ranks=config.ranks, scopes=config.scopes, known=known
     ):
-        scores.append(score)
+        if isinstance(found, Failure):
+            failures.append(found)
+        else:
+            scores.append(found)
         run.progress.advance()
-        if len(scores) % per_block == 0 and len(scores) > len(result.scan):
-            result.scan = list(scores)
+        done = len(scores) + len(failures)
+        if done % per_block == 0 and done > len(result.scan) + len(result.failures):
+            result.scan, result.failures = list(scores), list(failures)
             run.save()
+    if failures:
+        first = failures[0]
+        run.note(
+            f"{len(failures)} of {len(failures) + len(scores)} candidates could not be scored, the first of them "
+            f"{first.candidate.key}: {first.error}."
+        )
     return scores
 
 
 def locate(run: Run[Any, Any], scanner: Scanner, scores: Sequence[ScanScore]) -> Localisation | None:
     """Where refusal is decided, from the scan and the geometry; None where the model refuses nothing."""
-    if not scanner.tokens:
+    if not scanner.tokens or not scores:
         return None
     config = run.config
     blocks = sorted({score.candidate.blocks[0] for score in scores})
@@ -105,7 +117,8 @@ def locate(run: Run[Any, Any], scanner: Scanner, scores: Sequence[ScanScore]) ->
     shuffled, held = None, control(scanner.harmful, scores, effects, config.max_kl)
     if held is not None:
         drawn = scanner.shuffled(held[0], times=SHUFFLES, seed=config.seed)
-        shuffled = Shuffled(max(removed(scanner.harmful, probability(each)).value for each in drawn), SHUFFLES)
+        effects_drawn = [removed(scanner.harmful, probability(each)).value for each in drawn]
+        shuffled = Shuffled(max(effects_drawn), len(drawn)) if drawn else None
     run.progress.advance()
     tested = None if held is None else held[1]
     n_blocks = len(run.model.blocks)
@@ -116,9 +129,10 @@ def _geometry(run: Run[Any, Any], blocks: Sequence[int]) -> tuple[BlockGeometry,
     """How the two sides lie at each block; nothing where there are too few fit prompts."""
     if min(len(prompts) for _, prompts in run.splits.fit.items()) < MIN_FOR_GEOMETRY:
         return ()
-    source, target = ({block: side[block] for block in blocks} for side in (run.fit.source, run.fit.target))
-    held_out = [run.collect(prompts, blocks, run.progress.advance) for _, prompts in run.splits.select.items()]
-    return tuple(geometry(source, target, *held_out))
+    held_out = [run.gather(prompts, blocks, run.progress.advance) for _, prompts in run.splits.select.items()]
+    fine = [block for block in blocks if not any(block in overflowing(rows) for rows in held_out)]
+    sides = [{block: rows[block] for block in fine} for rows in (run.fit.source, run.fit.target, *held_out)]
+    return tuple(geometry(*sides)) if fine else ()
 
 
 def _joint(scanner: Scanner, effects: Sequence[Effect], best: Candidate, blocks: Sequence[int]) -> tuple[Effect, ...]:

@@ -19,6 +19,7 @@ from dataclasses import replace
 import torch
 
 from bures.data.conversations import Prompt
+from bures.errors import FitError
 from bures.jobs.parting import Parting, parting
 from bures.jobs.splits import Sides
 from bures.judges.base import Judge, judges_harm, verdicts
@@ -28,7 +29,8 @@ from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.methods import METHODS, fit_block, fit_reversed
 from bures.models.prompt_stream import FirstToken, PromptStream
-from bures.results.records import Candidate, ScanScore, Scope
+from bures.results.records import Candidate, Failure, ScanScore, Scope
+from bures.transport import TransportMap
 
 DIGITS = 4
 """Decimals of the log-odds of single prompts, as results keep them."""
@@ -140,8 +142,10 @@ class Scanner:
 
     def block(
         self, block: int, *, methods: Sequence[str], ranks: Sequence[int], scopes: Sequence[Scope]
-    ) -> Iterator[ScanScore]:
+    ) -> Iterator[ScanScore | Failure]:
         """Scores every candidate at one block; blocks come in ascending order.
+
+        A candidate that cannot be fitted, or under which the model's numbers overflow, is a failure.
 
         Raises:
             ConfigError: a block before the last one.
@@ -151,22 +155,38 @@ class Scanner:
             self._harmless.advance(block)
         source, target = self.fit.source[block], self.fit.target[block]
         for method in methods:
-            there = fit_block(method, source, target, ranks, self.fit.options)
-            back = fit_reversed(method, source, target, ranks, self.fit.options) if self.induce else {}
-            for candidate in candidates_at(block, [method], ranks, scopes):
-                rank = candidate.rank or 0
-                move = Intervention({block: there[rank]}, candidate.tokens, self.fit.strength)
-                score = self._score(candidate, move, self._harmful, self._harmless)
+            made: dict[int, TransportMap] | FitError
+            back: dict[int, TransportMap] = {}
+            try:
+                made = fit_block(method, source, target, ranks, self.fit.options)
                 if self.induce:
-                    reverse = Intervention({block: back[rank]}, candidate.tokens, self.fit.strength)
-                    score = replace(score, induced=self._log_odds(self._harmless.first_token(reverse)))
-                yield score
+                    back = fit_reversed(method, source, target, ranks, self.fit.options)
+            except FitError as error:
+                made = error
+            for candidate in candidates_at(block, [method], ranks, scopes):
+                try:
+                    if isinstance(made, FitError):
+                        raise made
+                    yield self._at_block(candidate, made, back)
+                except FitError as error:
+                    yield Failure(candidate, str(error))
+
+    def _at_block(
+        self, candidate: Candidate, there: Mapping[int, TransportMap], back: Mapping[int, TransportMap]
+    ) -> ScanScore:
+        (block,), rank = candidate.blocks, candidate.rank or 0
+        move = Intervention({block: there[rank]}, candidate.tokens, self.fit.strength)
+        score = self._score(candidate, move, self._harmful, self._harmless)
+        if not self.induce:
+            return score
+        reverse = Intervention({block: back[rank]}, candidate.tokens, self.fit.strength)
+        return replace(score, induced=self._log_odds(self._harmless.first_token(reverse)))
 
     def together(self, candidate: Candidate) -> ScanScore:
         """Scores a candidate on any blocks, by whole forward passes.
 
         Raises:
-            FitError: the maps cannot be fitted one after the other.
+            FitError: the maps cannot be fitted one after the other, or the model's numbers overflow under them.
         """
         return self.under(candidate, build(self.model, candidate, self.fit))
 
@@ -182,7 +202,10 @@ class Scanner:
         return ScanScore(candidate, sum(each) / max(1, len(each)), kl, each)
 
     def shuffled(self, candidate: Candidate, *, times: int, seed: int) -> list[tuple[float, ...]]:
-        """Log-odds of the harmful prompts under a candidate on one block, fitted on shuffled labels, so many times."""
+        """Log-odds of the harmful prompts under a candidate on one block, fitted on shuffled labels, so many times.
+
+        Draws that cannot be fitted, or under which numbers overflow, are left out.
+        """
         (block,) = candidate.blocks
         rows, n = torch.cat([self.fit.source[block], self.fit.target[block]]), len(self.fit.source[block])
         generator = torch.Generator().manual_seed(seed)
@@ -192,9 +215,12 @@ class Scanner:
         for _ in range(times):
             mixed = rows[torch.randperm(len(rows), generator=generator)]
             ranks = [] if candidate.rank is None else [candidate.rank]
-            map_ = fit_block(candidate.method, mixed[:n], mixed[n:], ranks, self.fit.options)[candidate.rank or 0]
-            move = Intervention({block: map_}, candidate.tokens, self.fit.strength)
-            found.append(self._log_odds(stream.first_token(move)))
+            try:
+                map_ = fit_block(candidate.method, mixed[:n], mixed[n:], ranks, self.fit.options)[candidate.rank or 0]
+                move = Intervention({block: map_}, candidate.tokens, self.fit.strength)
+                found.append(self._log_odds(stream.first_token(move)))
+            except FitError:  # a draw that cannot be fitted, or overflows, says nothing
+                continue
         return found
 
     def _stream(self, prompts: Sequence[Prompt]) -> PromptStream:
@@ -224,8 +250,8 @@ def scan_blocks(
     methods: Sequence[str],
     ranks: Sequence[int],
     scopes: Sequence[Scope],
-    known: Mapping[str, ScanScore],
-) -> Iterator[ScanScore]:
+    known: Mapping[str, ScanScore | Failure],
+) -> Iterator[ScanScore | Failure]:
     """Yields the score of every candidate, block after block; blocks whose scores are all `known` are not computed."""
     for block in sorted(blocks):
         keys = [candidate.key for candidate in candidates_at(block, methods, ranks, scopes)]

@@ -130,7 +130,7 @@ class _Climb:
             ConfigError: the model refuses nothing.
         """
         self.run, config = run, run.config
-        self.model, self.blocks, self.fit = run.model, run.blocks, run.fit
+        self.model, self.blocks, self.fit = run.model, run.scanned, run.fit
         run.find_refusal_tokens()
         if not run.result.refusal_tokens:
             raise ConfigError(f"{config.model} refuses nothing on the fit split; there is no refusal to search for")
@@ -144,13 +144,13 @@ class _Climb:
         trial.set_user_attr("candidate", candidate.key)
         try:
             move = build(self.model, candidate, fit)
+            score = self.scanner.under(candidate, move)
+            self._rung(trial, "first token", score.refusal_log_odds, score.first_token_kl)
+            self._answers(trial, candidate, move, "short")
+            return self._answers(trial, candidate, move, "long")
         except FitError as error:
             trial.set_user_attr("error", str(error))
             raise optuna_module().TrialPruned from error
-        score = self.scanner.under(candidate, move)
-        self._rung(trial, "first token", score.refusal_log_odds, score.first_token_kl)
-        self._answers(trial, candidate, move, "short")
-        return self._answers(trial, candidate, move, "long")
 
     def _answers(
         self, trial: optuna.Trial, candidate: Candidate, move: Intervention, rung: Literal["short", "long"]

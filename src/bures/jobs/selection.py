@@ -21,7 +21,7 @@ from bures.models.fitting import build
 from bures.models.generation import decode
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
-from bures.results.records import Candidate, Placement, ScanScore, Scope, Trial
+from bures.results.records import Candidate, Failure, Placement, ScanScore, Scope, Trial
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,9 @@ def try_all(run: Run[Any, Any], scores: Sequence[ScanScore]) -> None:
                 run.save()
             run.progress.advance()
 
+    for failure in _without_score(scores, result.failures):
+        tried.setdefault(failure.candidate.key, Trial(failure.candidate, None, None, None, error=failure.error))
+    result.trials = list(tried.values())
     attempt_all(finalists(scores), "trying single blocks")
     paired = [
         c for m in having("two", config.methods) for c in pairs(scores, result.trials, config.max_perplexity_ratio, m)
@@ -119,6 +122,13 @@ def try_all(run: Run[Any, Any], scores: Sequence[ScanScore]) -> None:
             everywhere = [candidate for candidate in everywhere if not candidate.sites]
             run.note(f"The row at three sites of every block is left out for this architecture: {unverified}.")
         attempt_all(everywhere, "trying all blocks")
+
+
+def _without_score(scores: Sequence[ScanScore], failures: Sequence[Failure]) -> list[Failure]:
+    """Of every method that the scan could not score at all, its first failure: it stands in the table."""
+    scored = {score.candidate.method for score in scores}
+    first = {failure.candidate.method: failure for failure in reversed(failures)}
+    return [failure for method, failure in first.items() if method not in scored]
 
 
 def having(placement: Placement, methods: Sequence[str]) -> list[str]:
@@ -145,14 +155,17 @@ def on_all_blocks(
 def attempt(run: Run[Any, Any], candidate: Candidate, original: Original) -> Trial:
     """Fits a candidate and lets it answer the selection split."""
     try:
-        intervention = build(run.model, candidate, run.fit)
-    except FitError as error:  # moved activations that overflow are a finding about the method, not the user's mistake
+        return answered(run, candidate, build(run.model, candidate, run.fit), original)
+    except FitError as error:  # numbers that overflow are a finding about the method, not the user's mistake
         return Trial(candidate, None, None, None, error=str(error))
-    return answered(run, candidate, intervention, original)
 
 
 def answered(run: Run[Any, Any], candidate: Candidate, intervention: Intervention, original: Original) -> Trial:
-    """Lets an intervention answer the selection split."""
+    """Lets an intervention answer the selection split.
+
+    Raises:
+        NumericsError: the model's numbers overflow under it.
+    """
     select = run.splits.select
     ids = run.answer(list(select.harmful), original.max_new_tokens, intervention)
     said = marks(run.judge, list(select.harmful), decode(run.model, ids), harmful=True, coherent=False)

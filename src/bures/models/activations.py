@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bures.data.conversations import PromptLike
-from bures.errors import ConfigError, FitError
+from bures.errors import ConfigError, NumericsError
 from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.models.finite import overflowing
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of
 from bures.models.tokens import kinds_of, token_kinds
@@ -26,7 +27,6 @@ class _Stop(Exception):  # noqa: N818
     """Ends a forward pass after the last wanted block; never leaves this module."""
 
 
-@torch.inference_mode()
 def collect(
     model: ChatModel,
     prompts: Iterable[PromptLike],
@@ -56,7 +56,37 @@ def collect(
 
     Raises:
         ConfigError: no such block, or a prompt shorter than the position asks for.
-        FitError: an activation is NaN or infinite; the block is named.
+        NumericsError: an activation is NaN or infinite; the block is named.
+    """
+    rows = gather(
+        model,
+        prompts,
+        blocks=blocks,
+        position=position,
+        system=system,
+        token_budget=token_budget,
+        advance=advance,
+    )
+    for reason in overflowing(rows).values():
+        raise NumericsError(reason)
+    return rows
+
+
+@torch.inference_mode()
+def gather(
+    model: ChatModel,
+    prompts: Iterable[PromptLike],
+    *,
+    blocks: Sequence[int] | None = None,
+    position: int = -1,
+    system: str | None = None,
+    token_budget: int = TOKEN_BUDGET,
+    advance: Callable[[int], object] | None = None,
+) -> dict[int, Float[Tensor, "n d"]]:
+    """As `collect`, but what is not finite is handed on as it is.
+
+    Raises:
+        ConfigError: no such block, or a prompt shorter than the position asks for.
     """
     wanted = tuple(range(len(model.blocks))) if blocks is None else tuple(dict.fromkeys(blocks))
     for block in wanted:
@@ -82,13 +112,6 @@ def collect(
         run_blocks(model, batch, {block: keep(block) for block in wanted}, until=last)
         if advance is not None:
             advance(len(batch.index))
-    for block in wanted:
-        if not bool(torch.isfinite(rows[block]).all()):
-            bad = int((~torch.isfinite(rows[block])).any(dim=1).sum())
-            raise FitError(
-                f"activations after block {block} contain NaN or infinity for {bad} of {len(sequences)} prompts; "
-                "load the model with --dtype float32 or bfloat16, or check the checkpoint"
-            )
     return rows
 
 

@@ -8,7 +8,7 @@ activations would move again what has been moved. Ablations are projections and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bures.data.conversations import Prompt
-from bures.errors import ConfigError, FitError
+from bures.errors import ConfigError, FitError, NumericsError
 from bures.models.activations import run_blocks
 from bures.models.batching import TOKEN_BUDGET, Batch, batches
 from bures.models.intervention import Intervention, Site
@@ -41,6 +41,7 @@ class FitData:
         strength: lambda with which the maps are applied.
         system: system prompt of the activations.
         token_budget: padded tokens in one forward pass.
+        overflowing: block -> why it has no activations.
     """
 
     source_prompts: Sequence[Prompt]
@@ -50,6 +51,7 @@ class FitData:
     strength: float = 1.0
     system: str | None = None
     token_budget: int = TOKEN_BUDGET
+    overflowing: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
 def build(model: ChatModel, candidate: Candidate, fit: FitData) -> Intervention:
@@ -57,8 +59,11 @@ def build(model: ChatModel, candidate: Candidate, fit: FitData) -> Intervention:
 
     Raises:
         ConfigError: an unknown method, a ranked one without a rank, or one without the candidate's placement.
-        FitError: the activations do not allow a fit.
+        FitError: the activations do not allow a fit, or overflow.
     """
+    for block in candidate.blocks:
+        if block in fit.overflowing:
+            raise NumericsError(fit.overflowing[block])
     method, how = method_of(candidate.method), fit_of(candidate.method, candidate.rank, fit.options)
     if candidate.sites:
         (block,) = candidate.blocks

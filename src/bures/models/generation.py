@@ -13,6 +13,7 @@ from torch import Tensor
 from bures.data.conversations import Prompt, PromptLike
 from bures.errors import ConfigError
 from bures.models.batching import TOKEN_BUDGET, batches
+from bures.models.finite import watch
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 
@@ -82,6 +83,7 @@ def generate_ids(
 
     Raises:
         ConfigError: no prompts or no tokens asked for.
+        NumericsError: logits are NaN or infinite on the way.
     """
     if max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens is {max_new_tokens}; expected at least 1")
@@ -198,7 +200,10 @@ def _greedy(model: ChatModel, ids: Tensor, attended: Tensor, max_new_tokens: int
         # transformers fills what `config` leaves open from the checkpoint's own configuration: give it an empty one.
         model.hf.generation_config = GenerationConfig()
         output = model.hf.generate(  # pyright: ignore[reportCallIssue]
-            ids.to(model.device), attention_mask=attended.long().to(model.device), generation_config=config
+            ids.to(model.device),
+            attention_mask=attended.long().to(model.device),
+            generation_config=config,
+            logits_processor=[watch()],
         )
     finally:
         model.hf.generation_config = own

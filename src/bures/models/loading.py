@@ -19,6 +19,7 @@ from bures.data.conversations import PromptLike
 from bures.errors import ModelError
 from bures.models.architecture import Parts, find_parts, text_config
 from bures.models.chat import Chat
+from bures.models.precision import widen
 from bures.models.settling import settled
 from bures.models.sources import Dtype, resolve, torch_dtype
 from bures.models.thinking import Thinking
@@ -48,6 +49,7 @@ class ChatModel:
         name: what the user asked for.
         parts: what hooks attach to.
         chat: how it is spoken to.
+        notes: what a reader of its figures has to know.
     """
 
     hf: PreTrainedModel
@@ -55,6 +57,7 @@ class ChatModel:
     name: str
     parts: Parts
     chat: Chat
+    notes: tuple[str, ...] = ()
 
     @property
     def decoder(self) -> nn.Module:
@@ -177,7 +180,8 @@ def load_model(
 
     Args:
         spec: a hub id, a local folder, a `.gguf` file (dequantised), a pinned asset's name, or `organism`.
-        dtype: `auto` is the checkpoint's own; for GGUF files bfloat16 where the device computes in it, else float32.
+        dtype: `auto` is the checkpoint's own, or float32 where that overflows (a note says so); for GGUF files bfloat16
+            where the device computes in it, else float32.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` to shard over all devices; default: CUDA where there is one.
         adapter: folder of a LoRA adapter (peft) that is merged in memory.
         revision: branch, tag or commit of a hub id.
@@ -204,7 +208,9 @@ def load_model(
     for parameter in hf.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     hf.eval()
-    return wrap(hf, tokenizer, name)
+    note = widen(hf, tokenizer) if dtype == "auto" else None
+    model = wrap(hf, tokenizer, name)
+    return model if note is None else replace(model, notes=(note,))
 
 
 def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> ChatModel:

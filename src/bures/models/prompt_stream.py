@@ -22,9 +22,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bures.data.conversations import PromptLike
-from bures.errors import ConfigError
+from bures.errors import ConfigError, NumericsError
 from bures.models.activations import run_blocks
 from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.models.finite import require_finite
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
 from bures.models.tokens import kinds_of, token_kinds
@@ -48,9 +49,16 @@ class FirstToken:
         return inside - torch.log(-torch.expm1(inside))
 
     def kl_to(self, other: FirstToken) -> float:
-        """Mean over prompts of KL(self || other) in nats."""
+        """Mean over prompts of KL(self || other) in nats.
+
+        Raises:
+            NumericsError: it is infinite.
+        """
         p, q = self.log_probs, other.log_probs
-        return float((p.exp() * (p - q)).sum(dim=-1).double().mean().clamp(min=0.0))
+        each = torch.where(p.isneginf(), 0.0, p.exp() * (p - q)).sum(dim=-1).double()
+        if not bool(torch.isfinite(each).all()):
+            raise NumericsError("a token that the one allows has probability 0 under the other: their KL is infinite")
+        return float(each.mean().clamp(min=0.0))
 
 
 _SAME, _SAME_IN_HALF = 1e-3, 0.25
@@ -164,6 +172,7 @@ class PromptStream:
 
         Raises:
             ConfigError: it touches what lies before the held stream.
+            NumericsError: logits are NaN or infinite.
         """
         for site in intervention.sites:
             if site.block < self.block or (site.block == self.block and site.where != "output"):
@@ -173,7 +182,9 @@ class PromptStream:
             logits = self._logits(held, intervention, self.entry)
             for row, i in enumerate(held.batch.index):
                 rows[i] = logits[row]
-        return FirstToken(torch.stack([row for row in rows if row is not None]))
+        found = torch.stack([row for row in rows if row is not None])
+        require_finite(found)
+        return FirstToken(found)
 
     def _logits(self, held: _Held, intervention: Intervention, entry: int) -> Float[Tensor, "b vocabulary"]:
         model = self.model

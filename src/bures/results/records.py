@@ -92,6 +92,14 @@ class ScanScore:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A candidate that could not be scored, and why."""
+
+    candidate: Candidate
+    error: str
+
+
+@dataclass(frozen=True)
 class Trial:
     """A candidate's answers on the selection split.
 

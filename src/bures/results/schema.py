@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bures.results.records import Localisation, MethodNote, ScanScore, Trial, View
+from bures.results.records import Failure, Localisation, MethodNote, ScanScore, Trial, View
 from bures.results.stats import Measurement
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ class RunResult(BaseModel):
     seed: int
     refusal_tokens: list[int] = Field(default_factory=list)
     scan: list[ScanScore] = Field(default_factory=list)
+    failures: list[Failure] = Field(default_factory=list)
+    """Candidates that the scan could not score, such as maps under which the model's numbers overflow."""
     localisation: Localisation | None = None
     notes: list[str] = Field(default_factory=list)
 
