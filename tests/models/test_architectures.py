@@ -231,13 +231,13 @@ def test_writers_by_hand(name: str, attention: list[str], mlp: list[str]) -> Non
     """Read off the modelling files."""
     model = made(name)
     block = model.blocks[0]
-    for role, names in (("attention", attention), ("mlp", mlp)):
-        assert list(model.parts.written[0, role]) == [getattr(block, child) for child in names]
+    assert list(model.parts.written[0, "attention"]) == [getattr(block, child) for child in attention]
+    assert list(model.parts.written[0, "mlp"]) == [getattr(block, child) for child in mlp]
 
 
 def test_writers_are_found_in_half_precision() -> None:
     for name in ("norms behind", "a norm on the stream", "experts beside an MLP"):
-        half = wrap(families.network(name).to(torch.bfloat16), tiny.tokenizer(), name)
+        half = wrap(families.network(name).bfloat16(), tiny.tokenizer(), name)
         names = [type(m).__name__ for m in written(half, 0)]
         assert names == [type(m).__name__ for m in written(made(name), 0)]
         assert not half.parts.pads_matter
@@ -282,6 +282,8 @@ def test_a_stream_that_is_not_all_that_counts_is_not_entered() -> None:
 
     held = PromptStream(model, PROMPTS)
     held.advance(0)
+    move = Intervention({3: the_map(model)})
+    whole = first_token(model, PROMPTS, move).log_probs
     with pytest.MonkeyPatch.context() as patch:  # and with a trial that lets everything pass
         patch.setattr("bures.models.prompt_stream._SAME", float("inf"))
         held.advance(2)

@@ -32,14 +32,12 @@ def test_a_token_equal_to_the_pad_id_is_still_attended() -> None:
     assert attended.tolist() == [[True, True], [False, True]]
 
 
-@given(rows=rows, side=st.sampled_from(["left", "right"]), budget=st.integers(1, 60), most=st.integers(1, 5))
+@given(rows=rows, budget=st.integers(1, 60), most=st.integers(1, 5))
 @settings(deadline=None, max_examples=60)
-def test_batches_hold_every_row_once_within_the_budget(
-    rows: list[list[int]], side: Literal["left", "right"], budget: int, most: int
-) -> None:
+def test_batches_hold_every_row_once_within_the_budget(rows: list[list[int]], budget: int, most: int) -> None:
     seen: dict[int, list[int]] = {}
     widths = []
-    for batch in batches(rows, pad_id=2, side=side, token_budget=budget, max_rows=most, extra=1):
+    for batch in batches(rows, pad_id=2, token_budget=budget, max_rows=most, extra=1):
         count, width = batch.ids.shape
         assert count == len(batch.index) <= most
         assert count == 1 or count * (width + 1) <= budget
@@ -49,7 +47,7 @@ def test_batches_hold_every_row_once_within_the_budget(
             assert i not in seen
             seen[i] = ids[attended].tolist()
             assert (ids[~attended] == 2).all()
-            place = attended.long().argmax() if side == "left" else 0
+            place = attended.long().argmax()
             assert attended[place : place + len(rows[i])].all()
     assert [seen[i] for i in range(len(rows))] == rows
     assert widths == sorted(widths, reverse=True)

@@ -89,7 +89,9 @@ def find_parts(hf: PreTrainedModel, name: str) -> Parts:
                 f"in {name} later tokens change what earlier ones become, as in a masked encoder or a diffusion model",
             )
         writers, unverified = find_writers(decoder, blocks, seen.ids)
-        uneven = pads_matter(seen, decoder, blocks[-1])
+        uneven, reason = pads_matter(seen, decoder, blocks[-1])
+        if reason:
+            raise refusal(architecture, f"{name} {reason}")
     except (ModelError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a modelling file raises

@@ -52,18 +52,16 @@ def batches(
     sequences: Sequence[Sequence[int]],
     *,
     pad_id: int,
-    side: Literal["left", "right"] = "left",
     token_budget: int = TOKEN_BUDGET,
     max_rows: int = 64,
     extra: int = 0,
     equal_length: bool = False,
 ) -> Iterator[Batch]:
-    """Yields batches, longest rows first, so that memory runs out at once or not at all.
+    """Yields batches padded on the left, longest rows first, so that memory runs out at once or not at all.
 
     Args:
         sequences: token ids, none of them empty.
         pad_id: what pads hold; never attended.
-        side: where the pads go.
         token_budget: upper bound on rows x (longest row + `extra`), except that a batch always has one row.
         max_rows: upper bound on rows.
         extra: tokens that each row will grow by (generation).
@@ -77,6 +75,6 @@ def batches(
         index = tuple(order[start : start + rows])
         if equal_length:
             index = tuple(i for i in index if len(sequences[i]) == len(sequences[index[0]]))
-        ids, attended = pad([sequences[i] for i in index], pad_id=pad_id, side=side)
+        ids, attended = pad([sequences[i] for i in index], pad_id=pad_id, side="left")
         yield Batch(index, ids, attended)
         start += len(index)

@@ -110,18 +110,31 @@ def is_causal(seen: Seen, last: nn.Module) -> bool:
 
 
 @torch.inference_mode()
-def pads_matter(seen: Seen, decoder: nn.Module, last: nn.Module) -> bool:
-    """Whether the decoder, by itself and without pads, makes something else of the short rows."""
+def pads_matter(seen: Seen, decoder: nn.Module, last: nn.Module) -> tuple[bool, str]:
+    """Whether the decoder makes something else of the short rows without their pads; and why it cannot be batched.
+
+    The positions of padded rows are counted from 0 and handed over. Rows without pads, whose positions are left to the
+    decoder, show whether it would count them so.
+    """
     ids = seen.ids[2:, -_SHORT:]
     ones = torch.ones_like(ids)
-    found: list[Tensor] = []
-    handle = last.register_forward_hook(lambda _, __, output: found.append(tensor_of(output).detach().clone()))
-    try:
-        decoder(input_ids=ids, attention_mask=ones, position_ids=positions(ones), use_cache=False)
-    finally:
-        handle.remove()
-    padded = _last(seen, last)[2:, -_SHORT:]
-    return _apart(padded.flatten(0, 1), found[0].flatten(0, 1)) > 4 * tolerance(padded.dtype)
+
+    def alone(**given: Tensor) -> Tensor:
+        found: list[Tensor] = []
+        handle = last.register_forward_hook(lambda _, __, output: found.append(tensor_of(output).detach().clone()))
+        try:
+            decoder(input_ids=ids, attention_mask=ones, use_cache=False, **given)
+        finally:
+            handle.remove()
+        return found[0].flatten(0, 1)
+
+    padded = _last(seen, last)[2:, -_SHORT:].flatten(0, 1)
+    own, limit = alone(), 4 * tolerance(padded.dtype)
+    if not _apart(padded, own) > limit:
+        return False, ""
+    if _apart(alone(position_ids=positions(ones)), own) > limit:
+        return True, "counts the positions of its tokens in a way of its own"
+    return True, ""
 
 
 def _rows(hf: PreTrainedModel) -> tuple[Int[Tensor, "b s"], Bool[Tensor, "b s"]]:

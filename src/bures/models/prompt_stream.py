@@ -149,9 +149,8 @@ class PromptStream:
             raise
         except Exception:  # noqa: BLE001 - a modelling file misses what a held-back block did not leave
             return False
-        if bool(
-            ((found - self._whole).abs() > (_SAME if self.model.hf.dtype == torch.float32 else _SAME_IN_HALF)).any()
-        ):
+        limit = _SAME if self.model.hf.dtype == torch.float32 else _SAME_IN_HALF
+        if bool(((found - self._whole).abs() > limit).any()):
             return False
         for held in others:
             held.stream = self._reached(held, block)
