@@ -20,6 +20,7 @@ from typing import TypeVar
 import torch
 
 from bures.data.prompts import load_prompts
+from bures.jobs.parting import Parting
 from bures.jobs.scanner import Scanner, refusal_tokens
 from bures.jobs.splits import Sides
 from bures.judges.by_name import judge_by_name
@@ -63,7 +64,9 @@ def main() -> None:
         spent = {True: Spent(), False: Spent()}
         scanners = {
             reenter: spent[reenter].on(
-                lambda reenter=reenter: Scanner(model, fit, select, tokens, induce=True, reenter=reenter)
+                lambda reenter=reenter: Scanner(
+                    model, fit, select, Parting(tuple(tokens)), induce=True, reenter=reenter
+                )
             )
             for reenter in spent
         }

@@ -102,11 +102,11 @@ def test_the_scanner_scores_behind_the_beginning() -> None:
     select = Sides(
         *(PromptSet(name, "made up", None, tuple(texts)) for name, texts in (("a", harmful), ("b", harmless)))
     )
-    scanner = Scanner(model, fit, select, found.tokens, begin=found.begin)
+    scanner = Scanner(model, fit, select, found)
     assert min(scanner.harmful) > 5
     assert max(scanner.harmless) < -5
     (score,) = scanner.block(0, methods=["mean-act"], ranks=[1], scopes=["last"])
-    whole = Scanner(model, fit, select, found.tokens, begin=found.begin, reenter=False)
+    whole = Scanner(model, fit, select, found, reenter=False)
     (again,) = whole.block(0, methods=["mean-act"], ranks=[1], scopes=["last"])
     assert score.each == pytest.approx(again.each, abs=1e-3)
     assert generate(model, harmful[:1]) == [f"Well, {scripted.REFUSED}"]

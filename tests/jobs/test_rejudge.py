@@ -67,8 +67,8 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
     return run
 
 
-def text(refused: list[bool]) -> str:
-    return "".join("01"[mark] for mark in refused)
+def text(refused: list[bool | None]) -> str:
+    return "".join("-" if mark is None else "01"[mark] for mark in refused)
 
 
 def test_an_audit_holds_what_the_offline_judges_say(finished: Path) -> None:

@@ -35,7 +35,8 @@ def answers(script: Script, **asked: Any) -> list[str]:
 
 
 def words(model: ChatModel, ids: list[int]) -> list[str]:
-    return model.tokenizer.convert_ids_to_tokens(ids)
+    tokenizer: Any = model.tokenizer
+    return tokenizer.convert_ids_to_tokens(ids)
 
 
 # Prompts ----------------------------------------------------------------------------------------------------------
@@ -332,11 +333,11 @@ def test_an_answer_cut_in_its_thinking_is_unfinished(script: Script, tokens: int
 
 def test_an_answer_that_says_nothing_is_unfinished_unless_it_ended() -> None:
     model = scripted.model()
-    blank = model.tokenizer.convert_tokens_to_ids([scripted.PAD, scripted.PAD])
-    assert not read(model, blank).finished
+    blank, word = (scripted.Script().words.index(each) for each in (scripted.PAD, "word1"))
+    assert not read(model, [blank, blank]).finished
     assert not read(model, []).finished
-    assert read(model, [*blank, *model.chat.ends.ids]).finished
-    assert read(model, model.tokenizer.convert_tokens_to_ids(["word1"])).finished
+    assert read(model, [blank, *model.chat.ends.ids]).finished
+    assert read(model, [word]).finished
 
 
 def test_a_model_that_does_not_think_is_given_no_block_and_no_more_tokens() -> None:

@@ -128,7 +128,8 @@ class VllmEngine:
         if self._llm is not None:
             return
         model = self.here.model
-        lengths = [len(ids) for ids in model.encode([*self.asked, _PROBE], system=self.here.system)]
+        asked = model.encode([*self.asked, _PROBE], system=self.here.system)
+        length = max(map(len, asked)) + model.chat.limit(self.here.max_new_tokens)
         with ExitStack() as stack:
             source = stored_weights(self.config.model, self.config.adapter)
             if source is None:
@@ -139,9 +140,7 @@ class VllmEngine:
             with needs(EXTRA, "the vLLM backend"):
                 vllm: Any = importlib.import_module("vllm")
             try:
-                self._llm = vllm.LLM(
-                    **self._settings(source, max(lengths) + model.chat.limit(self.here.max_new_tokens))
-                )
+                self._llm = vllm.LLM(**self._settings(source, length))
                 self._agreed = self._compare()
             except Exception as error:
                 self.close()

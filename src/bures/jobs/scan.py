@@ -20,6 +20,7 @@ from bures.jobs.localisation import (
     probability,
     removed,
 )
+from bures.jobs.parting import Parting
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run, open_run, start
 from bures.jobs.scanner import Scanner, candidates_at, scan_blocks
@@ -62,7 +63,8 @@ def scan_and_locate(run: Run[Any, Any], *, induce: bool = False) -> list[ScanSco
     """
     _ = run.fit  # collected first: the refusal tokens' answers take longer, and activations may be bad
     run.find_refusal_tokens()
-    scanner = Scanner(run.model, run.fit, run.splits.select, run.result.refusal_tokens, induce=induce)
+    decides = Parting(tuple(run.result.refusal_tokens))
+    scanner = Scanner(run.model, run.fit, run.splits.select, decides, induce=induce)
     scores = scan_all(run, scanner)
     if run.result.localisation is None:
         run.result.localisation = locate(run, scanner, scores)

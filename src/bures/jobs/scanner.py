@@ -113,9 +113,8 @@ class Scanner:
         model: ChatModel,
         fit: FitData,
         select: Sides,
-        tokens: Sequence[int],
+        decides: Parting,
         *,
-        begin: Sequence[int] = (),
         induce: bool = False,
         reenter: bool = True,
     ) -> None:
@@ -125,12 +124,12 @@ class Scanner:
             model: the model.
             fit: the fit split.
             select: the selection split.
-            tokens: refusal tokens; without any, log-odds are 0 and only the cost ranks.
-            begin: tokens with which all answers begin; the one behind them is scored.
+            decides: the refusal tokens and what stands before them; without any, log-odds are 0 and only the cost
+                ranks.
             induce: score the reversed maps too.
             reenter: False computes every candidate by whole forward passes (for comparison).
         """
-        self.model, self.fit, self.tokens, self.begin = model, fit, tuple(tokens), tuple(begin)
+        self.model, self.fit, self.tokens, self.begin = model, fit, decides.tokens, decides.begin
         self.induce = induce and bool(self.tokens)
         self.reenter = reenter
         self._prompts = tuple(select.harmful), tuple(select.harmless)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bures.errors import ConfigError, FitError
 from bures.jobs.config import SECRET, SearchConfig
+from bures.jobs.parting import Parting
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run, open_run, start
 from bures.jobs.scanner import Scanner
@@ -134,7 +135,7 @@ class _Climb:
         run.find_refusal_tokens()
         if not run.result.refusal_tokens:
             raise ConfigError(f"{config.model} refuses nothing on the fit split; there is no refusal to search for")
-        self.scanner = Scanner(run.model, run.fit, run.splits.select, run.result.refusal_tokens)
+        self.scanner = Scanner(run.model, run.fit, run.splits.select, Parting(tuple(run.result.refusal_tokens)))
         run.progress.stage("asking the original model", 2)
         rungs = {"short": config.short_tokens, "long": config.long_tokens}
         self.originals = {rung: ask_original(run, tokens) for rung, tokens in rungs.items()}
