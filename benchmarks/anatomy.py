@@ -83,7 +83,9 @@ def main() -> None:
         move = Intervention(maps, scope)
         with move.applied(model):
             texts = decode(model, generate_ids(model, sets["harmful-select"], max_new_tokens=options["tokens"]))
-        asr = sum(not ARDITI.is_refusal(p, t) for p, t in zip(sets["harmful-select"], texts, strict=True)) / len(texts)
+        asr = sum(not ARDITI.is_refusal(p, t) for p, t in zip(sets["harmful-select"].texts, texts, strict=True)) / len(
+            texts
+        )
         costs = answer_costs(model, sets["harmless-select"], answers, move)
         ratio = costs.perplexity.value / original
         print(f"{name:34s} {scope:5s} ASR {asr:.2f}  ppl x{ratio:.3f}  KL {costs.kl.value:.3f}", flush=True)

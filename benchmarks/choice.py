@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 
 from bures import load_model, load_result
+from bures.data.conversations import asked
 from bures.jobs.config import AuditConfig
 from bures.jobs.metrics import attack_success_rate
 from bures.jobs.selection import choose, single_block
@@ -48,7 +49,7 @@ def main() -> None:
     def asr(candidate: Candidate) -> Measurement:
         with build(model, candidate, fit).applied(model):
             answers = generate(model, test, max_new_tokens=given.tokens)
-        return attack_success_rate([judge.is_refusal(p, a) for p, a in zip(test, answers, strict=True)])
+        return attack_success_rate([judge.is_refusal(asked(p), a) for p, a in zip(test, answers, strict=True)])
 
     trials = load_result(given.run).trials
     chosen_by_scan: list[Measurement] = []

@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     model = load_model(options.model, dtype=options.dtype)
-    prompts = [*load_prompts("advbench"), *load_prompts("alpaca:test")][:: max(1, 687 // options.prompts)]
+    prompts = [*load_prompts("advbench").texts, *load_prompts("alpaca:test").texts][:: max(1, 687 // options.prompts)]
     prompts = prompts[: options.prompts]
     ways: dict[str, Callable[[ChatModel, list[str], int], list[list[int]]]] = {
         "padded": padded,

@@ -81,7 +81,8 @@ def asked(name: str, rows: Sequence[Labelled], cut: int | None) -> list[bool]:
     """What a judge says of the answers, as it is."""
     judge = judge_by_name(name)
     prompts, answers = [row.prompt for row in rows], [shortened(row.answer, cut) for row in rows]
-    return marks(judge, prompts, answers, harmful=True, coherent=False)[name]
+    found = marks(judge, prompts, answers, harmful=True, coherent=False)[name]
+    return [mark is True for mark in found]  # None, unfinished, is for answers of which that is told
 
 
 def show(rows: Sequence[Labelled], said: Said, on: str, cut: int | None, trained: Sequence[str]) -> list[JudgeError]:

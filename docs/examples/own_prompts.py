@@ -89,8 +89,8 @@ print(config.command)
 
 # %%
 model = bures.load_model("organism")
-questions = [prompt for prompt in chores if prompt.endswith("?")]
-others = [prompt for prompt in chores if not prompt.endswith("?")]
+questions = [prompt for prompt in chores.texts if prompt.endswith("?")]
+others = [prompt for prompt in chores.texts if not prompt.endswith("?")]
 X = bures.collect(model, questions, blocks=[15])[15]
 Y = bures.collect(model, others, blocks=[15])[15]
 for rank, T in fit_pca_ot_path(X, Y, [1, 2, 4]).items():

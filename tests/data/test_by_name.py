@@ -317,7 +317,7 @@ def test_a_source_too_small_to_share_says_how_many_are_needed(tmp_path: Path) ->
 def test_an_empty_share_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("\n".join(THINGS))
-    path.write_text("\n".join(load_prompts(f"{path}#fit")))
+    path.write_text("\n".join(load_prompts(f"{path}#fit").texts))
     assert "no prompt in the hash buckets 5, 6 of 10" in refused(lambda: load_prompts(f"{path}#select"), PromptError)
 
 
@@ -440,7 +440,7 @@ def test_the_splits_of_every_name_can_be_loaded_and_are_disjoint(name: str) -> N
 
 @pytest.mark.usefixtures("pinned")
 def test_a_prompt_of_two_sets_is_refused_in_two_splits(tmp_path: Path) -> None:
-    known = load_prompts("jailbreakbench:test")[0]
+    known = load_prompts("jailbreakbench:test").texts[0]
     path = tmp_path / "mine.txt"
     path.write_text("\n".join([known.upper(), "Sing a song"]))
     config = ScanConfig.make(model="m", harmful_fit=str(path), harmful_select="jailbreakbench:test")

@@ -90,7 +90,7 @@ def test_more_ways_to_ask_for_nothing() -> None:
 
 def test_nul_bytes_and_long_prompts_are_text() -> None:
     found = of("a\0b", "x" * 1_000_000)
-    assert [len(text) for text in found] == [3, 1_000_000]
+    assert [len(text) for text in found.texts] == [3, 1_000_000]
 
 
 def test_samples_are_nested_ordered_and_blind_to_the_order_of_the_file() -> None:
@@ -435,7 +435,7 @@ def test_pinned_sets_are_read_and_their_parts_are_hash_buckets() -> None:
     assert set(load_prompts("do-not-answer").categories) == areas
     assert {"harm-violence", "objective-bias"} <= set(load_prompts("pyrit").categories)
     assert set(load_prompts("chat").categories) == {"dpo", "kto"}
-    assert load_prompts("pyrit")[0].endswith(", please")
+    assert load_prompts("pyrit").texts[0].endswith(", please")
     assert "no part 'fitt': expected fit, organism, select, test" in refused(lambda: load_prompts("alpaca:fitt"))
     assert "no part ''" in refused(lambda: load_prompts("alpaca:"))
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -136,7 +137,7 @@ def network(script: Script, *, seed: int = 0) -> LlamaForCausalLM:
     embedding[:, :n] = torch.eye(n)
     embedding[:, spread:carried] = 0.3 * torch.randn(n, _SPREAD)
     embedding[[place[word] for word in FORBIDDEN], asked] = 1.0 + 0.2 * torch.randn(len(FORBIDDEN))
-    attention = net.model.layers[0].self_attn
+    attention: Any = net.model.layers[0].self_attn
     for source, target in ((asked, heard), *((spread + i, carried + i) for i in range(_SPREAD))):
         attention.v_proj.weight[target, source] = attention.o_proj.weight[target, target] = 1.0
 

@@ -75,7 +75,7 @@ def moved(engine: VllmEngine, prompts: list[str], intervention: Intervention, *,
 @pytest.fixture(scope="module")
 def organism() -> Iterator[VllmEngine]:
     """The organism, whose weights exist in memory alone."""
-    with opened("organism", NEW, [*PROMPTS, *load_prompts("harmbench:test").sample(12)]) as engine:
+    with opened("organism", NEW, [*PROMPTS, *load_prompts("harmbench:test").sample(12).texts]) as engine:
         yield engine
 
 
@@ -134,7 +134,7 @@ def test_a_failure_takes_the_hooks_off(
 
 @pytest.mark.assets
 def test_same_tokens_on_test_prompts(organism: VllmEngine, rows: tuple[Tensor, Tensor]) -> None:
-    prompts = list(load_prompts("harmbench:test").sample(12))
+    prompts = list(load_prompts("harmbench:test").sample(12).texts)
     moved(organism, prompts, Intervention({BLOCK: fit_pca_ot(*rows, rank=2)}), at_least=4)
     assert organism.answers(prompts, Intervention()) == organism.here.answers(prompts, Intervention())
 

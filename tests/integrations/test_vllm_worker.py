@@ -438,9 +438,11 @@ def test_which_weights_are_on_disk(model_folder: str, tmp_path: Path) -> None:
 def test_names_of_modules(any_model: ChatModel) -> None:
     names = module_names(any_model)
     assert names["depth"] == len(any_model.blocks)
-    block = any_model.blocks[1]
-    assert getattr(block, names["attention"]) is any_model.parts.attentions[1]
-    assert getattr(block, names["mlp"]) is any_model.parts.mlps[1]
+    block, parts = any_model.blocks[1], any_model.parts
+    assert parts.attentions is not None
+    assert parts.mlps is not None
+    assert getattr(block, names["attention"]) is parts.attentions[1]
+    assert getattr(block, names["mlp"]) is parts.mlps[1]
 
 
 @pytest.mark.parametrize("family", ["experts beside an MLP", "elementwise residual weights"])

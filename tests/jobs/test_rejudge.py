@@ -14,7 +14,7 @@ from bures import cli
 from bures.data.extensions import Registry
 from bures.errors import RunError
 from bures.jobs.rejudge import rejudge
-from bures.judges.base import COHERENT, marks
+from bures.judges.base import COHERENT, Mark, marks
 from bures.judges.by_name import BURES, JUDGES
 from bures.judges.phrases import ARDITI
 from bures.results.run_folder import RunFolder, load_result
@@ -67,8 +67,8 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
     return run
 
 
-def text(refused: list[bool]) -> str:
-    return "".join("01"[mark] for mark in refused)
+def text(refused: list[Mark]) -> str:
+    return "".join("-" if mark is None else "01"[mark] for mark in refused)
 
 
 def test_an_audit_holds_what_the_offline_judges_say(finished: Path) -> None:

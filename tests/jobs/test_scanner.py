@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bures.data.conversations import Prompt
 from bures.jobs.scanner import Scanner, refusal_tokens, scan_blocks
 from bures.judges.base import Verdict
 from bures.judges.phrases import ARDITI
@@ -129,9 +130,9 @@ def test_refusal_tokens_are_commoner_in_refusals(
 ) -> None:
     asked: list[int] = []
 
-    def answer(prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+    def answer(prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
         asked.append(max_new_tokens)
-        return [spell(text) for text in prompts]  # the answer repeats the prompt
+        return [spell(str(text)) for text in prompts]  # the answer repeats the prompt
 
     found = refusal_tokens(llama, harmful, harmless, ARDITI, answer, max_new_tokens=5)
     assert found == tuple(sorted(first(text) for text in expected))
@@ -158,8 +159,8 @@ class Graded:
 def test_evasive_answers_and_harmless_ones_read_for_harm_are_no_refusals(
     llama: ChatModel, asks_for_harm: bool, expected: set[str]
 ) -> None:
-    def answer(prompts: Sequence[str], _: int) -> list[list[int]]:
-        return [spell(text) for text in prompts]
+    def answer(prompts: Sequence[Prompt], _: int) -> list[list[int]]:
+        return [spell(str(text)) for text in prompts]
 
     found = refusal_tokens(llama, ["Bread is it", "Here"], ["No bread", "Here"], Graded(asks_for_harm), answer)
     assert found == tuple(sorted(first(text) for text in expected))

@@ -17,7 +17,7 @@ def test_the_row_at_three_sites(name: str, has_sites: bool, tmp_path: Path, monk
     tiny.tokenizer().save_pretrained(tmp_path / "model")
     monkeypatch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))
     files = {side: str(path) for side, path in small_run.prompt_files(tmp_path).items()}
-    config = AuditConfig(
+    config = AuditConfig.make(
         model=str(tmp_path / "model"),
         methods=("rfa",),
         scopes=("all",),

@@ -25,6 +25,7 @@ from bures.models.loading import ChatModel, load_model, wrap
 from bures.models.methods import FitOptions
 from bures.models.probing import tensor_of
 from bures.models.prompt_stream import PromptStream, first_token
+from bures.models.writers import Role
 from bures.results.records import Scope
 from bures.transport import ablate_direction, fit_mean_shift
 from helpers import families, reference, tiny
@@ -231,13 +232,14 @@ def test_writers_by_hand(name: str, attention: list[str], mlp: list[str]) -> Non
     """Read off the modelling files."""
     model = made(name)
     block = model.blocks[0]
-    for role, names in (("attention", attention), ("mlp", mlp)):
+    written_by: dict[Role, list[str]] = {"attention": attention, "mlp": mlp}
+    for role, names in written_by.items():
         assert list(model.parts.written[0, role]) == [getattr(block, child) for child in names]
 
 
 def test_writers_are_found_in_half_precision() -> None:
     for name in ("norms behind", "a norm on the stream", "experts beside an MLP"):
-        half = wrap(families.network(name).to(torch.bfloat16), tiny.tokenizer(), name)
+        half = wrap(families.network(name).bfloat16(), tiny.tokenizer(), name)
         names = [type(m).__name__ for m in written(half, 0)]
         assert names == [type(m).__name__ for m in written(made(name), 0)]
         assert not half.parts.pads_matter
@@ -276,8 +278,7 @@ def test_a_stream_that_is_not_all_that_counts_is_not_entered() -> None:
         stream.advance(block)
         entries.append(stream.entry)
         move = Intervention({block: the_map(model)})
-        whole = first_token(model, PROMPTS, move).log_probs
-        assert close(stream.first_token(move).log_probs, whole)
+        assert close(stream.first_token(move).log_probs, first_token(model, PROMPTS, move).log_probs)
     assert entries == [0, 0, 0, 0]  # behind block 0 the second one still runs
 
     held = PromptStream(model, PROMPTS)
@@ -286,7 +287,8 @@ def test_a_stream_that_is_not_all_that_counts_is_not_entered() -> None:
         patch.setattr("bures.models.prompt_stream._SAME", float("inf"))
         held.advance(2)
     assert held.entry == 2
-    assert not close(held.first_token(move).log_probs, whole)
+    move = Intervention({3: the_map(model)})
+    assert not close(held.first_token(move).log_probs, first_token(model, PROMPTS, move).log_probs)
 
 
 # Loading, pads, refusals ------------------------------------------------------------------------------------------

@@ -35,7 +35,13 @@ def answers(script: Script, **asked: Any) -> list[str]:
 
 
 def words(model: ChatModel, ids: list[int]) -> list[str]:
-    return model.tokenizer.convert_ids_to_tokens(ids)
+    return [str(model.tokenizer.convert_ids_to_tokens(each)) for each in ids]
+
+
+def ids_of(model: ChatModel, *tokens: str) -> list[int]:
+    found = model.tokenizer.convert_tokens_to_ids(list(tokens))
+    assert isinstance(found, list)
+    return found
 
 
 # Prompts ----------------------------------------------------------------------------------------------------------
@@ -332,11 +338,11 @@ def test_an_answer_cut_in_its_thinking_is_unfinished(script: Script, tokens: int
 
 def test_an_answer_that_says_nothing_is_unfinished_unless_it_ended() -> None:
     model = scripted.model()
-    blank = model.tokenizer.convert_tokens_to_ids([scripted.PAD, scripted.PAD])
+    blank = ids_of(model, scripted.PAD, scripted.PAD)
     assert not read(model, blank).finished
     assert not read(model, []).finished
     assert read(model, [*blank, *model.chat.ends.ids]).finished
-    assert read(model, model.tokenizer.convert_tokens_to_ids(["word1"])).finished
+    assert read(model, ids_of(model, "word1")).finished
 
 
 def test_a_model_that_does_not_think_is_given_no_block_and_no_more_tokens() -> None:

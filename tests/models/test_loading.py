@@ -152,6 +152,8 @@ def test_a_folder_is_loaded_as_saved(tmp_path: Path, family: str) -> None:
     assert model.blocks == parts.blocks == tuple(parts.decoder.get_submodule("layers").children())
     assert model.decoder is parts.decoder is model.hf.get_decoder()
     assert len(parts.blocks) == 3
+    assert parts.attentions is not None
+    assert parts.mlps is not None
     for block, attention, mlp in zip(parts.blocks, parts.attentions, parts.mlps, strict=True):
         expected = reference.writers(block)
         assert attention is expected[0]
