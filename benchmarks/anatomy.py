@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import torch
 
+from bures.data.conversations import asked
 from bures.data.prompts import load_prompts
 from bures.jobs.metrics import answer_costs
 from bures.judges.phrases import ARDITI
@@ -83,9 +84,8 @@ def main() -> None:
         move = Intervention(maps, scope)
         with move.applied(model):
             texts = decode(model, generate_ids(model, sets["harmful-select"], max_new_tokens=options["tokens"]))
-        asr = sum(not ARDITI.is_refusal(p, t) for p, t in zip(sets["harmful-select"].texts, texts, strict=True)) / len(
-            texts
-        )
+        pairs = zip(map(asked, sets["harmful-select"]), texts, strict=True)
+        asr = sum(not ARDITI.is_refusal(prompt, text) for prompt, text in pairs) / len(texts)
         costs = answer_costs(model, sets["harmless-select"], answers, move)
         ratio = costs.perplexity.value / original
         print(f"{name:34s} {scope:5s} ASR {asr:.2f}  ppl x{ratio:.3f}  KL {costs.kl.value:.3f}", flush=True)
