@@ -75,9 +75,11 @@ def main() -> None:
             found: dict[bool, list[ScanScore]] = {}
             for reenter in (True, False) if (block + number) % 2 == 0 else (False, True):
                 found[reenter] = spent[reenter].on(
-                    lambda scanner=scanners[reenter], block=block: list(
-                        scanner.block(block, methods=METHODS, ranks=RANKS, scopes=("all",))
-                    )
+                    lambda scanner=scanners[reenter], block=block: [
+                        score
+                        for score in scanner.block(block, methods=METHODS, ranks=RANKS, scopes=("all",))
+                        if isinstance(score, ScanScore)
+                    ]
                 )
             candidates += len(found[True])
             worst = max([worst, *map(_difference, found[True], found[False])])

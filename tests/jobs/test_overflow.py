@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,12 +30,11 @@ def huge(width: int) -> DiagonalAffine:
 
 
 @pytest.fixture
-def huge_method(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def huge_method(monkeypatch: pytest.MonkeyPatch) -> None:
     """A method whose every map overflows."""
     method = Method("huge", "Huge", True, lambda x, *_: huge(x.shape[1]))
     assert isinstance(METHODS, Registry)
     monkeypatch.setitem(METHODS.built_in, "huge", method)
-    yield
 
 
 @pytest.mark.usefixtures("huge_method")

@@ -19,6 +19,7 @@ from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.methods import FitOptions
 from bures.models.prompt_stream import PromptStream, first_token
+from bures.results.records import ScanScore
 from helpers import scripted
 from helpers.scripted import Script
 
@@ -108,5 +109,7 @@ def test_the_scanner_scores_behind_the_beginning() -> None:
     (score,) = scanner.block(0, methods=["mean-act"], ranks=[1], scopes=["last"])
     whole = Scanner(model, fit, select, found, reenter=False)
     (again,) = whole.block(0, methods=["mean-act"], ranks=[1], scopes=["last"])
+    assert isinstance(score, ScanScore)
+    assert isinstance(again, ScanScore)
     assert score.each == pytest.approx(again.each, abs=1e-3)
     assert generate(model, harmful[:1]) == [f"Well, {scripted.REFUSED}"]

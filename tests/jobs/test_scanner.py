@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from bures.models.intervention import Intervention, count_hooks
 from bures.models.loading import ChatModel
 from bures.models.methods import METHODS, FitOptions, fit_of
 from bures.models.prompt_stream import first_token
-from bures.results.records import ScanScore
+from bures.results.records import Failure, ScanScore
 from helpers import tiny
 from helpers.made_runs import sides
 
@@ -38,13 +38,20 @@ def scanner(model: ChatModel, **options: Any) -> Scanner:
     )
 
 
+def all_of(found: Iterable[ScanScore | Failure]) -> list[ScanScore]:
+    """The scores, where nothing failed."""
+    scores = list(found)
+    assert not any(isinstance(each, Failure) for each in scores)
+    return [each for each in scores if isinstance(each, ScanScore)]
+
+
 def mean_odds(model: ChatModel, prompts: Sequence[str], move: Intervention) -> float:
     return float(first_token(model, prompts, move).log_odds(TOKENS).mean())
 
 
 def test_a_scan_is_whole_passes_of_fitted_interventions(any_model: ChatModel) -> None:
     hooks, fit = count_hooks(any_model), fit_data(any_model)
-    found = list(scan_blocks(scanner(any_model, induce=True), blocks=[2, 0], **OPTIONS, known={}))
+    found = all_of(scan_blocks(scanner(any_model, induce=True), blocks=[2, 0], **OPTIONS, known={}))
     assert count_hooks(any_model) == hooks
     assert len(found) == len({s.candidate.key for s in found}) == 2 * (5 + 2) * 2
     original = first_token(any_model, HARMLESS, Intervention())
@@ -64,7 +71,7 @@ def test_a_scan_is_whole_passes_of_fitted_interventions(any_model: ChatModel) ->
 
 def test_re_entry_gives_the_scores_of_whole_passes(any_model: ChatModel) -> None:
     entered, whole = (
-        list(scan_blocks(scanner(any_model, induce=True, reenter=reenter), blocks=range(3), **OPTIONS, known={}))
+        all_of(scan_blocks(scanner(any_model, induce=True, reenter=reenter), blocks=range(3), **OPTIONS, known={}))
         for reenter in (True, False)
     )
     for one, other in zip(entered, whole, strict=True):
@@ -83,7 +90,7 @@ def test_re_entry_computes_only_the_blocks_behind(llama: ChatModel) -> None:
     try:
         stage = scanner(llama)
         ran.clear()
-        list(stage.block(1, methods=["rfa"], ranks=[], scopes=["all"]))
+        all_of(stage.block(1, methods=["rfa"], ranks=[], scopes=["all"]))
     finally:
         for handle in handles:
             handle.remove()
@@ -91,16 +98,16 @@ def test_re_entry_computes_only_the_blocks_behind(llama: ChatModel) -> None:
 
 
 def test_known_scores_are_not_computed_again(llama: ChatModel) -> None:
-    found = list(scan_blocks(scanner(llama), blocks=[0, 2], **OPTIONS, known={}))
+    found = all_of(scan_blocks(scanner(llama), blocks=[0, 2], **OPTIONS, known={}))
     known = {s.candidate.key: ScanScore(s.candidate, -99.0, 99.0) for s in found if s.candidate.blocks == (0,)}
-    again = list(scan_blocks(scanner(llama), blocks=[0, 2], **OPTIONS, known=known))
+    again = all_of(scan_blocks(scanner(llama), blocks=[0, 2], **OPTIONS, known=known))
     assert again[: len(known)] == list(known.values())  # taken as they are
     assert again[len(known) :] == found[len(known) :]
 
 
 def test_a_scan_without_refusal_tokens_ranks_by_cost_alone(llama: ChatModel) -> None:
     quiet = scanner(llama, tokens=(), induce=True)
-    found = list(scan_blocks(quiet, blocks=[1], methods=["rfa"], ranks=[], scopes=["all"], known={}))
+    found = all_of(scan_blocks(quiet, blocks=[1], methods=["rfa"], ranks=[], scopes=["all"], known={}))
     assert [(s.refusal_log_odds, s.each, s.induced) for s in found] == [(0.0, (), ())]
     assert found[0].first_token_kl > 0
 
