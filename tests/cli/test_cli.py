@@ -254,7 +254,7 @@ def test_a_killed_run_continues_to_the_same_results(
 def test_a_finished_run_is_not_run_again(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
     assert run(*short)[0] == 0
-    monkeypatch.setattr("bures.jobs.run.load_model", lambda *_, **__: pytest.fail("loaded again"))
+    monkeypatch.setattr("bures.jobs.beginning.load_model", lambda *_, **__: pytest.fail("loaded again"))
     code, out, _ = run(*short)
     assert code == 0
     assert "RFA" in out
@@ -470,8 +470,8 @@ def test_a_judge_that_lacks_its_package_says_so_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    monkeypatch.setattr("bures.jobs.run.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
-    monkeypatch.setattr("bures.jobs.run.load_splits", lambda _: {})
+    monkeypatch.setattr("bures.jobs.beginning.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("bures.jobs.beginning.load_splits", lambda _: {})
     with pytest.raises(SystemExit) as stop:
         cli.main(["audit", "organism", "--corpus", "none", "--judge", "llm:m", "--out", str(tmp_path / "run")])
     assert stop.value.code == 2

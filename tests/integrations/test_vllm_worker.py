@@ -467,7 +467,7 @@ def test_a_missing_vllm_is_one_line_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str]
 ) -> None:
     monkeypatch.setattr("bures.integrations.lm_eval.prepare", lambda _: {})
-    monkeypatch.setattr("bures.jobs.run.load_splits", lambda _: pytest.fail("prompts were read"))
+    monkeypatch.setattr("bures.jobs.beginning.load_splits", lambda _: pytest.fail("prompts were read"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SystemExit) as end:
         cli.main(["audit", "organism", "--backend", "vllm", "--out", str(tmp_path / "run"), *flags])
@@ -490,7 +490,7 @@ def test_bad_options(options: dict[str, Any], said: str) -> None:
 
 
 def test_a_run_may_be_continued_with_another_share_of_memory(tmp_path: Path) -> None:
-    from bures.jobs.run import default_out, open_run
+    from bures.jobs.beginning import default_out, open_run
     from bures.results.schema import AuditResult
 
     one = AuditConfig.make(model="m", backend="vllm", vllm_memory=0.5)

@@ -173,7 +173,7 @@ def carry_out(run: Callable[..., Any], settings: Any, out: Path | None, *, as_js
     Returns:
         The run folder.
     """
-    from bures.jobs.run import default_out
+    from bures.jobs.beginning import default_out
     from bures.report.build import write_report
 
     target, notice = out or default_out(settings), Console(stderr=True)

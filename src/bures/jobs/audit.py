@@ -12,10 +12,11 @@ from pathlib import Path
 from bures.data.prompts import Corpus, load_corpus
 from bures.jobs import capability
 from bures.jobs.audit_rows import Bench, between_rows, measure, planned_rows, tested
+from bures.jobs.beginning import open_run, start
 from bures.jobs.config import AuditConfig
 from bures.jobs.engines import backend_of
 from bures.jobs.progress import Progress, Silent
-from bures.jobs.run import Run, open_run, start
+from bures.jobs.run import Run
 from bures.jobs.scan import scan_and_locate
 from bures.jobs.selection import try_all
 from bures.models.generation import HereEngine

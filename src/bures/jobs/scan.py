@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bures.errors import FitError
+from bures.jobs.beginning import open_run, start
 from bures.jobs.config import ScanConfig
 from bures.jobs.geometry import geometry
 from bures.jobs.localisation import (
@@ -22,7 +23,7 @@ from bures.jobs.localisation import (
 )
 from bures.jobs.parting import Parting
 from bures.jobs.progress import Progress, Silent
-from bures.jobs.run import Run, open_run, start
+from bures.jobs.run import Run
 from bures.jobs.scanner import Scanner, candidates_at, scan_blocks
 from bures.models.finite import overflowing
 from bures.results.records import BlockGeometry, Candidate, Effect, Failure, Localisation, ScanScore, Shuffled

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bures.errors import ConfigError, FitError
+from bures.jobs.beginning import open_run, start
 from bures.jobs.config import SECRET, SearchConfig
 from bures.jobs.parting import Parting
 from bures.jobs.progress import Progress, Silent
-from bures.jobs.run import Run, open_run, start
+from bures.jobs.run import Run
 from bures.jobs.scanner import Scanner
 from bures.jobs.selection import answered, ask_original
 from bures.jobs.study import create_study, finished, join_study, open_storage, optuna_module, work

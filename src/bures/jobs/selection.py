@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bures.errors import FitError
-from bures.jobs.metrics import AnswerCosts, attack_success_rate
+from bures.jobs.metrics import AnswerCosts
 from bures.jobs.run import Run
+from bures.jobs.shares import attack_success_rate
 from bures.judges.base import marks
 from bures.models.fitting import build
 from bures.models.generation import decode
