@@ -17,7 +17,7 @@ from pathlib import Path
 from bures import load_model, load_result
 from bures.data.conversations import asked
 from bures.jobs.config import AuditConfig
-from bures.jobs.metrics import attack_success_rate
+from bures.jobs.rates import attack_success_rate
 from bures.jobs.selection import choose, single_block
 from bures.jobs.splits import load_splits
 from bures.judges.by_name import judge_by_name

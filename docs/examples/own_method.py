@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 import bures
-from bures.jobs.metrics import answer_costs, attack_success_rate, over_refusal
+from bures.jobs.metrics import answer_costs
+from bures.jobs.rates import attack_success_rate, over_refusal
 from bures.judges.by_name import judge_by_name
 from bures.models.generation import generate_ids
 from bures.models.methods import FitOptions, Method

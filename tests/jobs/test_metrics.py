@@ -8,14 +8,8 @@ import pytest
 
 import bures.jobs.metrics
 from bures.errors import ConfigError
-from bures.jobs.metrics import (
-    answer_costs,
-    attack_success,
-    attack_success_rate,
-    corpus_perplexity,
-    over_refusal,
-    refusals,
-)
+from bures.jobs.metrics import answer_costs, corpus_perplexity
+from bures.jobs.rates import attack_success, attack_success_rate, over_refusal, refusals
 from bures.models.generation import generate_ids
 from bures.models.intervention import Intervention, count_hooks
 from bures.models.loading import ChatModel

@@ -129,7 +129,7 @@ def _figure(name: str, which: str, of: Callable[[Measurement], float]) -> Callab
     @metric(name=name)
     def made() -> Metric:
         def figure(scores: list[SampleScore]) -> float:
-            from bures.jobs.metrics import attack_success_rate, over_refusal
+            from bures.jobs.rates import attack_success_rate, over_refusal
 
             values = [s.score.as_float() for s in scores if (s.sample_metadata or {}).get("set") == which]
             refused = [value >= 0.5 for value in values if value != NOT_ASKED]

@@ -12,8 +12,9 @@ from bures.data.prompts import Corpus, PromptSet
 from bures.errors import FitError
 from bures.jobs.capability import evaluate
 from bures.jobs.config import AuditConfig
-from bures.jobs.metrics import METRICS, Answers, attack_success_rate, over_refusal
+from bures.jobs.metrics import METRICS, Answers
 from bures.jobs.plane import view
+from bures.jobs.rates import attack_success_rate, over_refusal
 from bures.jobs.run import Run
 from bures.jobs.saved_interventions import save_intervention
 from bures.jobs.selection import choose, having

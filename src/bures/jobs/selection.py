@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bures.errors import FitError
-from bures.jobs.metrics import AnswerCosts, attack_success_rate
+from bures.jobs.metrics import AnswerCosts
+from bures.jobs.rates import attack_success_rate
 from bures.jobs.run import Run
 from bures.judges.base import marks
 from bures.models.fitting import build
