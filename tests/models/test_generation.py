@@ -75,7 +75,7 @@ def test_the_tokenizers_own_ending_token_ends_an_answer() -> None:
     model = fresh()
     config: Any = model.hf.generation_config
     config.eos_token_id = None
-    assert model.eos_ids == (1,)
+    assert model.eos_ids == (1, 3, 4)  # the template's next turns begin with one token each
     always = torch.zeros(tiny.VOCABULARY)
     always[1] = 1e6
     with reference.replaced(model.hf.lm_head, lambda logits: logits + always):

@@ -169,12 +169,13 @@ def test_the_dtype_is_the_checkpoints_own_unless_asked(tmp_path: Path, dtype: An
     assert load_model(tmp_path, device="cpu", dtype=dtype).hf.dtype == expected
 
 
-def test_ending_tokens_are_the_configurations_and_the_tokenizers() -> None:
+def test_ending_tokens_are_the_configurations_the_tokenizers_and_the_templates() -> None:
+    """The template's: what closes a turn, and what the next one begins with, where that is one token."""
     model = wrap(tiny.network("llama"), tiny.tokenizer(), "made")
     config: Any = model.hf.generation_config
     for configured, expected in ((None, (1,)), (1, (1,)), (9, (9, 1)), ([9, 1, 8], (9, 1, 8))):
         config.eos_token_id = configured
-        assert model.eos_ids == expected
+        assert model.eos_ids == (*expected, 3, 4)
 
 
 def test_remote_code_is_off_unless_asked(model_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

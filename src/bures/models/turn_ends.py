@@ -88,11 +88,15 @@ def turn_ends(render: Render, tokenizer: PreTrainedTokenizerBase) -> TurnEnds:
     texts = [re.escape(ending)] if written else []
     follows = between.partition(ending)[2] if suffix and ending and ending in between else between
     generation = asked[len(unasked) :] if asked.startswith(unasked) else ""
+    ids = [] if token is None else [added[token]]
     for group, header in (("next", _header(follows, tokenizer)), ("own", _header(generation, tokenizer))):
-        if header and not any(header in each for each in inside):
+        if not header or any(header in each for each in inside):
+            continue
+        if header in added:
+            ids.append(added[header])  # one token: generation stops there
+        else:
             texts.append(f"(?P<{group}>{_pattern(header)})")
-    ids = () if token is None else (added[token],)
-    return TurnEnds(ids, re.compile("|".join(texts), re.MULTILINE) if texts else None)
+    return TurnEnds(tuple(dict.fromkeys(ids)), re.compile("|".join(texts), re.MULTILINE) if texts else None)
 
 
 def added_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
