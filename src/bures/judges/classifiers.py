@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from string import Template
 from typing import TYPE_CHECKING, Any, cast
@@ -75,7 +75,7 @@ _SETTINGS = {
 def settings(name: str, model: str = "") -> Settings:
     """The settings of a published classifier, with its weights taken from elsewhere where a model is given."""
     known = _SETTINGS[name]
-    return Settings(**{**known.__dict__, "model": model or known.model})
+    return replace(known, model=model or known.model)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _written(model: ChatModel, sequences: Sequence[list[int]], tokens: int) -> l
             )
             for row, i in enumerate(batch.index):
                 new = output[row, batch.ids.shape[1] :]
-                found[i] = str(model.tokenizer.decode(new, skip_special_tokens=True))
+                found[i] = str(cast("Any", model.tokenizer).decode(new, skip_special_tokens=True))
     return found
 
 
@@ -197,11 +197,12 @@ class SequenceJudge:
     def _loaded(self) -> tuple[Any, Any, int]:
         """Model, tokenizer and the place of the label."""
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        import transformers
 
+        library = cast("Any", transformers)  # its loaders carry no useful types
         try:
-            model: Any = AutoModelForSequenceClassification.from_pretrained(self.repository)
-            tokenizer: Any = AutoTokenizer.from_pretrained(self.repository)
+            model = library.AutoModelForSequenceClassification.from_pretrained(self.repository)
+            tokenizer = library.AutoTokenizer.from_pretrained(self.repository)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(

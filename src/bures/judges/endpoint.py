@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -149,7 +149,7 @@ class EndpointJudge:
         return _verdict(self.name, reply.choices[0].message.content)
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self) -> Generator[sqlite3.Connection, None, None]:
         path = self.cache or cache_dir() / "judges" / "verdicts.sqlite"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def _verdict(name: str, content: str | None) -> Verdict:
         raise RunError(
             f"judge {name} answered {text[:40]!r}; expected one of {', '.join(_VERDICTS)}; try another model"
         )
-    return cast("Verdict", said)
+    return said
 
 
 def _short(error: Exception) -> str:

@@ -62,7 +62,7 @@ def read_labelled(path: Path, *, blanks: bool = False) -> list[Labelled]:
     missing = [column for column in _COLUMNS if column not in columns]
     if missing:
         raise PromptError(f"{path} has no column {', '.join(missing)}; expected {', '.join(_COLUMNS)}")
-    rows = []
+    rows: list[Labelled] = []
     for number, record in enumerate(records, start=1):
         prompt, answer, label = (str(record[column] or "") for column in _COLUMNS)
         if blanks and not prompt.strip():

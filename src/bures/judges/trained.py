@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bures.errors import ConfigError
 from bures.judges import cues, overlap
@@ -106,7 +106,7 @@ class Weights:
     def save(self, path: Path) -> None:
         """Writes one safetensors file, and beside it the weights as readable JSON."""
         import numpy as np
-        from safetensors.numpy import save_file
+        import safetensors.numpy
 
         hashes = sorted(self.rarity.idf)
         tensors = {
@@ -119,7 +119,9 @@ class Weights:
             tensors[name] = np.array([topic.head.intercept, *topic.head.coefficients])
             tensors[f"{name}_limits"] = np.array(topic.limits)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, metadata={"names": json.dumps(_names()), "recipe": json.dumps(self.recipe)})
+        cast("Any", safetensors.numpy).save_file(
+            tensors, path, metadata={"names": json.dumps(_names()), "recipe": json.dumps(self.recipe)}
+        )
         path.chmod(0o644)
         heads = {"refusal": self.refusal, **{name: topic.head for name, topic in self.topics.items()}}
         readable: dict[str, Any] = {
@@ -137,13 +139,14 @@ class Weights:
         Raises:
             ConfigError: no such file, or one of other features.
         """
-        from safetensors import SafetensorError, safe_open
+        import safetensors
 
+        opened = cast("Any", safetensors.safe_open)  # it carries no types
         try:
-            with safe_open(path, framework="numpy") as file:
-                said = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-        except (OSError, SafetensorError) as error:
+            with opened(path, framework="numpy") as file:
+                said: dict[str, str] = file.metadata() or {}
+                tensors: dict[str, NDArray[np.float64]] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        except (OSError, safetensors.SafetensorError) as error:
             raise ConfigError(f"cannot read the judge {path} ({error}); give a file of `bures judge train`") from error
         if json.loads(said.get("names", "{}")) != _names():
             raise ConfigError(f"{path} is no judge of this version of bures; make it again with `bures judge train`")

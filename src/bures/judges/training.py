@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize as _untyped_minimize  # pyright: ignore
-from scipy.special import expit as _untyped_expit  # pyright: ignore
+from scipy.optimize import minimize as _untyped_minimize  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+from scipy.special import expit as _untyped_expit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from bures.data.assets import ASSETS
 from bures.judges.cues import cues
@@ -130,11 +130,11 @@ def choose(data: Data, rows: NDArray[np.int64]) -> Scheme:
     Labelled answers about something else say nothing of how refusals are worded and do not count.
     """
     kept = [rows[~off[rows]] for off in data.off_topic["overlap"]]
-    losses = []
+    losses: list[float] = []
     for scheme in SCHEMES:
         logits = _held_out(data, rows, 5, lambda _, scheme=scheme: scheme)
         signs = 2 * data.refused[: len(data.groups)] - 1
-        losses.append(sum(np.logaddexp(0.0, -signs[k] * z[k]).mean() for k, z in zip(kept, logits, strict=True)))
+        losses.append(sum(float(np.logaddexp(0.0, -signs[k] * z[k]).mean()) for k, z in zip(kept, logits, strict=True)))
     return SCHEMES[int(np.argmin(losses))]
 
 
@@ -170,7 +170,7 @@ def _held_out(
 
 def _fit_refusal(data: Data, used: NDArray[np.bool_], scheme: Scheme) -> Head:
     weight = np.array([1.0, scheme.objectives, scheme.ordinary])[data.sources] / len(CUTS)
-    kept = []
+    kept: list[NDArray[np.bool_]] = []
     for off in data.off_topic["overlap"]:
         about = used.copy()
         about[: len(off)] &= ~off

@@ -12,7 +12,7 @@ swapped     the same prompts with the answer to another one
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -68,9 +68,8 @@ def pinned_files() -> tuple[str, ...]:
 def swap(rows: Sequence[Labelled]) -> list[Labelled]:
     """Every prompt with the answer to another one, as refused."""
     order = np.random.default_rng(0).permutation(len(rows))
-    return [
-        Labelled(rows[i].prompt, rows[j].answer, refused=True) for i, j in zip(order, np.roll(order, 1), strict=True)
-    ]
+    pairs: Iterable[tuple[int, int]] = zip(order.tolist(), np.roll(order, 1).tolist(), strict=True)
+    return [Labelled(rows[i].prompt, rows[j].answer, refused=True) for i, j in pairs]
 
 
 def rarities(documents: Sequence[str]) -> Rarity:
