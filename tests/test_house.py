@@ -16,12 +16,9 @@ STRICT = ("jobs", "models", "transport")
 
 EXCEPTIONS = {
     "models.activations.collect": "public: independent keyword options, each with a default",
-    "models.generation.generate_ids": "public: independent keyword options, each with a default",
     "models.activations.gather": "as collect",
     "jobs.metrics.answer_costs": "public: independent keyword options, each with a default",
     "jobs.metrics.corpus_perplexity": "public: independent keyword options, each with a default",
-    "models.loading.load_model": "public: independent keyword options, each with a default",
-    "models.prompt_stream.first_token": "public: independent keyword options, each with a default",
 }
 
 
