@@ -38,8 +38,6 @@ TIMEOUT_S = 30.0
 SCHEMES = frozenset({"https"})
 """Of the addresses of files outside package indexes, and of where those redirect to."""
 
-_PYPI: Source = {"type": "index", "url": "https://pypi.org/simple/"}
-
 logging.getLogger("unearth").addHandler(
     logging.NullHandler()
 )  # what it warns of stands in the error, where there is one
@@ -101,8 +99,10 @@ def _sources(settings: Mapping[str, str]) -> list[Source]:
     sources: list[Source] = [{"type": "find_links", "url": link} for link in links]
     if settings.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
         return sources
-    first: Source = {"type": "index", "url": settings["index-url"]} if settings.get("index-url") else _PYPI
-    return [*sources, first, *({"type": "index", "url": url} for url in settings.get("extra-index-url", "").split())]
+    first: list[Source] = PackageFinder().sources  # the index that needs no setting
+    if settings.get("index-url"):
+        first = [{"type": "index", "url": settings["index-url"]}]
+    return [*sources, *first, *({"type": "index", "url": url} for url in settings.get("extra-index-url", "").split())]
 
 
 def _offers(finder: PackageFinder, asset: Asset) -> list[Link]:
