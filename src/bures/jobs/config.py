@@ -18,6 +18,9 @@ from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 
 Config = TypeVar("Config", bound="ScanConfig")
 
+ROWS: Any = {"stage": "rows"}
+"""Of the options on which an audit's rows depend, and nothing before them."""
+
 
 class ScanConfig(BaseModel):
     """What `bures scan` runs. Unknown keys are refused."""
@@ -174,25 +177,23 @@ class AuditConfig(ScanConfig):
     job: ClassVar[str] = "audit"
 
     harmful_test: str = Field(
-        default="harmbench:test", description="Harmful prompts to measure on.", json_schema_extra={"stage": "rows"}
+        default="harmbench:test", description="Harmful prompts to measure on.", json_schema_extra=ROWS
     )
     harmless_test: str = Field(
-        default="alpaca:test", description="Harmless prompts to measure on.", json_schema_extra={"stage": "rows"}
+        default="alpaca:test", description="Harmless prompts to measure on.", json_schema_extra=ROWS
     )
     corpus: OrNone[str] = Field(
         default="wikipedia",
         description="Text for perplexity: wikipedia, wikitext, pile, a file or none.",
-        json_schema_extra={"stage": "rows"},
+        json_schema_extra=ROWS,
     )
     corpus_tokens: int = Field(
-        default=8192, ge=256, description="Tokens of the text for perplexity.", json_schema_extra={"stage": "rows"}
+        default=8192, ge=256, description="Tokens of the text for perplexity.", json_schema_extra=ROWS
     )
     n_test: int | None = Field(
-        default=None, ge=1, description="Harmful test prompts.", json_schema_extra={"stage": "rows", "unset": "all"}
+        default=None, ge=1, description="Harmful test prompts.", json_schema_extra={**ROWS, "unset": "all"}
     )
-    n_harmless_test: int = Field(
-        default=100, ge=1, description="Harmless test prompts.", json_schema_extra={"stage": "rows"}
-    )
+    n_harmless_test: int = Field(default=100, ge=1, description="Harmless test prompts.", json_schema_extra=ROWS)
 
     methods: Methods = ("rfa", "act", "mean-act", "pca-ot")
     ranks: Ranks = (1, 2, 8)
@@ -204,32 +205,28 @@ class AuditConfig(ScanConfig):
         description="Budget of a choice on the selection split: perplexity of the original model's harmless answers, "
         "over its own.",
     )
-    max_new_tokens: int = Field(
-        default=64, ge=1, description="Greedy tokens per test answer.", json_schema_extra={"stage": "rows"}
-    )
+    max_new_tokens: int = Field(default=64, ge=1, description="Greedy tokens per test answer.", json_schema_extra=ROWS)
     select_tokens: int = Field(default=24, ge=1, description="Greedy tokens per selection answer.")
 
     tasks: tuple[str, ...] = Field(
         default=(),
         description="Capability tasks of lm-eval, scored under every row's intervention, such as mmlu,arc_easy.",
-        json_schema_extra={"stage": "rows"},
+        json_schema_extra=ROWS,
     )
     n_task: int | None = Field(
         default=None,
         ge=1,
         description="Questions of each task or MMLU subject, the first ones.",
-        json_schema_extra={"stage": "rows", "unset": "all"},
+        json_schema_extra={**ROWS, "unset": "all"},
     )
-    metrics: tuple[str, ...] = Field(
-        default=(), description="Metrics of installed packages.", json_schema_extra={"stage": "rows"}
-    )
+    metrics: tuple[str, ...] = Field(default=(), description="Metrics of installed packages.", json_schema_extra=ROWS)
     backend: str = Field(
         default="transformers",
         description="Engine that answers the test prompts: transformers, vllm or an installed one.",
-        json_schema_extra={"stage": "rows"},
+        json_schema_extra=ROWS,
     )
     tensor_parallel: int = Field(
-        default=1, ge=1, description="Devices over which vLLM shards the model.", json_schema_extra={"stage": "rows"}
+        default=1, ge=1, description="Devices over which vLLM shards the model.", json_schema_extra=ROWS
     )
     vllm_memory: float = Field(
         default=0.5,
@@ -240,26 +237,17 @@ class AuditConfig(ScanConfig):
     )
 
     @model_validator(mode="after")
-    def _known_metrics(self) -> AuditConfig:
+    def _offered(self) -> AuditConfig:
+        from bures.jobs.capability import by_suite
+        from bures.jobs.engines import backend_of
         from bures.jobs.metrics import METRICS
 
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown:
             known = ", ".join(METRICS) or "(none is installed)"
             raise ValueError(f"metrics: unknown {', '.join(unknown)}; expected some of {known}")
-        return self
-
-    @model_validator(mode="after")
-    def _offered(self) -> AuditConfig:
-        from bures.jobs.capability import by_suite
-        from bures.jobs.engines import backend_of
-
         backend_of(self.backend)
         by_suite(self.tasks)
-        return self
-
-    @model_validator(mode="after")
-    def _vllm_alone(self) -> AuditConfig:
         if self.tensor_parallel > 1 and self.backend != "vllm":
             raise ValueError("tensor_parallel is of --backend vllm; use --device auto to shard over all devices")
         return self
