@@ -138,26 +138,26 @@ def test_a_texts_column_is_taken_before_one_of_conversations(tmp_path: Path) -> 
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"messages": CHAT[:3], "prompt": "Hi"}) + "\n")
     assert load_prompts(path).prompts == ("Hi",)
-    assert "row 1, column messages ends with" in refused(lambda: load_prompts(path, column="messages"))
+    assert "line 1, column messages ends with" in refused(lambda: load_prompts(path, column="messages"))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.jsonl", json.dumps({"messages": []}), "row 1 is blank in column messages"),
+        ("a.jsonl", json.dumps({"messages": []}), "line 1 is blank in column messages"),
         (
             "a.jsonl",
             json.dumps({"messages": [{"content": SAID}]}),
-            "turn 1 of {path}: row 1, column messages has no",
+            "turn 1 of {path}, line 1, column messages has no",
         ),
         (
             "a.csv",
             "messages\n\"[{'role': 'user', 'content': 'teapot'}]\"\n",
-            "row 1 is not valid JSON in column",
+            "line 2 is not valid JSON in column",
         ),
     ],
 )
-def test_a_bad_conversation_in_a_file_is_named_by_its_row(
+def test_a_bad_conversation_in_a_file_is_named_by_its_line(
     tmp_path: Path, name: str, content: str, expected: str
 ) -> None:
     path = tmp_path / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib
 import json
@@ -202,10 +203,53 @@ def test_text_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
 
 def test_awkward_cells_survive(tmp_path: Path) -> None:
     huge = "word " * 60_000
-    path = write(tmp_path / "a.csv", f'text,note\nNA,\nnull\n"a\0b",x\n"two\nlines",y\n"{huge}",z\n')
+    path = write(tmp_path / "a.csv", f'text,note\nNA,\nnull,\n"two\nlines",y\n"{huge}",z\n')
     found = load_prompts(path)
-    assert found.prompts == ("NA", "null", "a\0b", "two\nlines", huge)
-    assert found.categories == (None,) * 5
+    assert found.prompts == ("NA", "null", "two\nlines", huge)
+    assert found.categories == (None,) * 4
+
+
+LIKE_VALUES = ("NA", "null", "None", "nan", "1e5", "007", "TRUE", "2024-01-02", "-inf", "1,5", " padded ", '5" nails')
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
+def test_cells_that_look_like_values_are_the_text_that_they_are(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix in (".csv", ".tsv"):
+        with path.open("w", newline="") as file:
+            lines = csv.writer(file, delimiter="," if suffix == ".csv" else "\t")
+            lines.writerows([("prompt", "category"), *((text, text.strip()) for text in LIKE_VALUES)])
+    else:
+        frame = pd.DataFrame({"prompt": LIKE_VALUES, "category": [text.strip() for text in LIKE_VALUES]})
+        if suffix == ".parquet":
+            frame.astype({"category": "category"}).to_parquet(path)
+        else:
+            frame.to_json(path, orient="records", lines=suffix == ".jsonl")
+    found = load_prompts(path)
+    assert found.prompts == LIKE_VALUES
+    assert found.categories == tuple(text.strip() for text in LIKE_VALUES)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".txt"])
+def test_a_byte_order_mark_tells_the_encoding(encoding: str, suffix: str, tmp_path: Path) -> None:
+    text = as_file(tmp_path / f"plain{suffix}").read_text(encoding="utf-8")
+    mark = "\ufeff" if encoding.endswith("be") else ""
+    assert load_prompts(write(tmp_path / f"a{suffix}", (mark + text).encode(encoding))).prompts == TEXTS
+
+
+def test_lines_that_all_end_with_a_carriage_return(tmp_path: Path) -> None:
+    assert load_prompts(write(tmp_path / "a.txt", "one\rtwo\r")).prompts == ("one", "two")
+    assert load_prompts(write(tmp_path / "a.csv", "prompt,x\rone,1\rtwo,2\r")).prompts == ("one", "two")
+    assert load_prompts(write(tmp_path / "a.jsonl", '{"prompt": "one"}\r{"prompt": "two"}')).prompts == ("one", "two")
+
+
+def test_a_column_is_named_without_regard_to_case_and_blanks(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "Id, Request\n1,Sing\n")
+    assert load_prompts(path, column="request").prompts == ("Sing",)
+    alike = write(tmp_path / "b.csv", "prompt,Prompt\nSing,Hop\n")
+    assert load_prompts(alike, column="Prompt").prompts == ("Hop",)
+    assert "letter case" in refused(lambda: load_prompts(alike))
 
 
 def test_the_prompt_column_is_found_in_the_documented_order(tmp_path: Path) -> None:
@@ -213,8 +257,8 @@ def test_the_prompt_column_is_found_in_the_documented_order(tmp_path: Path) -> N
     assert load_prompts(path).prompts == ("yes",)
     assert load_prompts(path).categories == ("sky",)
     assert load_prompts(path, column="Behavior").prompts == ("no",)
-    twice = write(tmp_path / "b.csv", "prompt,prompt\nfirst,second\n")
-    assert load_prompts(twice).prompts == ("first",)
+    unused = write(tmp_path / "b.csv", "prompt,note,note\nyes,no,no\n")
+    assert load_prompts(unused).prompts == ("yes",)
 
 
 def test_rows_that_lean_on_a_context_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -246,24 +290,45 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str]] = {
     "empty csv": ("a.csv", "", "empty"),
     "too many fields": ("a.csv", f"prompt\nfine\n{SECRET}\n", "line 3"),
     "too many fields everywhere": ("a.csv", f"prompt\n{SECRET}\n{SECRET}\n", "line 2"),
-    "open quote": ("a.csv", f'prompt\n"{SECRET}\n', "EOF inside string"),
-    "blank cell": ("a.csv", f'prompt,x\n{SECRET.replace(",", "")},1\n"",2\n', "row 2 is blank"),
-    "not utf-8": ("a.csv", b"prompt\nfine\npurple teapot \xff\n", "0xff on line 3"),
-    "utf-16": ("a.txt", SECRET.encode("utf-16"), "not UTF-8"),
-    "latin-1 text": ("a.txt", b"ok\nteapot caf\xe9\n", "0xe9 on line 2"),
+    "too few fields": ("a.csv", f'prompt,x\n"two\nlines",1\n{SECRET.replace(",", "")}\n', "line 4 has 1 cells"),
+    "open quote": ("a.csv", f'prompt\nfine\n"{SECRET}\n', "begins on line 3 a quote is opened and never closed"),
+    "quote open for a row": ("a.csv", f'prompt\nfine\n"{SECRET}\n"teapot"\n', "on line 3 text follows a closing quote"),
+    "backslashed quote": ("a.tsv", 'prompt\tx\n"a \\"teapot\\" b"\t1\n', "line 2 text follows a closing quote"),
+    "blank before a quote": ("a.csv", 'x,prompt\n1, "purple teapot"\n', "line 2 has a blank before a quote"),
+    "semicolons": ("a.csv", "id;prompt\n1;purple teapot\n", "no comma in its header but ';'"),
+    "tabs in a csv": ("a.csv", "id\tprompt\n1\tpurple teapot\n", "no comma in its header but '\\t'"),
+    "two prompt columns": ("a.csv", "prompt,prompt\npurple teapot,b\n", "has 2 columns prompt"),
+    "two category columns": ("a.csv", "prompt,category,category\npurple teapot,b,c\n", "has 2 columns category"),
+    "two values of a key": (
+        "a.jsonl",
+        '{"prompt": "a"}\n{"prompt": "a", "prompt": "teapot"}\n',
+        "line 2 has an object",
+    ),
+    "blank cell": ("a.csv", f'prompt,x\n{SECRET.replace(",", "")},1\n"",2\n', "line 3 is blank"),
+    "not utf-8": ("a.csv", b"prompt\nfine\npurple teapot \xff\n", "0xff on line 3, column 15"),
+    "utf-16 without a mark": ("a.txt", SECRET.encode("utf-16-le"), "NUL on line 1"),
+    "utf-16 cut short": ("a.txt", SECRET.encode("utf-16")[:-1], "not UTF-16"),
+    "NUL": ("a.csv", 'prompt\nfine\n"teapot \0"\n', "NUL on line 3"),
+    "latin-1 text": ("a.txt", b"ok\nteapot caf\xe9\n", "0xe9 on line 2, column 11"),
+    "cp1252 behind a mark": ("a.txt", b"\xef\xbb\xbfteapot \x93ok\x94\n", "0x93 on line 1, column 9"),
+    "workbook": ("a.xlsx", SECRET, "save its sheet as CSV"),
+    "workbook by another name": ("a.csv", b"PK\x03\x04" + b"\0" * 30, "a ZIP archive"),
+    "compressed": ("a.jsonl.gz", SECRET, "unpack it first"),
+    "parquet by another name": ("a.jsonl", b"PAR1" + b"\0" * 30, "a Parquet file"),
     "empty text": ("a.txt", "\n  \n", "no prompts"),
     "malformed line": ("a.jsonl", '{"prompt": "a"}\n\n{"prompt": "' + SECRET + '"\n', "line 3 is not valid JSON"),
     "deep nesting": ("a.jsonl", "[" * 200_000, "line 1 is not valid JSON: nested"),
-    "number row": ("a.jsonl", '{"prompt": "teapot"}\n3\n', "row 2 is neither"),
-    "number prompt": ("a.jsonl", '{"prompt": "teapot"}\n{"prompt": 3}\n', "row 2 is not text"),
-    "list prompt": ("a.jsonl", '{"prompt": ["purple teapot"]}\n', "row 1 is not text"),
-    "null prompt": ("a.jsonl", '{"prompt": "teapot"}\n{"prompt": null}\n', "row 2 is blank"),
+    "number row": ("a.jsonl", '{"prompt": "teapot"}\n3\n', "line 2 is neither"),
+    "number prompt": ("a.jsonl", '{"prompt": "teapot"}\n{"prompt": 3}\n', "line 2 is not text but a value of type int"),
+    "list prompt": ("a.jsonl", '{"prompt": ["purple teapot"]}\n', "line 1 is not text"),
+    "null prompt": ("a.jsonl", '{"prompt": "teapot"}\n{"prompt": null}\n', "line 2 is blank"),
     "surrogate": ("a.jsonl", '{"prompt": "teapot \\ud800"}\n', "surrogate"),
     "empty jsonl": ("a.jsonl", "", "no prompt column"),
     "json object": ("a.json", json.dumps({"prompt": SECRET}), "expected a list"),
     "broken json": ("a.json", f'["{SECRET}", ', "not valid JSON"),
     "broken parquet": ("a.parquet", SECRET, "not a valid Parquet"),
-    "unknown suffix": ("a.docx", SECRET, "cannot tell the format"),
+    "document": ("a.docx", SECRET, "a document"),
+    "unknown suffix": ("a.prompts", SECRET, "cannot tell the format"),
 }
 
 
@@ -286,7 +351,9 @@ def test_wrong_columns_are_answered_with_the_ones_there_are(tmp_path: Path) -> N
     assert "no column" in refused(lambda: load_prompts(text, column="prompt"))
 
 
-@pytest.mark.parametrize("source", ["absent.csv", "./absent", "~/absent-folder/absent.jsonl", "a/b/c.txt", "a/b/c"])
+@pytest.mark.parametrize(
+    "source", ["absent.csv", "absent.xlsx", "./absent", "~/absent-folder/absent.jsonl", "a/b/c.txt", "a/b/c"]
+)
 def test_an_absent_file_is_no_such_file(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bures.data.assets import ASSETS, fetch
-from bures.data.prompt_files import read_text
+from bures.data.text_files import read_text
 from bures.errors import PromptError
 
 CORPORA = ("wikipedia", "wikitext", "pile")

@@ -10,7 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from bures.data.assets import ASSETS, fetch
-from bures.data.prompt_files import Rows, read_csv, read_file, read_text, table
+from bures.data.prompt_files import Rows, read_file, rows_of
+from bures.data.tables import Table, read_csv
+from bures.data.text_files import read_text
 
 N_BUCKETS = 10
 _ALL = tuple(range(N_BUCKETS))
@@ -63,11 +65,12 @@ def _read(name: str) -> Rows:
         yaml = importlib.import_module("yaml")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         seeds = yaml.load(read_text(path), Loader=loader)["seeds"]
-        return table(("value", "harm_categories"), seeds, "value", name)
+        return rows_of(Table.of(("value", "harm_categories"), seeds), "value", name)
     if name.startswith("pyrit-"):
         _, _, text = read_text(path).partition("\n")  # the first line is a comment with the version
-        columns, records = read_csv(text, ",", str(path))
-        return table(columns, [row for row in records if str(row["objective"]).strip()], "objective", name)
+        found = read_csv(text, ",", str(path))
+        filled = [row for row in found.records if str(row["objective"]).strip()]
+        return rows_of(Table.of(found.columns, filled), "objective", name)
     if name.startswith("chat-"):
         return _first_messages(path)
     return read_file(path, None)

@@ -6,16 +6,16 @@ No error message repeats the text of a prompt: it names the file, the row or lin
 from __future__ import annotations
 
 import importlib
-import io
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from bures.data.conversations import Prompt, as_prompt, parsed
+from bures.data.tables import Table, read_csv, read_json, read_jsonl, read_parquet
+from bures.data.text_files import lines_of, read_bytes, read_text
 from bures.errors import PromptError, needs
 
 CONVERSATION_COLUMNS = ("messages", "conversation", "conversations", "chat")
@@ -30,10 +30,18 @@ CATEGORY_COLUMNS = ("category", "semantic_category", "semanticcategory", "harm_c
 """Columns taken for the category, likewise; a table needs none of them."""
 
 CONTEXT_COLUMNS = ("input", "context", "contextstring")
-"""A row that fills one of these (Alpaca, Dolly, HarmBench) is not a prompt on its own; see `table`."""
+"""A row that fills one of these (Alpaca, Dolly, HarmBench) is not a prompt on its own; see `rows_of`."""
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 SUFFIXES = (*TABLE_SUFFIXES, ".txt")
+
+OTHERS = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "a workbook: save its sheet as CSV in UTF-8"),
+    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf"), "a document: save its prompts as text in UTF-8"),
+    **dict.fromkeys((".gz", ".zip", ".zst", ".xz", ".bz2", ".7z", ".tar"), "packed: unpack it first"),
+    **dict.fromkeys((".pkl", ".pickle"), "a pickle, which may run code: save its prompts as JSONL or Parquet"),
+}
+"""What people have prompts in that is not read, by suffix, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -50,73 +58,70 @@ def read_file(path: Path, column: str | None) -> Rows:
     suffix = path.suffix.lower()
     if not path.is_file():
         read_bytes(path)  # raises: missing, or a folder
+    if suffix in OTHERS:
+        raise PromptError(f"{path} is {OTHERS[suffix]}; prompts are read from {', '.join(SUFFIXES)}")
     if suffix == ".txt":
         if column is not None:
-            raise PromptError(f"{path} is plain text, one prompt per line: it has no column {column!r}")
-        lines = tuple(line for line in _lines(read_text(path)) if line.strip())
+            raise PromptError(
+                f"{path} is plain text, one prompt per line: it has no column {column!r}; name that of the other "
+                "side by --harmful-column or --harmless-column"
+            )
+        lines = tuple(line for line in lines_of(read_text(path)) if line.strip())
         return Rows(lines, (None,) * len(lines))
-    if suffix not in TABLE_SUFFIXES:
-        raise PromptError(f"cannot tell the format of {path}: expected one of {', '.join(SUFFIXES)}")
     if suffix in {".csv", ".tsv"}:
-        columns, records = read_csv(read_text(path), "," if suffix == ".csv" else "\t", str(path))
-    elif suffix == ".parquet":
-        columns, records = _read_parquet(path)
+        found = read_csv(read_text(path), "," if suffix == ".csv" else "\t", str(path))
+    elif suffix in TABLE_SUFFIXES:
+        found = {".parquet": read_parquet, ".jsonl": read_jsonl, ".json": read_json}[suffix](path)
     else:
-        columns, records = _named(_read_jsonl(path) if suffix == ".jsonl" else _read_json(path), path)
-    return table(columns, records, column, str(path))
+        raise PromptError(f"cannot tell the format of {path}: expected one of {', '.join(SUFFIXES)}")
+    return rows_of(found, column, str(path))
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of `path`; `PromptError` when there is no such file or it cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise PromptError(f"no such file: {path}") from error
-    except IsADirectoryError as error:
-        raise PromptError(f"{path} is a folder: expected a file with prompts ({', '.join(SUFFIXES)})") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise PromptError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte-order mark; `PromptError` with the line of the first invalid byte."""
-    content = read_bytes(path)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-    # outside the handler, so that no traceback carries the bytes
-    raise PromptError(f"{path} is not UTF-8: byte 0x{byte:02x} on line {line}; save it as UTF-8")
-
-
-def table(columns: Sequence[str], records: Iterable[Mapping[str, object]], column: str | None, where: str) -> Rows:
-    """Pick the prompts and categories out of named rows.
+def rows_of(found: Table, column: str | None, where: str) -> Rows:
+    """Pick the prompts and categories out of a table.
 
     Without `column`, the prompt column is the first of `PROMPT_COLUMNS` that is there, and a row whose context column
     (`CONTEXT_COLUMNS`) is filled is dropped and counted: without its context it is another prompt.
     With `column`, every row counts. `where` names the table in errors. Raises `PromptError`.
     """
-    chosen = column if column is not None else _first(columns, PROMPT_COLUMNS)
-    if chosen is None or chosen not in columns:
-        wanted = f"no column {column!r}" if column is not None else f"no prompt column ({', '.join(PROMPT_COLUMNS)})"
-        raise PromptError(
-            f"{where} has {wanted}; its columns are {_show(columns)}: name the one with the prompts by --column"
-        )
-    category = _first([name for name in columns if name != chosen], CATEGORY_COLUMNS)
-    context = [name for name in columns if name.casefold() in CONTEXT_COLUMNS and name != chosen]
+    chosen = _column(found.columns, column, where)
+    others = [name for name in found.columns if name != chosen]
+    category = _first(others, CATEGORY_COLUMNS, where)
+    context = [name for name in others if name.strip().casefold() in CONTEXT_COLUMNS]
+    _require_once(found.columns, [chosen, *context, *([] if category is None else [category])], where)
     prompts: list[Prompt] = []
     categories: list[str | None] = []
     n_incomplete = 0
-    for number, record in enumerate(records, start=1):
+    for place, record in zip(found.places, found.records, strict=False):
         if column is None and any(_label(record.get(name)) for name in context):
             n_incomplete += 1
             continue
-        prompts.append(_prompt(record.get(chosen), chosen, f"{where}: row {number}"))
+        prompts.append(_prompt(record.get(chosen), chosen, f"{where}, {place}"))
         categories.append(_label(record.get(category)) if category is not None else None)
     if n_incomplete and not prompts:
         raise PromptError(f"{where}: every row fills {_show(context)}, so none is a prompt on its own; name a column")
     return Rows(tuple(prompts), tuple(categories), n_incomplete)
+
+
+def _column(columns: Sequence[str], column: str | None, where: str) -> str:
+    """The prompt column: the one of that name (letter case and blanks around it matter only where two are alike)."""
+    if column is None:
+        chosen = _first(columns, PROMPT_COLUMNS, where)
+    else:
+        chosen = column if column in columns else _first(columns, (column.strip().casefold(),), where)
+    if chosen is None:
+        wanted = f"no column {column!r}" if column is not None else f"no prompt column ({', '.join(PROMPT_COLUMNS)})"
+        raise PromptError(
+            f"{where} has {wanted}; its columns are {_show(columns)}: name the one with the prompts by --column, or "
+            "for one side by --harmful-column or --harmless-column"
+        )
+    return chosen
+
+
+def _require_once(columns: Sequence[str], used: Sequence[str], where: str) -> None:
+    for name in used:
+        if columns.count(name) > 1:
+            raise PromptError(f"{where} has {columns.count(name)} columns {_show([name])}; give each a name of its own")
 
 
 def _prompt(cell: object, column: str, where: str) -> Prompt:
@@ -128,16 +133,19 @@ def _prompt(cell: object, column: str, where: str) -> Prompt:
     if isinstance(cell, list | tuple) and any(isinstance(each, Mapping) for each in cast("Sequence[object]", cell)):
         return as_prompt(cast("object", cell), f"{where}, column {_show([column])}")
     if not isinstance(cell, str) or not cell.strip():
-        problem = "is blank" if isinstance(cell, str) or _label(cell) is None else "is not text"
+        is_blank = isinstance(cell, str) or _label(cell) is None
+        problem = "is blank" if is_blank else f"is not text but a value of type {type(cell).__name__}"
         raise PromptError(f"{where} {problem} in column {_show([column])}; every row needs a prompt")
     return cell
 
 
-def _first(columns: Sequence[str], wanted: Sequence[str]) -> str | None:
+def _first(columns: Sequence[str], wanted: Sequence[str], where: str) -> str | None:
     for name in wanted:
-        for column in columns:
-            if column.strip().casefold() == name:
-                return column
+        alike = list(dict.fromkeys(column for column in columns if column.strip().casefold() == name))
+        if len(alike) > 1:
+            raise PromptError(f"{where} has the columns {_show(alike)}, which differ in letter case or blanks alone")
+        if alike:
+            return alike[0]
     return None
 
 
@@ -155,80 +163,7 @@ def _label(value: object) -> str | None:
         return None
     if isinstance(value, list | tuple):
         return "; ".join(str(part) for part in cast("Sequence[object]", value)) or None
-    return str(value).strip() or None
-
-
-def _lines(text: str) -> list[str]:
-    """Lines ended by LF or CRLF alone: `str.splitlines` would also cut at form feeds and Unicode separators."""
-    return [line.removesuffix("\r") for line in text.split("\n")]
-
-
-def read_csv(text: str, separator: str, where: str) -> tuple[list[str], list[dict[str, object]]]:
-    """Columns and rows of a table with a header; `where` names it in errors. Raises `PromptError`."""
-    pd: Any = importlib.import_module("pandas")  # here: `import bures` does not wait for it
-
-    lines: list[list[str]] = []
-    problem = ""
-    try:
-        # header=None: with a header, pandas silently takes the first field for an index when rows have one too many
-        frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False, engine="c")
-        lines = frame.fillna("").to_numpy(dtype=object).tolist()
-    except pd.errors.EmptyDataError:
-        problem = "it is empty"
-    except pd.errors.ParserError as error:
-        problem = str(error).removeprefix("Error tokenizing data. C error: ")
-    if problem:
-        raise PromptError(f"{where} is not a valid table: {problem}; quote the fields that hold a separator or a quote")
-    header, *rows = lines
-    return header, [
-        dict(zip(reversed(header), reversed(row), strict=True)) for row in rows
-    ]  # first of equal names wins
-
-
-def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, object]]]:
-    pa: Any = importlib.import_module("pyarrow")
-    pq: Any = importlib.import_module("pyarrow.parquet")
-
-    try:
-        found = pq.read_table(io.BytesIO(read_bytes(path)))
-    except (pa.ArrowException, OSError) as error:
-        raise PromptError(f"{path} is not a valid Parquet file: {str(error)[:120]}") from error
-    return list(found.column_names), cast("list[dict[str, object]]", found.to_pylist())
-
-
-def _read_jsonl(path: Path) -> list[object]:
-    numbered = enumerate(_lines(read_text(path)), start=1)
-    return [_parse(line, f"{path}, line {number}") for number, line in numbered if line.strip()]
-
-
-def _read_json(path: Path) -> list[object]:
-    content = _parse(read_text(path), str(path))
-    if not isinstance(content, list):
-        raise PromptError(f"{path} holds one JSON value: expected a list of objects or of strings")
-    return cast("list[object]", content)
-
-
-def _parse(text: str, where: str) -> object:
-    try:
-        return cast("object", json.loads(text))
-    except json.JSONDecodeError as error:
-        problem = f"{error.msg}, column {error.colno}"
-    except RecursionError:
-        problem = "nested too deeply"
-    raise PromptError(f"{where} is not valid JSON: {problem}")  # outside the handler: its traceback carries the text
-
-
-def _named(values: list[object], path: Path) -> tuple[list[str], list[Mapping[str, object]]]:
-    """JSON rows as a table: objects as they are, bare strings and conversations under the name `prompt`."""
-    records: list[Mapping[str, object]] = []
-    columns: dict[str, None] = {}
-    for number, value in enumerate(values, start=1):
-        record = {"prompt": value} if isinstance(value, str | list) else value
-        if not isinstance(record, dict):
-            raise PromptError(f"{path}: row {number} is neither a JSON object nor a string nor a conversation")
-        records.append(cast("dict[str, object]", record))
-        columns.update(dict.fromkeys(cast("dict[str, object]", record)))
-    return list(columns), records
+    return (str(value).lower() if isinstance(value, bool) else str(value).strip()) or None
 
 
 def read_hub(source: str, column: str | None, split: str | None, revision: str | None) -> tuple[str, str | None, Rows]:
@@ -258,4 +193,4 @@ def read_hub(source: str, column: str | None, split: str | None, revision: str |
             )
         split = splits[0]
         loaded = loaded[split]
-    return split, commit, table([str(name) for name in loaded.column_names], loaded, column, source)
+    return split, commit, rows_of(Table.of([str(name) for name in loaded.column_names], loaded), column, source)

@@ -23,12 +23,13 @@ from bures.data.corpora import CORPORA, Corpus, load_corpus
 from bures.data.pinned_sets import N_BUCKETS, PARTS, SPLIT, assets_of, pinned_rows
 from bures.data.prompt_files import (
     CATEGORY_COLUMNS,
+    OTHERS,
     PROMPT_COLUMNS,
     SUFFIXES,
-    read_bytes,
     read_file,
     read_hub,
 )
+from bures.data.text_files import read_bytes
 from bures.errors import PromptError
 
 __all__ = [
@@ -244,7 +245,8 @@ def load_prompts(
 def _looks_like_path(text: str) -> bool:
     if text.partition(":")[0] in PARTS:
         return False
-    has_form = text.startswith((".", "~", "/", "\\")) or text.lower().endswith(SUFFIXES) or text.count("/") > 1
+    has_suffix = text.lower().endswith((*SUFFIXES, *OTHERS))
+    has_form = has_suffix or text.startswith((".", "~", "/", "\\")) or text.count("/") > 1
     try:
         return has_form or Path(text).exists()
     except (OSError, ValueError):  # too long, or with a NUL: not the name of a file

@@ -5,7 +5,6 @@ Every option is written once, as a field; see `bures.jobs.options`. Torch is imp
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -13,11 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from bures.data.shorthand import expanded
-from bures.jobs.option_types import Blocks, Depth, Methods, OrNone, Ranks, Scopes
-from bures.jobs.options import layered, marked
+from bures.jobs.option_types import Blocks, Depth, Methods, OrNone, Ranks, Scopes, too_large
+from bures.jobs.options import command_line, layered, marked
 from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 
 Config = TypeVar("Config", bound="ScanConfig")
+
+ROWS: Any = {"stage": "rows"}
+"""Of the options on which an audit's rows depend, and nothing before them."""
 
 
 class ScanConfig(BaseModel):
@@ -62,6 +64,16 @@ class ScanConfig(BaseModel):
     harmless_fit: str = Field(default="alpaca:fit", description="Harmless prompts to fit on.")
     harmless_select: str = Field(default="alpaca:select", description="Harmless prompts to choose on.")
     column: str | None = Field(default=None, description="Prompt column of table files, where it cannot be told.")
+    harmful_column: str | None = Field(
+        default=None,
+        description="Prompt column of the harmful files, where the sides differ.",
+        json_schema_extra={"unset": "as --column"},
+    )
+    harmless_column: str | None = Field(
+        default=None,
+        description="Prompt column of the harmless files, likewise.",
+        json_schema_extra={"unset": "as --column"},
+    )
 
     n_fit: int = Field(default=128, ge=2, description="Prompts per side to fit on.")
     n_select: int = Field(default=32, ge=1, description="Prompts per side to choose on.")
@@ -108,12 +120,9 @@ class ScanConfig(BaseModel):
                 f"methods: unknown {', '.join(unknown) or '(none)'}; expected some of {', '.join(METHODS)}"
             )
         judge_by_name(self.judge)
-        n_fit = min(self.n_fit, self.limit or self.n_fit)
-        if any(METHODS[m].ranked for m in self.methods) and max(self.ranks) > n_fit - 1:
-            raise ValueError(
-                f"ranks: K = {max(self.ranks)} is larger than n - 1 = {n_fit - 1} fit prompts allow; "
-                "lower --ranks or raise --n-fit (or --limit)"
-            )
+        problem = too_large(self.methods, self.ranks, min(self.n_fit, self.limit or self.n_fit))
+        if problem is not None:
+            raise ValueError(f"{problem} (or --limit)")
         return self
 
     @model_validator(mode="after")
@@ -146,19 +155,7 @@ class ScanConfig(BaseModel):
     @property
     def command(self) -> str:
         """A command line that does the same: every option that is not its default."""
-        words = ["bures", self.job, *([] if self.model.startswith("-") else [self.model])]
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if name in {"model", *marked(type(self), "secret")} or value == field.default:
-                continue
-            option = f"--{name.replace('_', '-')}"
-            if isinstance(value, bool):
-                words.append(option if value else option.replace("--", "--no-", 1))
-            elif isinstance(value, tuple):
-                words += [option, ",".join(map(str, value))]
-            else:
-                words += [option, "none" if value is None else str(value)]
-        return shlex.join(words if self.model in words else [*words, "--", self.model])
+        return command_line(self, self.job)
 
     @classmethod
     def spelled_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,16 +176,24 @@ class AuditConfig(ScanConfig):
 
     job: ClassVar[str] = "audit"
 
-    harmful_test: str = Field(default="harmbench:test", description="Harmful prompts to measure on.")
-    harmless_test: str = Field(default="alpaca:test", description="Harmless prompts to measure on.")
+    harmful_test: str = Field(
+        default="harmbench:test", description="Harmful prompts to measure on.", json_schema_extra=ROWS
+    )
+    harmless_test: str = Field(
+        default="alpaca:test", description="Harmless prompts to measure on.", json_schema_extra=ROWS
+    )
     corpus: OrNone[str] = Field(
-        default="wikipedia", description="Text for perplexity: wikipedia, wikitext, pile, a file or none."
+        default="wikipedia",
+        description="Text for perplexity: wikipedia, wikitext, pile, a file or none.",
+        json_schema_extra=ROWS,
     )
-    corpus_tokens: int = Field(default=8192, ge=256, description="Tokens of the text for perplexity.")
+    corpus_tokens: int = Field(
+        default=8192, ge=256, description="Tokens of the text for perplexity.", json_schema_extra=ROWS
+    )
     n_test: int | None = Field(
-        default=None, ge=1, description="Harmful test prompts.", json_schema_extra={"unset": "all"}
+        default=None, ge=1, description="Harmful test prompts.", json_schema_extra={**ROWS, "unset": "all"}
     )
-    n_harmless_test: int = Field(default=100, ge=1, description="Harmless test prompts.")
+    n_harmless_test: int = Field(default=100, ge=1, description="Harmless test prompts.", json_schema_extra=ROWS)
 
     methods: Methods = ("rfa", "act", "mean-act", "pca-ot")
     ranks: Ranks = (1, 2, 8)
@@ -200,25 +205,29 @@ class AuditConfig(ScanConfig):
         description="Budget of a choice on the selection split: perplexity of the original model's harmless answers, "
         "over its own.",
     )
-    max_new_tokens: int = Field(default=64, ge=1, description="Greedy tokens per test answer.")
+    max_new_tokens: int = Field(default=64, ge=1, description="Greedy tokens per test answer.", json_schema_extra=ROWS)
     select_tokens: int = Field(default=24, ge=1, description="Greedy tokens per selection answer.")
 
     tasks: tuple[str, ...] = Field(
         default=(),
         description="Capability tasks of lm-eval, scored under every row's intervention, such as mmlu,arc_easy.",
+        json_schema_extra=ROWS,
     )
     n_task: int | None = Field(
         default=None,
         ge=1,
         description="Questions of each task or MMLU subject, the first ones.",
-        json_schema_extra={"unset": "all"},
+        json_schema_extra={**ROWS, "unset": "all"},
     )
-    metrics: tuple[str, ...] = Field(default=(), description="Metrics of installed packages.")
+    metrics: tuple[str, ...] = Field(default=(), description="Metrics of installed packages.", json_schema_extra=ROWS)
     backend: str = Field(
         default="transformers",
         description="Engine that answers the test prompts: transformers, vllm or an installed one.",
+        json_schema_extra=ROWS,
     )
-    tensor_parallel: int = Field(default=1, ge=1, description="Devices over which vLLM shards the model.")
+    tensor_parallel: int = Field(
+        default=1, ge=1, description="Devices over which vLLM shards the model.", json_schema_extra=ROWS
+    )
     vllm_memory: float = Field(
         default=0.5,
         gt=0.0,
@@ -228,26 +237,17 @@ class AuditConfig(ScanConfig):
     )
 
     @model_validator(mode="after")
-    def _known_metrics(self) -> AuditConfig:
+    def _offered(self) -> AuditConfig:
+        from bures.jobs.capability import by_suite
+        from bures.jobs.engines import backend_of
         from bures.jobs.metrics import METRICS
 
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown:
             known = ", ".join(METRICS) or "(none is installed)"
             raise ValueError(f"metrics: unknown {', '.join(unknown)}; expected some of {known}")
-        return self
-
-    @model_validator(mode="after")
-    def _offered(self) -> AuditConfig:
-        from bures.jobs.capability import by_suite
-        from bures.jobs.engines import backend_of
-
         backend_of(self.backend)
         by_suite(self.tasks)
-        return self
-
-    @model_validator(mode="after")
-    def _vllm_alone(self) -> AuditConfig:
         if self.tensor_parallel > 1 and self.backend != "vllm":
             raise ValueError("tensor_parallel is of --backend vllm; use --device auto to shard over all devices")
         return self
@@ -295,3 +295,6 @@ SECRET = frozenset[str]().union(*(marked(each, "secret") for each in _ALL))
 
 PASSING = frozenset[str]().union(*(marked(each, "passing") for each in _ALL))
 """Options on which no figure depends: a run may be continued with another value."""
+
+OF_ROWS = marked(AuditConfig, "stage")
+"""Options on which the rows of an audit depend, and nothing before them."""

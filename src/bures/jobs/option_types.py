@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -34,6 +35,17 @@ def _ordered(depth: tuple[float, float]) -> tuple[float, float]:
     if not 0.0 <= low < high <= 1.0:
         raise ValueError(f"{low} to {high}; expected two shares with 0 <= low < high <= 1")
     return depth
+
+
+def too_large(methods: Sequence[str], ranks: Sequence[int], n_fit: int) -> str | None:
+    """What is wrong with ranks where a side has `n_fit` prompts to fit on; None: nothing."""
+    from bures.models.methods import METHODS
+
+    if max(ranks) < n_fit or not any(METHODS[name].ranked for name in methods):
+        return None
+    return (
+        f"ranks: K = {max(ranks)} is larger than n - 1 = {n_fit - 1} fit prompts allow; lower --ranks or raise --n-fit"
+    )
 
 
 Methods = Annotated[

@@ -10,6 +10,7 @@ choices      names that the help lists; those of a `Literal` are listed anyway
 unset        what None means, in words
 secret       it may hold a password, and is never written down
 passing      no figure depends on it: a run may be continued with another value
+stage        the stage before which nothing depends on it (`rows`): another value costs no more than that stage
 
 A schema may have besides: `shorthands`, options that stand for several fields, with `spelled_out`, which puts the
 fields in their place; and `without`, inherited fields that are no options of it. `ScanConfig` and its heirs do.
@@ -17,10 +18,11 @@ fields in their place; and `without`, inherited fields that are no options of it
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -51,6 +53,27 @@ def options_of(schema: type[BaseModel]) -> dict[str, FieldInfo]:
     words = list(dict.fromkeys(name.partition("_")[0] for name in fields))
     found = {**getattr(schema, "shorthands", {}), **fields}
     return dict(sorted(found.items(), key=lambda option: words.index(option[0].partition("_")[0])))
+
+
+def command_line(config: BaseModel, job: str) -> str:
+    """A command line that fills the same configuration of a job: every option that is not its default."""
+    words: list[str] = []
+    positional: list[str] = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        option = f"--{name.replace('_', '-')}"
+        if extra(field, "positional"):
+            positional.append(str(value))
+        elif extra(field, "secret") or value == field.default:
+            continue
+        elif isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        elif isinstance(value, tuple):
+            words += [option, ",".join(map(str, cast("tuple[object, ...]", value)))]
+        else:
+            words += [option, "none" if value is None else str(value)]
+    is_plain = not any(value.startswith("-") for value in positional)
+    return shlex.join(["bures", job, *positional, *words] if is_plain else ["bures", job, *words, "--", *positional])
 
 
 def validated(schema: type[Options], options: Mapping[str, Any]) -> Options:

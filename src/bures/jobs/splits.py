@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from bures.data.prompts import PARTS, PromptSet, load_prompts, require_disjoint
+from bures.errors import ConfigError, PromptError
 from bures.jobs.config import ScanConfig
+from bures.jobs.option_types import too_large
 
 Side = Literal["harmful", "harmless"]
 
@@ -64,21 +66,38 @@ def load_splits(config: ScanConfig) -> Splits:
     """The prompt sets of a job: shuffled by the seed, cut to size, and disjoint.
 
     Raises:
-        PromptError: a set cannot be read, or two of them share a prompt.
+        PromptError: a set cannot be read, two of them share a prompt, or there are too few to fit on.
+        ConfigError: a rank is larger than the prompts to fit on allow.
     """
-    sets = {name: _load(getattr(config, name), config) for name in config.sizes}
+    sets = {name: _load(name, config) for name in config.sizes}
     require_disjoint(**sets)
     drawn = {name: _sample(found, config.sizes[name], config) for name, found in sets.items()}
 
     def sides(split: str) -> Sides:
         return Sides(drawn[f"harmful_{split}"], drawn[f"harmless_{split}"])
 
+    _require_enough(config, sides("fit"))
     return Splits(sides("fit"), sides("select"), sides("test") if "harmful_test" in drawn else None)
 
 
-def _load(source: str, config: ScanConfig) -> PromptSet:
-    pinned = source.partition("#")[0].partition(":")[0] in PARTS  # their columns are known
-    return load_prompts(source, column=None if pinned else config.column)
+def _require_enough(config: ScanConfig, fit: Sides) -> None:
+    """Refuses sources with fewer prompts than a fit needs."""
+    side, fewest = min(fit.items(), key=lambda item: len(item[1]))
+    found = f"{side}_fit ({fewest.name}) has {len(fewest)} of the {config.n_fit} prompts asked for"
+    if len(fewest) < 2:
+        raise PromptError(f"{found}; expected at least 2 to fit on: add prompts")
+    problem = too_large(config.methods, config.ranks, len(fewest))
+    if problem is not None:
+        raise ConfigError(f"{found}, and {problem} with more prompts")
+
+
+def _load(name: str, config: ScanConfig) -> PromptSet:
+    """The whole source of a set, by the name of its option."""
+    source: str = getattr(config, name)
+    if source.partition("#")[0].partition(":")[0] in PARTS:
+        return load_prompts(source)  # its column is known
+    of_side = config.harmful_column if name.startswith("harmful") else config.harmless_column
+    return load_prompts(source, column=config.column if of_side is None else of_side)
 
 
 def _sample(prompts: PromptSet, n: int | None, config: ScanConfig) -> PromptSet:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bures.data.assets import fetch
-from bures.data.prompt_files import read_csv, read_text
+from bures.data.tables import read_csv
+from bures.data.text_files import read_text
 from bures.errors import PromptError
 
 CHOOSING, REPORTING = "refusal-labels", "refusal-labels-extra"
@@ -58,12 +59,12 @@ def load_labelled(name: str) -> list[Labelled]:
 
 def read_labelled(path: Path, *, blanks: bool = False) -> list[Labelled]:
     """The rows of a labelled CSV file; see `load_labelled`. `blanks`: rows without a prompt are passed over."""
-    columns, records = read_csv(_without_comments(read_text(path)), ",", str(path))
-    missing = [column for column in _COLUMNS if column not in columns]
+    found = read_csv(_without_comments(read_text(path)), ",", str(path))
+    missing = [column for column in _COLUMNS if found.columns.count(column) != 1]
     if missing:
-        raise PromptError(f"{path} has no column {', '.join(missing)}; expected {', '.join(_COLUMNS)}")
+        raise PromptError(f"{path} has not one column {', '.join(missing)}; expected {', '.join(_COLUMNS)}")
     rows: list[Labelled] = []
-    for number, record in enumerate(records, start=1):
+    for number, record in enumerate(found.records, start=1):
         prompt, answer, label = (str(record[column] or "") for column in _COLUMNS)
         if blanks and not prompt.strip():
             continue

@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from bures.data.assets import ASSETS, fetch
-from bures.data.prompt_files import read_text
+from bures.data.text_files import read_text
 from bures.judges.human_labels import CHOOSING, REPORTING, Labelled, load_labelled, plain_words, read_labelled
 from bures.judges.overlap import document_frequencies, hashed, rarity
 from bures.judges.trained import Rarity
