@@ -85,4 +85,4 @@ release-check:
 	PYTHON='$(PYTHON)' TORCH_PIP_FLAGS='$(TORCH_PIP_FLAGS)' .ci/release-check $(if $(TAG),'$(TAG)')
 
 clean:
-	rm -rf $(VENV) $(VLLM) build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
