@@ -18,10 +18,6 @@ import torch
 from safetensors.torch import save_file
 
 import bures
-from bures.jobs.metrics import answer_costs, attack_success_rate, over_refusal
-from bures.judges.by_name import judge_by_name
-from bures.models.generation import generate_ids
-from bures.models.methods import FitOptions, Method
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +85,8 @@ for side, rows in {"harmful": X, "harmless": Y}.items():
 # %%
 harmful = bures.load_prompts("harmbench:test").sample(16)
 harmless = bures.load_prompts("alpaca:test").sample(16)
-original = generate_ids(model, harmless, max_new_tokens=8)
-judge = judge_by_name("arditi")
+original = bures.generate_ids(model, harmless, max_new_tokens=8)
+judge = bures.judge_by_name("arditi")
 
 
 def refused(prompts):
@@ -100,9 +96,9 @@ def refused(prompts):
 
 def measure(intervention):
     with intervention.applied(model):
-        asr = attack_success_rate(refused(harmful))
-        over = over_refusal(refused(harmless))
-    kl = answer_costs(model, harmless, original, intervention).kl
+        asr = bures.attack_success_rate(refused(harmful))
+        over = bures.over_refusal(refused(harmless))
+    kl = bures.answer_costs(model, harmless, original, intervention).kl
     low, high = asr.interval or (0.0, 1.0)  # a share always has one
     return {
         "ASR": asr.value,
@@ -125,7 +121,7 @@ print(pd.DataFrame(measured).T.round(3))
 # ## In the commands
 #
 # `bures audit` chooses block and token scope for a method, and compares it with the others, when an installed package
-# names a [`Method`][bures.models.methods.Method] in its entry points:
+# names a [`Method`][bures.Method] in its entry points:
 #
 #     [project.entry-points."bures.methods"]
 #     ceiling = "my_package:CEILING"
@@ -133,10 +129,10 @@ print(pd.DataFrame(measured).T.round(3))
 # [More on that](../extending.md), and on judges and metrics.
 
 # %%
-CEILING = Method(
+CEILING = bures.Method(
     name="ceiling",
     label="Ceiling",
     sequential=False,
     fit=lambda source, target, rank, options: fit_ceiling(source, target),
 )
-print(CEILING.fit(X, Y, 0, FitOptions()).kind)
+print(CEILING.fit(X, Y, 0, bures.FitOptions()).kind)

@@ -11,8 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 import bures
-from bures.data.prompts import prompt_hash, require_disjoint
-from bures.transport import fit_pca_ot_path
 
 work = tempfile.TemporaryDirectory()
 folder = Path(work.name)
@@ -46,13 +44,13 @@ print(chores[0], chores.categories[0])
 
 # %%
 frame = pd.DataFrame({"prompt": chores.prompts, "category": chores.categories})
-bucket = frame["prompt"].map(lambda text: int(prompt_hash(text), 16) % 10)
+bucket = frame["prompt"].map(lambda text: int(bures.prompt_hash(text), 16) % 10)
 chosen = {"fit": bucket < 5, "select": bucket.between(5, 6), "test": bucket > 6}
 splits = {}
 for name, rows in chosen.items():
     frame[rows].to_csv(folder / f"{name}.csv", index=False)
     splits[name] = bures.load_prompts(folder / f"{name}.csv")
-require_disjoint(**splits)
+bures.require_disjoint(**splits)
 print({name: len(split) for name, split in splits.items()})
 
 # %% [markdown]
@@ -63,7 +61,7 @@ outside = chores.disjoint_from(splits["test"])
 print(len(outside), "of", len(chores), "are not in the test split")
 
 try:
-    require_disjoint(all=chores, test=splits["test"])
+    bures.require_disjoint(all=chores, test=splits["test"])
 except bures.BuresError as error:
     print(error)
 
@@ -93,5 +91,5 @@ questions = [prompt for prompt in chores.texts if prompt.endswith("?")]
 others = [prompt for prompt in chores.texts if not prompt.endswith("?")]
 X = bures.collect(model, questions, blocks=[15])[15]
 Y = bures.collect(model, others, blocks=[15])[15]
-for rank, T in fit_pca_ot_path(X, Y, [1, 2, 4]).items():
+for rank, T in bures.fit_pca_ot_path(X, Y, [1, 2, 4]).items():
     print(f"K = {rank}: {T.metadata['mean_gap_share']:.1%}")

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bures.jobs.metrics import Answers
-from bures.models.loading import ChatModel
-from bures.models.methods import FitOptions, Method
-from bures.results.stats import Measurement, bootstrap_mean
-from bures.transport import DiagonalAffine
+from bures import Answers, ChatModel, DiagonalAffine, FitOptions, Measurement, Method, bootstrap_mean
 
 
 def fit_median_shift(source: Tensor, target: Tensor, rank: int, options: FitOptions) -> DiagonalAffine:
