@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from bures.errors import plain
+
 
 class Bars:
     """Rich progress bars with time left, on stderr."""
@@ -44,6 +46,9 @@ class Bars:
     def advance(self, n: int = 1) -> None:
         if self.task is not None:
             self.bars.advance(self.task, n)
+
+    def say(self, line: str) -> None:
+        self.console.print(Text(plain(line)), soft_wrap=True)
 
     def row(self, result: Any) -> None:
         from bures.results.formatting import share

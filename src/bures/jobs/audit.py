@@ -7,6 +7,7 @@ killed run goes on where it stopped; what is recomputed on the way (loading, act
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from bures.data.prompts import Corpus, load_corpus
@@ -15,6 +16,7 @@ from bures.jobs.audit_rows import Bench, between_rows, measure, planned_rows, te
 from bures.jobs.beginning import open_run, start
 from bures.jobs.config import AuditConfig
 from bures.jobs.engines import backend_of
+from bures.jobs.metrics import corpus_windows
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
 from bures.jobs.scan import scan_and_locate
@@ -47,6 +49,7 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
         AuditResult,
         folder,
         progress or Silent(),
+        [] if corpus is None else [partial(corpus_windows, text=corpus.text, max_tokens=config.corpus_tokens)],
         corpus=described,
         max_new_tokens=config.max_new_tokens,
     )

@@ -150,6 +150,23 @@ def answer_costs(
     )
 
 
+def corpus_windows(model: ChatModel, text: str, *, max_tokens: int, window: int = 256) -> list[list[int]]:
+    """Token ids of plain text in windows that do not overlap, each behind the token that begins a text, if any.
+
+    Raises:
+        ConfigError: the text is shorter than one window.
+    """
+    ids = model.tokenizer(text[: max_tokens * 16], add_special_tokens=False)["input_ids"][:max_tokens]
+    start = [model.tokenizer.bos_token_id] if isinstance(model.tokenizer.bos_token_id, int) else []
+    windows = [[*start, *ids[i : i + window]] for i in range(0, len(ids) - window + 1, window)]
+    if not windows:
+        raise ConfigError(
+            f"the corpus has {len(ids)} tokens; expected at least {window} for one perplexity window: give a "
+            "longer text, or none"
+        )
+    return windows
+
+
 @torch.inference_mode()
 def corpus_perplexity(
     model: ChatModel,
@@ -170,11 +187,7 @@ def corpus_perplexity(
         ConfigError: the text is shorter than one window.
         NumericsError: logits or an NLL are NaN or infinite.
     """
-    ids = model.tokenizer(text[: max_tokens * 16], add_special_tokens=False)["input_ids"][:max_tokens]
-    start = [model.tokenizer.bos_token_id] if isinstance(model.tokenizer.bos_token_id, int) else []
-    windows = [[*start, *ids[i : i + window]] for i in range(0, len(ids) - window + 1, window)]
-    if not windows:
-        raise ConfigError(f"the corpus has {len(ids)} tokens; expected at least {window} for one perplexity window")
+    windows = corpus_windows(model, text, max_tokens=max_tokens, window=window)
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (window + 1)))
     nll = np.zeros(len(windows))
     for batch in batches(windows, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows):

@@ -21,6 +21,10 @@ class Progress(Protocol):
         """A row of the table is done."""
         ...
 
+    def say(self, line: str) -> None:
+        """What the user has to know now."""
+        ...
+
 
 class Silent:
     """Tells nobody."""
@@ -32,4 +36,7 @@ class Silent:
         """Nothing."""
 
     def row(self, result: Any) -> None:
+        """Nothing."""
+
+    def say(self, line: str) -> None:
         """Nothing."""

@@ -15,7 +15,7 @@ from bures.errors import RunError
 from bures.jobs.audit_rows import between_rows, count
 from bures.jobs.progress import Progress, Silent
 from bures.judges.agreement import AGREEMENT, agreement
-from bures.judges.base import marks
+from bures.judges.base import marks, require_ready
 from bures.judges.by_name import judge_by_name
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult
@@ -39,7 +39,10 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
     if result.status != "complete":
         raise RunError(f"the audit in {folder} has not finished; give its command again, then judge it")
     judges = [judge_by_name(name) for name in names]
+    for judge in judges:
+        require_ready(judge)
     lines = _lines(run, result)
+    run.require_writable()
     for judge in judges:
         progress.stage(f"judge {judge.name}", len(lines))
         for (key, which), answers in lines.items():

@@ -27,7 +27,7 @@ from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
 from bures.jobs.scanner import Scanner
 from bures.jobs.selection import answered, ask_original
-from bures.jobs.study import create_study, finished, join_study, open_storage, optuna_module, work
+from bures.jobs.study import create_study, finished, join_study, open_storage, optuna_module, require_free, work
 from bures.models.fitting import FitData, build
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS, FitOptions
@@ -59,12 +59,13 @@ def search(config: SearchConfig, out: str | Path | None = None, *, progress: Pro
         return done
     url = config.storage or f"sqlite:///{folder.path.resolve() / 'search.db'}"
     storage = open_storage(url)
-    climb = _Climb(start(config, SearchResult, folder, progress or Silent()))
-    run = climb.run
+    run = start(config, SearchResult, folder, progress or Silent())
     attributes = {
         "config": config.model_dump_json(exclude=set(SECRET)),
         "fingerprint": run.result.model["fingerprint"],
     }
+    require_free(storage, config.study, attributes)
+    climb = _Climb(run)
     study = create_study(storage, config.study, config.trials, attributes, _sampler(config.seed))
     run.progress.stage("searching", config.trials)
     work(storage, study, climb, advance=run.progress.advance)

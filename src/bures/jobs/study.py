@@ -94,9 +94,7 @@ def create_study(
     study = optuna.create_study(
         storage=storage, study_name=name, directions=["maximize", "minimize"], sampler=sampler, load_if_exists=True
     )
-    held = {key: study.user_attrs[key] for key in attributes if key in study.user_attrs}
-    if held and held != dict(attributes):
-        raise ConfigError(f"the storage holds a search {name!r} with other options; choose another --study")
+    _require_same(study, attributes)
     for key, value in attributes.items():
         study.set_user_attr(key, value)
     study.set_user_attr(TRIALS, max(trials, study.user_attrs.get(TRIALS, 0)))
@@ -106,6 +104,23 @@ def create_study(
         if cell not in taken:
             study.enqueue_trial({}, user_attrs={CELL: cell})
     return study
+
+
+def require_free(storage: optuna.storages.RDBStorage, name: str, attributes: Mapping[str, Any]) -> None:
+    """Refuses what `create_study` would refuse, and makes nothing.
+
+    Raises:
+        ConfigError: the storage holds a study of that name with other attributes.
+    """
+    optuna = optuna_module()
+    if name in optuna.get_all_study_names(storage):
+        _require_same(optuna.load_study(study_name=name, storage=storage), attributes)
+
+
+def _require_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
+    held = {key: study.user_attrs[key] for key in attributes if key in study.user_attrs}
+    if held and held != dict(attributes):
+        raise ConfigError(f"the storage holds a search {study.study_name!r} with other options; choose another --study")
 
 
 def join_study(storage: optuna.storages.RDBStorage, name: str, sampler: Any) -> optuna.Study:

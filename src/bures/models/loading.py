@@ -194,6 +194,8 @@ def load_model(
     if name == ORGANISM:
         adapter = adapter or organism_adapter()
         spec = BASE_OF_ORGANISM
+    if adapter is not None:
+        _require_adapter(Path(adapter))  # before the model, which may take minutes
     path = assets.fetch(str(spec)) if str(spec) in assets.ASSETS else Path(spec).expanduser()
     source, arguments = resolve(path, str(spec), revision)
     arguments["trust_remote_code"] = trust_remote_code
@@ -265,11 +267,14 @@ def _from_pretrained(
     return tokenizer, hf
 
 
+def _require_adapter(adapter: Path) -> None:
+    if not (adapter / "adapter_config.json").is_file() or not (adapter / "adapter_model.safetensors").is_file():
+        raise ModelError(f"no adapter in {adapter}; expected adapter_config.json and adapter_model.safetensors")
+
+
 def _merge(hf: PreTrainedModel, adapter: Path, name: str) -> PreTrainedModel:
     import peft
 
-    if not (adapter / "adapter_config.json").is_file() or not (adapter / "adapter_model.safetensors").is_file():
-        raise ModelError(f"no adapter in {adapter}; expected adapter_config.json and adapter_model.safetensors")
     with _explained(f"{name} with the adapter {adapter.name}", is_local=True), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute that moved
         return cast("Any", peft).PeftModel.from_pretrained(hf, str(adapter)).merge_and_unload()

@@ -8,10 +8,12 @@ owner only.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +40,13 @@ class RunFolder:
     path: Path
 
     @staticmethod
-    def open(path: Path, config: Mapping[str, Any]) -> RunFolder:
+    def open(path: Path, config: Mapping[str, Any], free: Collection[str] = ()) -> RunFolder:
         """Creates the folder, or opens one that holds the same run; one without results yet takes the new options.
+
+        Args:
+            path: of the folder.
+            config: the options of the run.
+            free: names of options that may be others than those of the run that the folder holds.
 
         Raises:
             RunError: it cannot be written, or holds a run with other options.
@@ -47,19 +54,50 @@ class RunFolder:
         folder = RunFolder(path)
         with _writing(path):
             (path / "maps").mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path):
-                pass
+        folder.require_writable()
         if folder.results.exists():
-            held = folder._read_json(folder._config)
-            if held != json.loads(json.dumps(config)):
-                different = sorted(k for k in {*held, *config} if held.get(k) != json.loads(json.dumps(config)).get(k))
+            held, given = folder._read_json(folder._config), json.loads(json.dumps(config))
+            different = sorted(k for k in {*held, *given} - {*free} if held.get(k) != given.get(k))
+            if different:
                 raise RunError(
                     f"{path} holds a run with other options ({', '.join(different)}); "
                     "choose another folder with --out, or give the same options to continue it"
                 )
         else:
-            folder.write_json(folder._config, config)
+            folder.write_options(config)
         return folder
+
+    def require_writable(self) -> None:
+        """Finds out whether files can be written there.
+
+        Raises:
+            RunError: they cannot.
+        """
+        with _writing(self.path), tempfile.TemporaryFile(dir=self.path):
+            pass
+
+    def write_options(self, config: Mapping[str, Any]) -> None:
+        """Writes the options whole."""
+        self.write_json(self._config, config)
+
+    def set_aside(self) -> Path:
+        """Copies all that the folder holds into a run folder of its own inside it, `earlier-1` or the next number.
+
+        The pages of the run are only there then, for they show what is to be replaced.
+        """
+        number = next(n for n in itertools.count(1) if not (self.path / f"earlier-{n}").exists())
+        part, target = self.path / ".earlier.part", self.path / f"earlier-{number}"
+        with _writing(self.path):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(mode=0o700)  # nobody else reads completions while they are copied
+            shutil.copytree(self.path / "maps", part / "maps")
+            files = [file for file in self.path.iterdir() if file.is_file() and not file.name.startswith(".")]
+            for file in files:
+                shutil.copy2(file, part / file.name)
+            part.rename(target)
+            for page in (file for file in files if file.suffix == ".html"):
+                page.unlink()
+        return target
 
     @property
     def _config(self) -> Path:

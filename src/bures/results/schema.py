@@ -171,6 +171,12 @@ class AuditResult(RunResult):
     rows: list[Row] = Field(default_factory=list)
     row_comparisons: list[RowComparison] = Field(default_factory=list)
 
+    def without_rows(self) -> AuditResult:
+        """What was found before any row was measured; notes that still hold are made again on the way."""
+        of_rows = ("rows", "row_comparisons", "tested", "answer_tokens", "notes")
+        empty = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in of_rows}
+        return self.model_copy(update={**empty, "status": "running", "finished": None})
+
     @property
     def table(self) -> pd.DataFrame:
         """The rows as a DataFrame, one column per figure and one per bound of its interval."""
