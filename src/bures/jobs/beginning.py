@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from bures.errors import ConfigError
 from bures.jobs.config import OF_ROWS, PASSING, ScanConfig
@@ -132,6 +132,9 @@ def _continued(held: Result, run: Run[Any, Result], of_rows: Iterable[str]) -> R
     """
     fresh, rows, changed = run.result, bool(getattr(held, "rows", ())), _changed(held, run.config)
     same_model = held.model["fingerprint"] == fresh.model["fingerprint"]
+    templates = [result.model.get("template", {}).get("sha256") for result in (held, fresh)]
+    if same_model and templates[0] != templates[1]:
+        raise ConfigError("the chat template has changed since the run began; choose another folder with --out")
     before = [name for name in {*held.prompts, *fresh.prompts} if name not in OF_ROWS]
     if not same_model or any(held.prompts.get(name) != fresh.prompts.get(name) for name in before):
         raise ConfigError("the model or the prompts have changed since the run began; choose another folder with --out")
@@ -147,9 +150,10 @@ def _continued(held: Result, run: Run[Any, Result], of_rows: Iterable[str]) -> R
         )
     if changed or not rows:
         now = {name: getattr(fresh, name) for name in ("command", "options", "prompts", *of_rows)}
-        held = held.without_rows().model_copy(update=now)
-        run.folder.save(held)
+        kept = held.without_rows().model_copy(update=now)
+        run.folder.save(kept)
         run.folder.write_options(run.config.options)
+        return cast("Result", kept)
     return held
 
 
