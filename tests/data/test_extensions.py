@@ -218,7 +218,7 @@ def test_nothing_is_imported_before_it_is_asked_for(plugin: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--methods", "teapot"], "mean-act, pca-ot, median-shift"),
+        (["--methods", "teapot"], "act-interval, median-shift"),
         (["--metrics", "teapot"], "expected some of answer-words"),
     ],
 )

@@ -84,7 +84,8 @@ def test_re_entry_gives_the_scores_of_whole_passes(any_model: ChatModel) -> None
 def test_re_entry_computes_only_the_blocks_behind(llama: ChatModel) -> None:
     ran: list[int] = []
     handles = [
-        block.self_attn.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, block in enumerate(llama.blocks)
+        block.get_submodule("self_attn").register_forward_hook(lambda *_, i=i: ran.append(i))
+        for i, block in enumerate(llama.blocks)
     ]
     try:
         stage = scanner(llama)

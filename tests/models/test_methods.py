@@ -188,7 +188,7 @@ def test_the_two_sides_may_differ_in_number(name: str) -> None:
 
 
 def test_unknown_methods_and_missing_ranks_are_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown method 'none'; expected one of rfa, "):
+    with pytest.raises(ConfigError, match="unknown method 'none'; expected one of pca-ot, "):
         fit_of("none", None, FitOptions())
     with pytest.raises(ConfigError, match="pca-ot needs a rank"):
         fit_of("pca-ot", None, FitOptions())
