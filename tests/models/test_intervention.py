@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -273,6 +276,99 @@ def test_teacher_forcing_sees_what_generation_saw(any_model: ChatModel, scope: S
             assert not torch.allclose(forced(any_model, ids, attended, answers, told=False), expected, atol=1e-4)
 
 
+# What is told by nobody -------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def in_pieces(model: ChatModel, ids: Tensor, attended: Tensor, answers: Tensor) -> Tensor:
+    """The same logits: the prompts cached in two pieces, the answers in one."""
+    mask = torch.cat([attended, torch.ones_like(answers, dtype=torch.bool)], dim=1).long()
+    places, whole = (mask.cumsum(dim=1) - 1).clamp(min=0), torch.cat([ids, answers], dim=1)
+    cuts = [0, ids.shape[1] // 2, ids.shape[1], whole.shape[1]]
+    cache, logits = None, []
+    for start, end in pairwise(cuts):
+        output = model.hf(
+            input_ids=whole[:, start:end],
+            attention_mask=mask[:, :end],
+            position_ids=places[:, start:end],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache = output.past_key_values
+        logits.append(output.logits)
+    return torch.cat(logits, dim=1)[:, -answers.shape[1] - 1 : -1]
+
+
+@torch.inference_mode()
+def uncached(model: ChatModel, ids: Tensor, attended: Tensor, steps: int) -> Tensor:
+    """Greedy tokens, every pass from the beginning."""
+    whole, mask = ids, attended.long()
+    for _ in range(steps):
+        places = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        logits = model.hf(input_ids=whole, attention_mask=mask, position_ids=places, use_cache=False).logits
+        whole = torch.cat([whole, logits[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+    return whole[:, ids.shape[1] :]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_with_the_lengths_of_the_prompts_every_road_gives_the_same(any_model: ChatModel, scope: Scope) -> None:
+    ids, attended, _ = padded(any_model, "left")
+    move = Intervention({1: reference.low_rank(any_model.d_model)}, tokens=scope)
+    with move.applied(any_model):
+        answers, expected = stepwise(any_model, ids, attended, 5)
+    lengths = attended.sum(dim=1)
+    for given in (lengths, lengths.tolist()):
+        with move.applied(any_model, prompt_lengths=given):
+            torch.testing.assert_close(stepwise(any_model, ids, attended, 5)[1], expected, rtol=1e-4, atol=1e-5)
+            whole = forced(any_model, ids, attended, answers, told=False)
+            torch.testing.assert_close(whole, expected, rtol=1e-4, atol=1e-5)
+            if not any_model.parts.pads_matter:
+                pieces = in_pieces(any_model, ids, attended, answers)
+                torch.testing.assert_close(pieces, expected, rtol=1e-4, atol=1e-5)
+            assert torch.equal(uncached(any_model, ids, attended, 5), answers)
+
+
+@pytest.mark.parametrize("scope", ["prompt", "last", "generated"])
+def test_what_cannot_be_told_is_refused(llama: ChatModel, scope: Scope) -> None:
+    ids, attended, _ = padded(llama, "left")
+    answers = torch.full((ids.shape[0], 3), 70)
+    move = Intervention({1: reference.low_rank(llama.d_model)}, tokens=scope)
+    with move.applied(llama), pytest.raises(ConfigError, match="cached ones, which may be"):
+        in_pieces(llama, ids, attended, answers)
+    with move.applied(llama), pytest.raises(ConfigError, match="generation without a cache; give prompt_lengths"):
+        uncached(llama, ids, attended, 3)
+    with Intervention(move.maps).applied(llama):  # scope `all` needs to know nothing
+        in_pieces(llama, ids, attended, answers)
+        uncached(llama, ids, attended, 3)
+
+
+def test_beams_are_rows_of_their_prompts(llama: ChatModel) -> None:
+    ids, attended, _ = padded(llama, "left")
+    map_, lengths = reference.low_rank(llama.d_model), attended.sum(dim=1)
+
+    def search() -> Tensor:
+        return llama.hf.generate(  # pyright: ignore[reportCallIssue]
+            ids, attention_mask=attended.long(), num_beams=3, do_sample=False, max_new_tokens=4, pad_token_id=0
+        )
+
+    with Intervention({1: map_}, tokens="last").applied(llama):
+        expected = search()
+    with Intervention({1: map_}, tokens="last").applied(llama, prompt_lengths=lengths):
+        assert torch.equal(search(), expected)
+    move = Intervention({1: map_}, tokens="last").applied(llama, prompt_lengths=lengths[:-1])
+    with move, pytest.raises(ConfigError, match="2 prompt_lengths for a batch of 9 rows"):
+        search()
+
+
+@pytest.mark.parametrize("lengths", [[], [0, 3], [1.5], [[1], [2]], torch.tensor([2.0])])
+def test_bad_lengths_are_refused(llama: ChatModel, lengths: Any) -> None:
+    move = unchecked(maps={0: reference.shift(llama.d_model)}, tokens="last")
+    with pytest.raises(ConfigError, match="prompt_lengths") as caught, plain_applied(move, llama, lengths):
+        pytest.fail("entered")
+    assert "\n" not in str(caught.value)
+
+
 def test_kinds_by_hand() -> None:
     attended = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]], dtype=torch.bool)
     kinds = kinds_of(attended, torch.tensor([2, 4]))
@@ -430,10 +526,58 @@ def test_a_bad_strength_is_refused(strength: float) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_scope_is_refused() -> None:
-    made = object.__new__(Intervention)  # past the type checks that only tests have
-    for name, value in {"maps": {}, "tokens": "some", "strength": 1.0}.items():
+def unchecked(**fields: Any) -> Intervention:
+    """An intervention past the type checks that only tests have; nothing has checked it."""
+    made = object.__new__(Intervention)
+    for name, value in {"maps": {}, "tokens": "all", "strength": 1.0, **fields}.items():
         object.__setattr__(made, name, value)
+    return made
+
+
+@contextmanager
+def plain_applied(move: Intervention, model: ChatModel, lengths: Any) -> Iterator[None]:
+    """`applied` without the type check of its arguments."""
+    undecorated: Any = inspect.unwrap(Intervention.applied)
+    with contextmanager(undecorated)(move, model, prompt_lengths=lengths):
+        yield
+
+
+@pytest.mark.parametrize("key", [np.int64(1), np.int32(1), torch.tensor(1), (1,), (np.int64(1), "output")])
+def test_whole_numbers_of_other_types_name_blocks(llama: ChatModel, key: Any) -> None:
+    map_ = reference.shift(llama.d_model)
+    made = unchecked(maps={key: map_})
+    made.__post_init__()
+    assert made.sites == (Site(1),)
+    assert type(made.sites[0].block) is int
+    ids = llama.encode(["2 + 2?"])[0]
+    with Intervention({1: map_}).applied(llama):
+        expected = logits_of(llama, ids)
+    with made.applied(llama):
+        assert torch.equal(logits_of(llama, ids), expected)
+
+
+@pytest.mark.parametrize(
+    ("maps", "words"),
+    [
+        ({"0": reference.shift(32)}, "'0' of type str is neither"),
+        ({1.0: reference.shift(32)}, "of type float is neither"),
+        ({None: reference.shift(32)}, "of type NoneType is neither"),
+        ({(): reference.shift(32)}, "of type tuple is neither"),
+        ({(0, "mlp", 1): reference.shift(32)}, "of type tuple is neither"),
+        ([reference.shift(32)], "the maps are a list; expected a dict"),
+        (reference.shift(32), "expected a dict"),
+        ({0: torch.zeros(32)}, "is a Tensor, no map"),
+        ({0: {1: reference.shift(32)}}, "is a dict, no map"),
+    ],
+)
+def test_maps_that_are_none_are_refused(maps: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        unchecked(maps=maps).__post_init__()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_scope_is_refused() -> None:
+    made = unchecked(tokens="some")
     with pytest.raises(ConfigError, match="unknown token scope 'some'; expected one of all, prompt") as caught:
         made.__post_init__()
     assert "\n" not in str(caught.value)

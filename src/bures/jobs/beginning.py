@@ -45,6 +45,11 @@ def open_run(config: ScanConfig, schema: type[Result], out: str | Path | None) -
 
     Other options of the rows alone open the folder too; `start` then keeps all but the rows.
     """
+    if not isinstance(cast("object", config), ScanConfig):
+        raise ConfigError(
+            f"the options are a {type(config).__name__}; expected a configuration, such as "
+            "bures.AuditConfig(model='organism')"
+        )
     folder = RunFolder.open(Path(out) if out is not None else default_out(config), config.options, free=OF_ROWS)
     held = folder.load(schema)
     is_done = held is not None and held.status == "complete" and not _changed(held, config)

@@ -6,6 +6,7 @@ is kept, so memory is prompts x blocks x d and nothing else.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -88,7 +89,7 @@ def gather(
     Raises:
         ConfigError: no such block, or a prompt shorter than the position asks for.
     """
-    wanted = tuple(range(len(model.blocks))) if blocks is None else tuple(dict.fromkeys(blocks))
+    wanted = tuple(range(len(model.blocks))) if blocks is None else _numbers(blocks)
     for block in wanted:
         if not 0 <= block < len(model.blocks):
             raise ConfigError(f"block {block} does not exist in {model.name}; expected 0 to {len(model.blocks) - 1}")
@@ -113,6 +114,16 @@ def gather(
         if advance is not None:
             advance(len(batch.index))
     return rows
+
+
+def _numbers(blocks: Sequence[int]) -> tuple[int, ...]:
+    """Block numbers, whatever their integer type, each once."""
+    try:
+        return tuple(dict.fromkeys(operator.index(block) for block in blocks))
+    except TypeError as error:
+        raise ConfigError(
+            f"blocks={str(blocks)[:40]}: expected a list of block numbers, such as blocks=[13]"
+        ) from error
 
 
 def run_blocks(

@@ -7,7 +7,8 @@ the block, whatever is raised inside it or while it is set up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from bures.errors import ConfigError
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of, with_tensor
-from bures.models.tokens import in_scope, kinds_of_pass
+from bures.models.tokens import are_given, in_scope, kinds_of_pass, shown
 from bures.models.writers import Role
 from bures.results.records import Scope
 from bures.transport import TransportMap, interpolate
@@ -37,6 +38,24 @@ class Site(NamedTuple):
     block: int
     where: Where = "output"
 
+    @classmethod
+    def of(cls, key: object) -> Site:
+        """The site that a key of `Intervention.maps` names: a block number, whatever its integer type, or a site.
+
+        Raises:
+            ConfigError: it names none.
+        """
+        block, *where = cast("tuple[object, ...]", key) if isinstance(key, tuple) and key else (key,)
+        try:
+            if len(where) < 2:
+                return cls(operator.index(cast("Any", block)), *cast("Any", where))
+        except TypeError:
+            pass
+        raise ConfigError(
+            f"an intervention has maps by block number (an int, such as 13) or by Site; {str(key)[:40]!r} of type "
+            f"{type(key).__name__} is neither"
+        )
+
 
 @dataclass(frozen=True)
 class Intervention:
@@ -53,6 +72,14 @@ class Intervention:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.maps, Mapping):
+            kind = type(cast("object", self.maps)).__name__
+            raise ConfigError(f"the maps are a {kind}; expected a dict from block number to map, such as {{13: T}}")
+        for key, map_ in self.maps.items():
+            Site.of(key)
+            if not callable(map_) or not hasattr(map_, "dim"):
+                kind = type(cast("object", map_)).__name__
+                raise ConfigError(f"what is given for {key!r} is a {kind}, no map; expected what fit_pca_ot returns")
         if self.tokens not in get_args(Scope):
             raise ConfigError(f"unknown token scope {self.tokens!r}; expected one of {', '.join(get_args(Scope))}")
         if not 0.0 <= self.strength < float("inf"):
@@ -61,7 +88,7 @@ class Intervention:
     @property
     def sites(self) -> tuple[Site, ...]:
         """Where the maps go."""
-        return tuple(Site(key) if isinstance(key, int) else Site(*key) for key in self.maps)
+        return tuple(map(Site.of, self.maps))
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -69,23 +96,39 @@ class Intervention:
         return tuple(sorted({site.block for site in self.sites}))
 
     @contextmanager
-    def applied(self, model: ChatModel) -> Iterator[None]:
+    def applied(self, model: ChatModel, *, prompt_lengths: Sequence[int] | Tensor | None = None) -> Iterator[None]:
         """Applies the maps to every forward pass of `model` inside the `with` block.
+
+        Which tokens are prompt and which are answer is told from the cache, where nobody says: what a pass brings
+        before anything is cached is prompt, whatever comes after is answer, one token a pass. So does every generation
+        with a cache (transformers' own, `bures.generate`), and `collect`, which has no answer. It is wrong of passes
+        that bring prompt and answer together, of prompts that are cached in pieces, and of generation without a cache;
+        the last two are refused. Callers that do such things give the lengths of the prompts. Scope `all`, which moves
+        both alike, assumes nothing.
+
+        Args:
+            model: what they are applied to.
+            prompt_lengths: tokens of every row's prompt, pads left out; the rows of all passes are then of these
+                prompts, in this order (several rows of each, one after the other, in beam search).
 
         Raises:
             ConfigError: a block that does not exist, a map of another width, or a site that was not found in this
-                architecture. Nothing is left behind.
+                architecture; nothing is left behind. Inside the block: a pass whose answer cannot be told.
         """
         self._check(model)
         with ExitStack() as stack:
             if self.maps and self.strength > 0:
-                view = _View(self.tokens)
+                view = _View(self.tokens, _lengths(prompt_lengths))
                 view.attach(model, stack)
                 for site, map_ in zip(self.sites, self.maps.values(), strict=True):
                     _attach(model, site, _Edit(map_, self.strength, view), stack)
             yield
 
     def _check(self, model: ChatModel) -> None:
+        if not isinstance(cast("object", model), ChatModel):
+            raise ConfigError(
+                f"an intervention is applied to what load_model or wrap returns, not to a {type(model).__name__}"
+            )
         for site, map_ in zip(self.sites, self.maps.values(), strict=True):
             if not 0 <= site.block < len(model.blocks):
                 raise ConfigError(
@@ -102,6 +145,20 @@ class Intervention:
                 )
 
 
+def _lengths(given: Any) -> Tensor | None:
+    """Lengths of prompts as a tensor of whole numbers, 1 at least."""
+    if given is None:
+        return None
+    try:
+        found = torch.as_tensor(given).cpu()
+        is_fine = found.ndim == 1 and len(found) > 0 and not found.is_floating_point() and bool((found > 0).all())
+    except (TypeError, ValueError, RuntimeError):
+        is_fine, found = False, torch.empty(0)
+    if not is_fine:
+        raise ConfigError("prompt_lengths are no list of whole numbers, 1 at least; give the tokens of every prompt")
+    return found.long()
+
+
 class _View:
     """What the current forward pass shows: which of its positions are in scope.
 
@@ -109,8 +166,10 @@ class _View:
     kinds of attention, so it is asked only where it is called by itself.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, prompt_lengths: Tensor | None) -> None:
         self.scope: Scope = scope
+        self.prompt_lengths = prompt_lengths
+        self.before: Tensor | None = None  # the ids of the last pass without a cache
         self.chosen: Bool[Tensor, "b s"] | None = None  # None: every position
         self.nothing = False
         self.inside = False
@@ -137,9 +196,28 @@ class _View:
         """Forward pre-hook of the decoder."""
         if self.inside:
             return
-        chosen = in_scope(kinds_of_pass(module, args, kwargs), self.scope)
+        if self.scope != "all" and self.prompt_lengths is None and not are_given():
+            self._require_told(*shown(module, args, kwargs))
+        chosen = in_scope(kinds_of_pass(module, args, kwargs, self.prompt_lengths), self.scope)
         self.nothing = not bool(chosen.any())
         self.chosen = None if bool(chosen.all()) else chosen
+
+    def _require_told(self, ids: Tensor, _: Any, cached: int) -> None:
+        """Refuses passes whose answer would be taken for prompt, or prompt for answer."""
+        what = None
+        if cached and ids.shape[1] > 1:
+            what = f"{ids.shape[1]} tokens come behind {cached} cached ones, which may be the rest of a prompt"
+        grown = None if cached or ids.is_floating_point() else ids
+        old = self.before
+        is_longer = grown is not None and old is not None and grown.shape == (old.shape[0], old.shape[1] + 1)
+        if is_longer and torch.equal(grown[:, :-1], old):
+            what = "the same tokens come again with one more, as in generation without a cache"
+        self.before = grown
+        if what is not None:
+            raise ConfigError(
+                f"token scope {self.scope!r} cannot tell prompt from answer: {what}; give prompt_lengths to applied(), "
+                "or generate with a cache"
+            )
 
 
 class _Edit:

@@ -218,6 +218,8 @@ def load_model(
 def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> ChatModel:
     """A `ChatModel` around a model and tokenizer that are already in memory.
 
+    The model is put into evaluation mode (no dropout), and has to stay in it.
+
     Raises:
         ModelError: no chat template, one that does not hand on what the user says, or blocks that were not found.
     """
@@ -226,6 +228,7 @@ def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> 
             f"the tokenizer of {name} has no chat template; expected an instruction-tuned chat model "
             "(use the -Instruct or -it checkpoint, or put a chat_template.jinja beside the tokenizer)"
         )
+    hf.eval()
     parts = find_parts(hf, name)
     chat = settled(tokenizer, name, hf=hf)
     return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat)

@@ -61,33 +61,62 @@ def in_scope(kinds: Int[Tensor, "b s"], scope: Scope) -> Bool[Tensor, "b s"]:
     return torch.isin(kinds, torch.tensor(_IN_SCOPE[scope], device=kinds.device))
 
 
-def kinds_of_pass(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Int[Tensor, "b s"]:
+def kinds_of_pass(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    prompt_lengths: Int[Tensor, " n"] | None = None,
+) -> Int[Tensor, "b s"]:
     """Kinds of a forward pass of a model or its decoder: those that `token_kinds` gave, else from mask and cache.
 
-    What comes before anything is cached is prompt, what comes after is answer.
+    Without the lengths of the prompts, what comes before anything is cached is prompt, what comes after is answer.
 
     Raises:
-        ConfigError: the mask is not one row a sequence.
+        ConfigError: the mask is not one row a sequence, or it does not fit the lengths.
     """
     given = _GIVEN.get()
     if given is not None:
         return given
-    named = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
-    ids = named.get("input_ids")
-    if ids is None:
-        ids = named["inputs_embeds"]
-    mask = named.get("attention_mask")
-    cache = named.get("past_key_values")
-    cached = 0 if cache is None else int(cache.get_seq_length())
+    ids, mask, cached = shown(module, args, kwargs)
     batch, new = int(ids.shape[0]), int(ids.shape[1])
     if mask is None:
-        attended = torch.ones((batch, new), dtype=torch.bool, device=ids.device)
+        attended = torch.ones((batch, cached + new), dtype=torch.bool, device=ids.device)
     elif isinstance(mask, Tensor) and mask.ndim == 2:
-        attended = mask[:, -new:].bool()
+        attended = mask.bool()
     else:
         raise ConfigError(
             "an intervention needs the 2-d attention mask to leave pads alone; pass attention_mask (b, s)"
         )
+    if prompt_lengths is not None:
+        if attended.shape[1] != cached + new:
+            raise ConfigError(
+                f"the attention mask has {attended.shape[1]} columns for {cached} cached and {new} new tokens; with "
+                "prompt_lengths it has to show all of them"
+            )
+        return kinds_of(attended, _of_rows(prompt_lengths, batch))[:, -new:]
+    attended = attended[:, -new:]
     if cached:
         return torch.where(attended, TokenKind.GENERATED, TokenKind.PAD)
     return kinds_of(attended, attended.sum(dim=1))
+
+
+def shown(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Any, int]:
+    """What a forward pass is handed: token ids (or embeddings), the mask, and how many tokens are cached."""
+    named = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
+    ids = named.get("input_ids")
+    cache = named.get("past_key_values")
+    cached = 0 if cache is None else int(cache.get_seq_length())
+    return named["inputs_embeds"] if ids is None else ids, named.get("attention_mask"), cached
+
+
+def are_given() -> bool:
+    """Whether `token_kinds` says what the positions hold."""
+    return _GIVEN.get() is not None
+
+
+def _of_rows(prompt_lengths: Int[Tensor, " n"], rows: int) -> Int[Tensor, " b"]:
+    """The lengths of a batch; beam search asks for every prompt several times, one row after the other."""
+    n = int(prompt_lengths.shape[0])
+    if rows % n:
+        raise ConfigError(f"{n} prompt_lengths for a batch of {rows} rows; expected one a row")
+    return prompt_lengths.repeat_interleave(rows // n)

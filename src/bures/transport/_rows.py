@@ -5,6 +5,9 @@ Fits take plain tensors rather than shaped annotations, so that a wrong shape is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import cast
+
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -29,6 +32,10 @@ def as_pair(source: Tensor, target: Tensor) -> tuple[Float64[Tensor, "n d"], Flo
 
 
 def _as_rows(rows: Tensor, side: str) -> Tensor:
+    if not isinstance(cast("object", rows), Tensor):
+        hint = "pick one block, such as X[13]" if isinstance(rows, Mapping) else "make one by torch.as_tensor"
+        kind = type(cast("object", rows)).__name__
+        raise FitError(f"The {side} must be a floating tensor of shape (n, d), but is a {kind}; {hint}.")
     if rows.ndim != 2 or 0 in rows.shape or not rows.dtype.is_floating_point:
         raise FitError(
             f"The {side} must be a floating tensor of shape (n, d) with at least one row, "
