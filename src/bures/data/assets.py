@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from bures.data.asset_table import ASSETS, Asset
+from bures.data.home import default_cache, expanded
 from bures.errors import AssetError
 
 __all__ = ["ASSETS", "Asset", "AssetStatus", "asset_path", "asset_status", "cache_dir", "fetch"]
@@ -29,12 +30,15 @@ _CHUNK = 1 << 20
 
 
 def cache_dir() -> Path:
-    """The folder of everything downloaded: `$BURES_CACHE`, else `$XDG_CACHE_HOME/bures`, else `~/.cache/bures`."""
+    """The folder of everything downloaded: `$BURES_CACHE`, else `$XDG_CACHE_HOME/bures`, else `~/.cache/bures`.
+
+    Raises `AssetError` where there is none of these.
+    """
     own = os.environ.get("BURES_CACHE", "")
     if own:
-        return Path(own).expanduser().absolute()
+        return expanded(own).absolute()
     shared = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(shared) if shared and Path(shared).is_absolute() else Path.home() / ".cache"
+    root = Path(shared) if shared and Path(shared).is_absolute() else default_cache()
     return root / "bures"
 
 
@@ -93,7 +97,7 @@ def asset_status() -> tuple[AssetStatus, ...]:
 def _state(asset: Asset) -> Literal["cached", "damaged", "missing"]:
     if _is_intact_at_home(asset):
         return "cached"
-    return "damaged" if asset_path(asset.name).exists() else "missing"
+    return "damaged" if os.path.lexists(asset_path(asset.name)) else "missing"  # False where nothing can be read
 
 
 def _lookup(name: str) -> Asset:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bures.data.assets import ASSETS, fetch
+from bures.data.home import expanded
 from bures.data.text_files import read_text
 from bures.errors import PromptError
 
@@ -44,7 +45,7 @@ def load_corpus(source: str | os.PathLike[str], *, limit_chars: int | None = Non
     if limit_chars is not None and limit_chars < 1:
         raise PromptError(f"limit_chars is {limit_chars}: expected 1 or more")
     pinned = isinstance(source, str) and source in CORPORA
-    path = fetch(str(source)) if pinned else Path(source).expanduser()
+    path = fetch(str(source)) if pinned else expanded(source)
     if not pinned and isinstance(source, str) and not path.suffix and len(path.parts) == 1 and not path.exists():
         raise PromptError(f"unknown corpus {source[:60]!r}: expected {', '.join(CORPORA)}, or a UTF-8 text file")
     text = (_beginnings(path) if source == "pile" else read_text(path))[:limit_chars]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from bures.data.conversations import Prompt, as_prompt, parsed
+from bures.data.home import require_hub_cache
 from bures.data.tables import Table, read_csv, read_json, read_jsonl, read_parquet
 from bures.data.text_files import lines_of, read_bytes, read_text
 from bures.errors import PromptError, needs
@@ -171,6 +172,7 @@ def read_hub(source: str, column: str | None, split: str | None, revision: str |
 
     No code of the dataset is run. With `HF_HUB_OFFLINE` the local copy is read and the commit is `revision` as given.
     """
+    require_hub_cache(f"the hub dataset {source}")
     with needs("hub", f"the hub dataset {source!r}"):
         datasets = importlib.import_module("datasets")
         hub = importlib.import_module("huggingface_hub")

@@ -20,6 +20,7 @@ from typing import overload
 from bures.data.assets import ASSETS
 from bures.data.conversations import Prompt, asked, hashed_text, plain, prompts_of
 from bures.data.corpora import CORPORA, Corpus, load_corpus
+from bures.data.home import expanded
 from bures.data.pinned_sets import N_BUCKETS, PARTS, SPLIT, assets_of, pinned_rows
 from bures.data.prompt_files import (
     CATEGORY_COLUMNS,
@@ -219,7 +220,7 @@ def load_prompts(
         raise PromptError(f"the source of the prompts is {what}: expected a name, a file or a hub id")
     text = os.fspath(source)
     whole, mark, share = text.rpartition("#")
-    if isinstance(source, str) and mark and share in SPLIT and not Path(text).expanduser().exists():
+    if isinstance(source, str) and mark and share in SPLIT and not _is_there(text):
         found = _share(load_prompts(whole, column=column, split=split, revision=revision), share)
         return found if limit is None else found.take(limit)
     base, _, part = text.partition(":")
@@ -228,7 +229,7 @@ def load_prompts(
     if not is_hub and (split is not None or revision is not None):
         raise PromptError(f"split and revision belong to hub datasets, and {text!r} is not one: leave them out")
     if is_path:
-        found = _from_file(Path(text).expanduser(), column)
+        found = _from_file(expanded(text), column)
     elif base in PARTS:
         if column is not None:
             raise PromptError(f"{base!r} is a pinned set: its column is known, leave column out")
@@ -247,8 +248,12 @@ def _looks_like_path(text: str) -> bool:
         return False
     has_suffix = text.lower().endswith((*SUFFIXES, *OTHERS))
     has_form = has_suffix or text.startswith((".", "~", "/", "\\")) or text.count("/") > 1
+    return has_form or _is_there(text)
+
+
+def _is_there(text: str) -> bool:
     try:
-        return has_form or Path(text).exists()
+        return expanded(text).exists()
     except (OSError, ValueError):  # too long, or with a NUL: not the name of a file
         return False
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bures.data.assets import cache_dir
-from bures.errors import ConfigError
+from bures.errors import AssetError, ConfigError
 from bures.judges.agreement import quality
 from bures.judges.base import Judge, marks
 from bures.judges.human_labels import CHOOSING, Labelled, groups
@@ -152,7 +152,13 @@ def _packaged() -> dict[str, list[JudgeError]]:
 
 
 def _read_own() -> dict[str, list[JudgeError]]:
-    return _read(own_file())
+    """What the user measured; nothing where there is no cache, or one that is somebody else's."""
+    try:
+        file = own_file()
+        is_there = file.exists()
+    except (AssetError, PermissionError):
+        return {}
+    return _read(file) if is_there else {}
 
 
 def _read(path: Path) -> dict[str, list[JudgeError]]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from bures.data import assets
 from bures.data.conversations import PromptLike
+from bures.data.home import expanded
 from bures.errors import ModelError
 from bures.models.architecture import Parts, find_parts, text_config
 from bures.models.chat import Chat
@@ -196,7 +197,7 @@ def load_model(
         spec = BASE_OF_ORGANISM
     if adapter is not None:
         _require_adapter(Path(adapter))  # before the model, which may take minutes
-    path = assets.fetch(str(spec)) if str(spec) in assets.ASSETS else Path(spec).expanduser()
+    path = assets.fetch(str(spec)) if str(spec) in assets.ASSETS else expanded(spec)
     source, arguments = resolve(path, str(spec), revision)
     arguments["trust_remote_code"] = trust_remote_code
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -243,7 +244,7 @@ def stored_weights(spec: str, adapter: str | None) -> str | None:
     """The hub id or folder that holds a model's very weights as safetensors; None: they are made in memory."""
     if adapter is not None or spec == ORGANISM or spec in assets.ASSETS:
         return None
-    source, arguments = resolve(Path(spec).expanduser(), spec, None)
+    source, arguments = resolve(expanded(spec), spec, None)
     return None if "gguf_file" in arguments else source
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 import torch
 
+from bures.data.home import require_hub_cache
 from bures.errors import ModelError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -30,6 +31,7 @@ def resolve(path: Path, spec: str, revision: str | None) -> tuple[str, dict[str,
         )
     if path.suffix.lower() == ".gguf" or path.is_absolute() or spec.startswith((".", "~")) or spec.count("/") > 1:
         raise ModelError(f"no such file or folder: {spec}; give an existing path, or a hub id of the form owner/name")
+    require_hub_cache(f"the hub model {spec}")
     return spec, {} if revision is None else {"revision": revision}
 
 

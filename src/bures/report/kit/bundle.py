@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from bures.data.assets import cache_dir
-from bures.errors import ConfigError
+from bures.errors import AssetError, ConfigError
 
 _SNIPPET = "window.vegaEmbed=vegaEmbed;"
 
@@ -29,7 +29,10 @@ def vega_bundle() -> str:
         name = f"vega-{version('vl-convert-python')}.js"
     except PackageNotFoundError as error:
         raise ConfigError("pages need vl-convert-python, which is missing; pip install vl-convert-python") from error
-    kept = cache_dir() / "report" / name
+    try:
+        kept = cache_dir() / "report" / name
+    except AssetError:  # no home folder: the script is made every time
+        return _made()
     try:
         return kept.read_text(encoding="utf-8")
     except (OSError, ValueError):
