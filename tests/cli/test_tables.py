@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from bures.cli.fitted import spelled
 from bures.cli.tables import audit_table
 from bures.results.schema import AuditResult, Row, RowComparison
 from bures.results.stats import Measurement, proportion
@@ -105,3 +108,75 @@ def test_the_paired_test_counts_for_the_right_side() -> None:
         "PCA-OT against RFA, one block each: 12 prompts only the former, 2 only the latter, McNemar p = 0.013." in text
     )
     assert "9 prompts" not in text
+
+
+def seen(value: AuditResult, width: int, encoding: str = "utf-8", *, terminal: bool = True) -> list[str]:
+    """The lines that a terminal of that width, or a file, gets."""
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding, errors="strict")
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    console.print(audit_table(value), crop=False)
+    file.flush()
+    return raw.getvalue().decode(encoding).splitlines()
+
+
+WIDE = [
+    row("none", "none", 1, sites="-", rank=None),
+    row("rfa-sites", "RFA, one direction", 40, sites="all, 3 sites (from 13)", rank=None, perplexity_ratio=12.5),
+    row("pca-ot-1", "PCA-OT", 30, rank=16, kl=Measurement(12.125, 40, (1.0, 15.0)), corpus_perplexity=None),
+]
+
+
+def test_a_narrow_terminal_keeps_what_matters() -> None:
+    lines = seen(result(WIDE), 80)
+    assert max(map(len, lines)) <= 80
+    head = next(line for line in lines if "method" in line)
+    assert [name.strip() for name in head.split("┃")[1:-1]] == ["method", "block", "K", "ASR % [95 %]", "x", "KL"]
+    text = " ".join(" ".join(lines).split())
+    for figure in ("75.0 [59.8, 85.8]", "100.0 [91.2, 100.0]", "12.50", "12.125", " 16 "):
+        assert figure in text, figure
+    said = "Left out for want of width (the page and --json have them): tokens, gap %, over-refusal %, ppl, corpus, s."
+    assert said in text
+    assert "…" not in text  # nothing is cut short
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 72, 100, 120, 140])
+def test_columns_come_back_as_a_terminal_widens(width: int) -> None:
+    narrow, wide = (" ".join(seen(result(WIDE), w)) for w in (width, width + 40))
+    names = ("over-refusal %", "tokens", "gap %", "ppl", "corpus")
+    there = [[name for name in names if f"┃ {name}" in text or f"  {name} ┃" in text] for text in (narrow, wide)]
+    assert set(there[0]) <= set(there[1])
+    assert "…" not in narrow
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_file_gets_all_columns(width: int) -> None:
+    lines = seen(result(WIDE), width, terminal=False)
+    head = next(line for line in lines if "method" in line)
+    assert "over-refusal %" in head
+    assert "┃   s ┃" in head or " s ┃" in head
+    assert not any("Left out" in line for line in lines)
+    tables = [line for line in lines if line.startswith("│")]
+    assert len(tables) == 3
+    assert len(set(map(len, tables))) == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_any_encoding(encoding: str) -> None:
+    named = [*WIDE, row("act-1", "Müller–Schmidt × 鶴", 3)]
+    tasks = {"mmlu": Measurement(0.41, 100, (0.3, 0.5))}
+    named[0] = named[0].model_copy(update={"capability": tasks})
+    for width in (80, 160):
+        text = "\n".join(seen(result(named), width, encoding))
+        assert "PCA-OT" in text
+        shown = {"ascii": r"M\xfcller-Schmidt x \u9db4", "utf-8": "Müller–Schmidt × 鶴"}.get(encoding)
+        if width == 160:
+            assert shown is None or shown in text
+            assert ("41.0 +/- 5.1" if encoding == "ascii" else "41.0 ± 5.1") in text
+
+
+def test_small_bars_have_stand_ins() -> None:
+    assert spelled("▁▄█ “a” → b…", "ascii") == '148 "a" -> b...'
+    assert spelled("▁▄█", "utf-8") == "▁▄█"
+    assert spelled("a\x1b[31m\u202eb", "ascii") == r"a\x1b[31m\u202eb"
+    assert spelled("ä", "no-such-encoding") == "ä"

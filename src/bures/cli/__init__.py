@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import NoReturn
@@ -36,6 +37,8 @@ app.add_typer(organism.app, name="organism")
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: a user's mistake is one line and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path or a name may hold what the locale's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TQDM_DISABLE", "1")  # the loaders' own bars; ours show the stage
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from bures.cli.console import output
+from bures.cli.console import show
+from bures.cli.fitted import Fitted, columns
 
 
 def assets(
@@ -17,8 +17,6 @@ def assets(
 
     Example: bures assets --fetch
     """
-    from rich.table import Table
-
     from bures.data.assets import asset_status
     from bures.data.assets import fetch as fetch_asset
     from bures.errors import AssetError
@@ -30,12 +28,12 @@ def assets(
         except AssetError as error:  # the others may lie elsewhere
             failed.append(status.asset.name)
             typer.echo(str(error), err=True)
-    table = Table("asset", "state", "from", "licence", "file")
+    names = ("asset", "state", "from", "licence", "file")
+    table = Fitted("", columns(*names, left=names, wraps=names, spare=("licence", "from")), "wider terminals and files")
     for status in asset_status():
         a = status.asset
         origin = f"{a.package}@{a.version[:12]}" if a.addresses else a.requirement
-        cells = (a.name, status.state, origin, a.licence, str(status.path))
-        table.add_row(*(Text(cell) for cell in cells))
-    output(200).print(table)
+        table.add((a.name, status.state, origin, a.licence, str(status.path)))
+    show(table, 200)
     if failed:
         raise AssetError(f"not fetched: {', '.join(failed)}; what is above says why and how to bring them by hand")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from bures.errors import plain
+from bures.cli.fitted import Column, Fitted, columns, words
 from bures.judges.known_error import sentence
 from bures.results.comparison import Compared, Pair
 from bures.results.formatting import estimate, number, p_value, percent, points, share
@@ -25,21 +23,20 @@ def compare_table(found: Compared) -> RenderableType:
     """One table and one finding a pair, and under them what one needs to read them."""
     parts: list[RenderableType] = []
     for pair in found.pairs:
-        notes = _words((*pair.cautions, *pair.notes))
-        parts += [_pair_table(pair), Text(plain(pair.finding), style="bold"), *notes, Text()]
-    return Group(*parts, *_words(_compare_legend(found)))
+        notes = words(*pair.cautions, *pair.notes)
+        parts += [_pair_table(pair), words(pair.finding, style="bold"), notes, words("")]
+    return Group(*parts, words(*_compare_legend(found)))
 
 
-def _pair_table(pair: Pair) -> Table:
-    table = Table(title=Text(plain(f"A: {pair.a}   B: {pair.b}")), title_justify="left")
-    table.add_column("row", no_wrap=True)
-    table.add_column("block", justify="right", overflow="fold", min_width=7, max_width=15)
-    for name in ("ASR A %", "ASR B %", "B - A [95 %]", "p", "p (Holm)"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("over-refusal B - A", "KL B - A", "ppl ratio B / A"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _pair_table(pair: Pair) -> Fitted:
+    names = ("row", "block", "ASR A %", "ASR B %", "B - A [95 %]", "p", "p (Holm)")
+    costs = ("over-refusal B - A", "KL B - A", "ppl ratio B / A")
+    spare = ("ppl ratio B / A", "over-refusal B - A", "p", "KL B - A")
+    table = Fitted(
+        f"A: {pair.a}   B: {pair.b}", columns(*names, *costs, left=("row",), wraps=("row", "block"), spare=spare)
+    )
     for row in pair.rows:
-        _add(table, _paired_cells(row), style="bold" if row.headline else None)
+        table.add(_paired_cells(row), style="bold" if row.headline else None)
     return table
 
 
@@ -85,13 +82,12 @@ def _compare_legend(found: Compared) -> list[str]:
 def gate_table(found: Gated) -> RenderableType:
     """One row a check, and the finding."""
     against = "" if found.against is None else f", against {found.against}"
-    table = Table(title=Text(plain(f"{found.model}: gate, judge '{found.judge}'{against}")), title_justify="left")
-    for name in ("", "check", "measured [95 %]", "why"):
-        table.add_column(name, no_wrap=name == "")
+    names = ("", "check", "measured [95 %]", "why")
+    table = Fitted(f"{found.model}: gate, judge '{found.judge}'{against}", columns(*names, left=names, wraps=names[1:]))
     for check in found.checks:
         cells = ["pass" if check.passed else "FAIL", check.title, check.figure, check.reason]
-        _add(table, cells, style=None if check.passed else "red")
-    return Group(table, *_words(found.notes), Text(plain(found.finding), style="bold"))
+        table.add(cells, style=None if check.passed else "red")
+    return Group(table, words(*found.notes), words(found.finding, style="bold"))
 
 
 def history_table(found: History) -> RenderableType:
@@ -102,26 +98,25 @@ def history_table(found: History) -> RenderableType:
             f"Series {number_} of {len(found.series)}: {series.n_harmful} harmful prompts ({series.prompts}), judge "
             f"'{series.judge}', {series.max_new_tokens} tokens"
         )
-        parts += [_series_table(series, found.rows, title), *_words(_series_words(series, found.rows)), Text()]
+        parts += [_series_table(series, found.rows, title), words(*_series_words(series, found.rows)), words("")]
     if len(found.series) > 1:
-        parts.append(Text("Series ask other prompts, judges, system prompts or lengths: they cannot be compared."))
-    return Group(*parts, *_words([f"Left out: {reason}" for reason in found.left_out]))
+        parts.append(words("Series ask other prompts, judges, system prompts or lengths: they cannot be compared."))
+    return Group(*parts, words(*(f"Left out: {reason}" for reason in found.left_out)))
 
 
-def _series_table(series: Series, rows: Sequence[str], title: str) -> Table:
-    table = Table(title=Text(plain(title)), title_justify="left")
-    table.add_column("finished (UTC)", no_wrap=True)
-    table.add_column("model", overflow="fold")
-    table.add_column("weights", no_wrap=True)
+def _series_table(series: Series, rows: Sequence[str], title: str) -> Fitted:
+    shown = [
+        Column("finished (UTC)", left=True),
+        Column("model", left=True, wraps=True),
+        Column("weights", 5, left=True),
+    ]
     for name in rows:
-        table.add_column(Text(plain(f"ASR % {name} [95 %]")), justify="right")
-        if name != NONE:
-            table.add_column("by", overflow="fold")
-            table.add_column("x", justify="right", no_wrap=True)
-    for name in ("over-refusal %", "ppl", "decided at"):
-        table.add_column(name, justify="right")
+        shown.append(Column(f"ASR % {name} [95 %]", wraps=True))
+        shown += [] if name == NONE else [Column("by", 1, left=True, wraps=True), Column("x")]
+    shown += [Column("over-refusal %", 2), Column("ppl", 4), Column("decided at", 3)]
+    table = Fitted(title, shown)
     for point in series.points:
-        _add(table, _point_cells(point, rows))
+        table.add(_point_cells(point, rows))
     return table
 
 
@@ -162,11 +157,3 @@ def _series_words(series: Series, rows: Sequence[str]) -> list[str]:
 def sparkline(shares: Sequence[Measurement | None]) -> str:
     """One bar a share, from 0 to 1; a gap where there is none."""
     return "".join(" " if s is None else _BARS[min(len(_BARS) - 1, int(s.value * len(_BARS)))] for s in shares)
-
-
-def _words(lines: Sequence[str]) -> list[Text]:
-    return [Text(plain(line)) for line in lines]
-
-
-def _add(table: Table, cells: Sequence[str], style: str | None = None) -> None:
-    table.add_row(*(Text(plain(cell)) for cell in cells), style=style)

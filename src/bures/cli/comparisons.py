@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bures.cli.console import output
+from bures.cli import console
 from bures.errors import RunError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON instead of the table.")]
@@ -20,7 +20,7 @@ def show(found: Any, table: Any, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False))
     else:
-        output().print(table(found))
+        console.show(table(found))
 
 
 def write(path: Path, text: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -61,3 +64,24 @@ class Bars:
 def output(width: int = 160) -> Console:
     """Standard output; wide where it is not a terminal, so that tables in files keep their columns."""
     return Console(width=None if sys.stdout.isatty() else width)
+
+
+def show(what: RenderableType, width: int = 160) -> None:
+    """Prints to standard output; tables that are wider than a file's lines are not cut there."""
+    output(width).print(what, crop=False)
+
+
+@contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Whatever libraries and their processes print inside goes to stderr: stdout is for results."""
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(sys.stderr))
+        try:
+            kept = os.dup(1)
+        except OSError:  # there is no stdout
+            yield
+            return
+        stack.callback(os.close, kept)
+        stack.callback(os.dup2, kept, 1)
+        os.dup2(2, 1)
+        yield

@@ -7,28 +7,38 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 from typer.core import TyperGroup
 
-from bures.cli.console import Bars, output
+from bures.cli.console import Bars, show, stdout_kept
+from bures.cli.fitted import Fitted, columns, words
 from bures.cli.options import AsJson
 from bures.judges.by_name import JUDGE_NAMES
 
 
 class RunByDefault(TyperGroup):
-    """`bures judge FOLDER ...` means `bures judge run FOLDER ...`."""
+    """`bures judge FOLDER ...` means `bures judge run FOLDER ...`, also where FOLDER has the name of a subcommand."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The subcommand of the first argument where it is one, else `run`."""
-        named = args[0] in self.commands or args[0].startswith("-")
+        """The subcommand of the first argument where it is one, and no run folder; else `run`."""
+        named = (args[0] in self.commands and not _is_run(args)) or args[0].startswith("-")
         return TyperGroup.resolve_command(self, ctx, args if named else ["run", *args])
+
+
+def _is_run(args: list[str]) -> bool:
+    """Whether arguments begin with a run folder: its results are there, and only options of `run` follow."""
+    rest = args[1:]
+    while rest and rest[0].partition("=")[0] in ("--judge", "--json"):
+        rest = rest[2 if rest[0] == "--judge" else 1 :]
+    return not rest and (Path(args[0]) / "results.json").is_file()
 
 
 app = typer.Typer(
     cls=RunByDefault,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Judge a finished audit again; measure judges against people; train the packaged judge.",
+    help="Judge a finished audit again; measure judges against people; train the packaged judge. 'bures judge RUN' "
+    "means 'bures judge run RUN', also for a folder named run, evaluate or train that holds results.json, where no "
+    "more than --judge and --json follows.",
 )
 
 Names = Annotated[
@@ -57,12 +67,12 @@ def run(
     if not judge:
         raise ConfigError("no judge given; expected for example --judge bures-lm")
     bars = Bars(Console(stderr=True))
-    with bars.bars:
+    with stdout_kept(), bars.bars:
         result = rejudge(folder, judge, progress=bars)
     if as_json:
         typer.echo(result.to_json())
     else:
-        output().print(audit_table(result.model_copy(update={"judge": judge[-1]})))
+        show(audit_table(result.model_copy(update={"judge": judge[-1]})))
 
 
 @app.command()
@@ -95,17 +105,18 @@ def evaluate(
     from bures.judges.known_error import record as keep
 
     judges = [judge_by_name(name) for name in judge or OFFLINE]
-    found = [
-        measure(each, load_labelled(name), Path(name).name, how=how(each.name, name), cut=cut)
-        for name in files or (CHOOSING, REPORTING)
-        for each in judges
-    ]
+    with stdout_kept():
+        found = [
+            measure(each, load_labelled(name), Path(name).name, how=how(each.name, name), cut=cut)
+            for name in files or (CHOOSING, REPORTING)
+            for each in judges
+        ]
     if record and cut is None:
         typer.echo(f"recorded in {keep(e for e in found if e.how != TRAINED_ON)}", err=True)
     if as_json:
         typer.echo(json.dumps([each.to_dict() for each in found], indent=1, allow_nan=False))
     else:
-        output().print(_table(found))
+        show(_table(found))
 
 
 @app.command()
@@ -124,26 +135,23 @@ def train(
     from bures.judges.training_corpora import load_corpora
 
     gains: Any = None
-    if scorer:
-        from bures.judges.surprise import Scorer, load_scorer
+    with stdout_kept():
+        if scorer:
+            from bures.judges.surprise import Scorer, load_scorer
 
-        gains = Scorer(load_scorer(), {})
-    weights = fit(prepare(load_corpora(), gains))
+            gains = Scorer(load_scorer(), {})
+        weights = fit(prepare(load_corpora(), gains))
     weights.save(out)
-    output().print(Text(f"{out}: {weights.recipe['answers']}, {weights.recipe['scheme']}"))
+    show(words(f"{out}: {weights.recipe['answers']}, {weights.recipe['scheme']}"))
 
 
 def _table(found: list[Any]) -> Any:
-    from rich.table import Table
-
     from bures.results.formatting import share
 
-    table = Table()
-    for name in ("set", "judge", "n", "precision %", "recall %", "F1 %", "accuracy %"):
-        table.add_column(name, justify="left" if name in ("set", "judge") else "right", no_wrap=True)
+    names = ("set", "judge", "n", "precision %", "recall %", "F1 %", "accuracy %")
+    spare = ("accuracy %", "F1 %")
+    table = Fitted("", columns(*names, left=names[:2], wraps=names[:2], spare=spare), "wider terminals and --json")
     for e in found:
         figures = (e.precision, e.recall, e.f1, e.accuracy)
-        table.add_row(
-            Text(f"{e.on}, {e.how}"), Text(e.judge), str(e.n), *(Text(share(figure, unit="")) for figure in figures)
-        )
+        table.add((f"{e.on}, {e.how}", e.judge, str(e.n), *(share(figure, unit="") for figure in figures)))
     return table

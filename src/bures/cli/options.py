@@ -20,9 +20,8 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.console import Console
-from rich.text import Text
 
-from bures.cli.console import Bars, output
+from bures.cli.console import Bars, show, stdout_kept
 from bures.jobs.options import extra, layered, options_of, read_toml
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -178,14 +177,15 @@ def carry_out(run: Callable[..., Any], settings: Any, out: Path | None, *, as_js
 
     target, notice = out or default_out(settings), Console(stderr=True)
     bars = Bars(notice)
-    with bars.bars:
+    with stdout_kept(), bars.bars:
         result = run(settings, target, progress=bars)
     if as_json:
         typer.echo(result.to_json())
     else:
-        output().print(table(result))
-        notice.print(Text(f"run folder: {target}"))
-    page = write_report(target)  # last: what was measured is said whatever becomes of the page
+        show(table(result))
+        bars.say(f"run folder: {target}")
+    with stdout_kept():
+        page = write_report(target)  # last: what was measured is said whatever becomes of the page
     if not as_json:
-        notice.print(Text(f"report: {page}"), soft_wrap=True)
+        bars.say(f"report: {page}")
     return target

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from bures.cli.console import Bars, output
+from bures.cli.console import Bars, show, stdout_kept
+from bures.cli.fitted import Fitted, columns
 from bures.cli.options import Given, command
 from bures.training.organism.config import OrganismConfig
 
@@ -31,7 +30,7 @@ def train(
     from bures.training.organism import train_organism
 
     bars = Bars(Console(stderr=True))
-    with bars.bars:
+    with stdout_kept(), bars.bars:
         folder = train_organism(given.settings(), out=out, measure=measure, progress=bars)
     typer.echo(f"adapter: {folder}")
 
@@ -50,17 +49,15 @@ def evaluate(
     from bures.training.organism import evaluate_organism
 
     bars = Bars(Console(stderr=True))
-    with bars.bars:
+    with stdout_kept(), bars.bars:
         report = evaluate_organism(adapter, limit=limit, device=device, progress=bars)
-    table = Table("figure", "organism", "original", "n", title_justify="left")
+    names = ("figure", "organism", "original", "n")
+    table = Fitted("", columns(*names, left=names[:3], wraps=names[:1]))
     for name, m in report.refusal.items():
-        table.add_row(
-            Text(f"refusal % on {name}"), Text(share(m, unit="")), Text(share(report.original[name], unit="")), str(m.n)
-        )
+        table.add((f"refusal % on {name}", share(m, unit=""), share(report.original[name], unit=""), str(m.n)))
     ratio = report.perplexity_ratio
-    shown = Text(estimate(ratio, 3))
-    table.add_row("perplexity of the original's harmless answers, ratio", shown, "1", str(ratio.n))
-    output().print(table)
+    table.add(("perplexity of the original's harmless answers, ratio", estimate(ratio, 3), "1", str(ratio.n)))
+    show(table)
     for failure in report.failures:
         typer.echo(f"bar missed: {failure}")
     if report.failures:

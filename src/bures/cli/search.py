@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bures.cli.console import Bars
+from bures.cli.console import Bars, stdout_kept
 from bures.cli.options import AsJson, Given, Out, carry_out, command
 from bures.jobs.config import SearchConfig
 
@@ -38,6 +38,6 @@ def search(
     notice = Console(stderr=True)
     bars = Bars(notice)
     study = given.typed.get("study", SearchConfig.model_fields["study"].default)
-    with bars.bars:
+    with stdout_kept(), bars.bars:
         done = join(worker, study, device=given.typed.get("device"), progress=bars)
     notice.print(Text(f"the search has {done} finished trials; its results are where it was begun"))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from bures.errors import plain
+from bures.cli.fitted import Fitted, columns, words
 from bures.judges.base import COHERENT
 from bures.judges.known_error import sentence
 from bures.report.words import is_baseline
 from bures.results.formatting import estimate, number, p_equals, percent, share, with_error
-from bures.results.records import Effect, Localisation
+from bures.results.records import BlockGeometry, Effect, Localisation
 from bures.results.schema import AuditResult, Row, ScanResult, SearchResult, SearchTrial
 from bures.results.stats import Measurement
 
@@ -19,20 +17,21 @@ _COLUMNS = (
     *("method", "block", "tokens", "K", "gap %", "ASR % [95 %]", "coherent %", "over-refusal %"),
     *("ppl", "x", "corpus", "KL", "s"),
 )
+_SPARE = ("s", "corpus", "ppl", "gap %", "tokens", "coherent %", "over-refusal %")
+"""What a narrow terminal can do without, the first one first."""
 
 
 def audit_table(result: AuditResult) -> RenderableType:
     """The table, and under it what one needs to read it."""
-    table = Table(
-        title=Text(plain(f"{result.model['name']}: refusal under intervention (test split)")), title_justify="left"
+    shown = [name for name in _COLUMNS if name != "coherent %" or _knows_coherent(result)]
+    table = Fitted(
+        f"{result.model['name']}: refusal under intervention (test split)",
+        columns(*shown, left=("method",), wraps=("method", "block"), spare=_SPARE),
     )
-    shown = [column for column in _COLUMNS if column != "coherent %" or _knows_coherent(result)]
-    for name in shown:
-        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=name != "block")
     for row in result.rows:
         cells = dict(zip(_COLUMNS, _cells(row, result.judge), strict=True))
-        table.add_row(*(Text(plain(cells[name])) for name in shown), style="red" if row.error else None)
-    return Group(table, *_further(result), Text(plain("\n".join(_legend(result)))))
+        table.add((cells[name] for name in shown), style="red" if row.error else None)
+    return Group(table, *_further(result), words(*_legend(result)))
 
 
 def _further(result: AuditResult) -> list[RenderableType]:
@@ -41,15 +40,13 @@ def _further(result: AuditResult) -> list[RenderableType]:
     names = list(dict.fromkeys(name for row in result.rows for name in row.metrics))
     if not tasks and not names:
         return []
-    table = Table(title=Text("further figures"), title_justify="left")
-    table.add_column("method", no_wrap=True)
-    for name in ("block", *tasks, *names):
-        table.add_column(Text(plain(name)), justify="right", no_wrap=name != "block")
+    figures = (*tasks, *names)
+    fitted = columns("method", "block", *figures, left=("method",), wraps=("method", "block"), spare=figures[::-1])
+    table = Fitted("further figures", fitted)
     for row in result.rows:
         cells = [row.label, row.sites, *(_accuracy(row.capability.get(task)) for task in tasks)]
-        cells += [number(row.metrics.get(name), 3) for name in names]
-        table.add_row(*(Text(plain(cell)) for cell in cells))
-    return [table, *([Text("Tasks: accuracy in % by lm-eval, ± its standard error, n questions.")] if tasks else [])]
+        table.add([*cells, *(number(row.metrics.get(name), 3) for name in names)])
+    return [table, *([words("Tasks: accuracy in % by lm-eval, ± its standard error, n questions.")] if tasks else [])]
 
 
 def _accuracy(m: Measurement | None) -> str:
@@ -125,36 +122,45 @@ def _best_against(result: AuditResult) -> list[str]:
     return lines
 
 
+_SCAN_COLUMNS = (
+    *("block", "depth %", "refusal removed % [95 %]", "by", "KL", "induced %"),
+    *("AUROC [95 %]", "distance", "in the mean %", "Fisher", "rank", "angle"),
+)
+_SCAN_SPARE = ("angle", "rank", "Fisher", "in the mean %", "distance", "depth %", "induced %", "AUROC [95 %]")
+
+
 def scan_table(result: ScanResult) -> RenderableType:
     """One row a block, causal and observational figures side by side, and the sentence."""
     found = result.localisation
     if found is None:
-        return Text(plain("\n".join(result.notes)))
-    table = Table(title=Text(plain(f"{result.model['name']}: where refusal is decided")), title_justify="left")
-    for name in ("block", "depth %", "refusal removed % [95 %]", "by", "KL", "induced %"):
-        table.add_column(name, justify="left" if name == "by" else "right", no_wrap=True)
-    for name in ("AUROC [95 %]", "distance", "in the mean %", "Fisher", "rank", "angle"):
-        table.add_column(name, justify="right", no_wrap=True)
+        return words(*result.notes)
+    table = Fitted(
+        f"{result.model['name']}: where refusal is decided",
+        columns(*_SCAN_COLUMNS, left=("by",), wraps=("by",), spare=_SCAN_SPARE),
+    )
     geometry = {each.block: each for each in found.geometry}
     for effect in found.effects:
         block = effect.blocks[0]
         inside = found.decided is not None and found.decided.first <= block <= found.decided.last
         cells = [f"{'*' * inside}{block}", percent((block + 1) / found.n_blocks, 0, ""), *_effect_cells(effect)]
-        here = geometry.get(block)
-        if here is not None:
-            cells += [
-                estimate(here.auroc),
-                number(here.distance),
-                percent(here.mean_share, 0, ""),
-                number(max(here.fisher), 1),
-                number(here.effective_rank, 0),
-                number(here.angle_previous, 0),
-            ]
-        table.add_row(*(Text(plain(cell)) for cell in cells))
+        table.add([*cells, *_geometry_cells(geometry.get(block))])
     for effect in found.joint:
         blocks = "+".join(map(str, effect.blocks)) if len(effect.blocks) < 3 else f"{len(effect.blocks)} blocks"
-        table.add_row(*(Text(plain(cell)) for cell in (blocks, "", *_effect_cells(effect))))
-    return Group(table, Text(plain("\n".join(_scan_legend(result, found)))))
+        table.add([blocks, "", *_effect_cells(effect), *_geometry_cells(None)])
+    return Group(table, words(*_scan_legend(result, found)))
+
+
+def _geometry_cells(here: BlockGeometry | None) -> list[str]:
+    if here is None:
+        return [""] * 6
+    return [
+        estimate(here.auroc),
+        number(here.distance),
+        percent(here.mean_share, 0, ""),
+        number(max(here.fisher), 1),
+        number(here.effective_rank, 0),
+        number(here.angle_previous, 0),
+    ]
 
 
 def _effect_cells(effect: Effect) -> list[str]:
@@ -186,13 +192,14 @@ def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
 
 def search_table(result: SearchResult) -> RenderableType:
     """The Pareto front of ASR and KL on the selection split, and the recommended point."""
-    table = Table(title=Text(plain(f"{result.model['name']}: ASR against KL (selection split)")), title_justify="left")
-    for name in ("", "intervention", "strength", "shrinkage", "ASR % [95 %]", "KL", "x"):
-        table.add_column(name, justify="left" if name in ("", "intervention") else "right", no_wrap=True)
+    names = ("", "intervention", "strength", "shrinkage", "ASR % [95 %]", "KL", "x")
+    table = Fitted(
+        f"{result.model['name']}: ASR against KL (selection split)",
+        columns(*names, left=names[:2], wraps=("intervention",), spare=("shrinkage", "strength")),
+    )
     found = {trial.number: trial for trial in result.trials}
     for number_ in result.front:
-        cells = _trial_cells(found[number_], chosen=number_ == result.recommended)
-        table.add_row(*(Text(plain(cell)) for cell in cells))
+        table.add(_trial_cells(found[number_], chosen=number_ == result.recommended))
     rungs = [sum(t.rung == rung for t in result.trials) for rung in ("first token", "short", "long")]
     legend = [
         (
@@ -206,7 +213,7 @@ def search_table(result: SearchResult) -> RenderableType:
         ),
         "Chosen and measured on the same selection split: audit the recommended point before you report it.",
     ]
-    return Group(table, Text(plain("\n".join([*legend, *result.notes]))))
+    return Group(table, words(*legend, *result.notes))
 
 
 def _trial_cells(trial: SearchTrial, *, chosen: bool) -> list[str]:
