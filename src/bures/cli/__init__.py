@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from bures.cli import assets, audit, compare, gate, history, judge, organism, report, scan, search
-from bures.errors import BuresError
+from bures.errors import BuresError, plain
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TQDM_DISABLE", "1")  # the loaders' own bars; ours show the stage
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    strange = [each for each in sys.argv[1:] if any("\ud800" <= char <= "\udfff" for char in each)]
+    if arguments is None and strange:
+        _fail(f"{plain(strange[0])} is no text in the encoding of this locale; set PYTHONUTF8=1 for names in UTF-8", 2)
     try:
         code = app(args=arguments, prog_name="bures", standalone_mode=False)
     except BuresError as error:
