@@ -209,8 +209,7 @@ class _View:
             what = f"{ids.shape[1]} tokens come behind {cached} cached ones, which may be the rest of a prompt"
         grown = None if cached or ids.is_floating_point() else ids
         old = self.before
-        is_longer = grown is not None and old is not None and grown.shape == (old.shape[0], old.shape[1] + 1)
-        if is_longer and torch.equal(grown[:, :-1], old):
+        if grown is not None and old is not None and torch.equal(grown[:, :-1], old):
             what = "the same tokens come again with one more, as in generation without a cache"
         self.before = grown
         if what is not None:

@@ -181,8 +181,7 @@ def load_model(
 
     Args:
         spec: a hub id, a local folder, a `.gguf` file (dequantised), a pinned asset's name, or `organism`.
-        dtype: `auto` is the checkpoint's own, or float32 where that overflows (a note says so); for GGUF files bfloat16
-            where the device computes in it, else float32.
+        dtype: `auto` is the checkpoint's own (GGUF: bfloat16 where the device has it), float32 where that overflows.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` to shard over all devices; default: CUDA where there is one.
         adapter: folder of a LoRA adapter (peft) that is merged in memory.
         revision: branch, tag or commit of a hub id.
