@@ -53,7 +53,7 @@ def test_every_kind_of_row_answers_as_in_the_run(run_folder: Path, model: ChatMo
         assert len(known) == len(small_run.THINGS)
         intervention = bures.load_intervention(run_folder, row=key)
         with intervention.applied(model):
-            assert generate(model, known, max_new_tokens=small_run.MAX_NEW_TOKENS) == list(known.values()), key
+            assert generate(model, list(known), max_new_tokens=small_run.MAX_NEW_TOKENS) == list(known.values()), key
         assert intervention.blocks == tuple(row.blocks) or key == "rfa-sites"
         assert intervention.tokens == (row.tokens or "all")
         moved += [key] if known != untouched else []

@@ -263,7 +263,7 @@ def test_a_file_of_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("objective,human_score\na,1\n", "no column assistant_response"),
+        ("objective,human_score\na,1\n", "not one column assistant_response"),
         ("objective,assistant_response,human_score\na,b,secret words\n", "row 1 .*neither 1 .* nor 0"),
         ("objective,assistant_response,human_score\n", "no rows"),
     ],
@@ -478,7 +478,7 @@ def test_a_measured_error_is_recorded_and_said(own_cache: Path) -> None:
     assert error_of("arditi") == [error]
     assert error_of("nobody") == [other]
     assert sentence("arditi") == (
-        "Judge 'arditi' against people, refusals: mine (n 3, as it is) precision 100 [21, 100] %, recall 50 [0, 100] %."
+        "Judge 'arditi' against people, refusals: mine (n 3, as it is) precision 100% [21, 100], recall 50% [0, 100]."
     )
     (own_cache / "judges" / "measured.json").write_text("{")
     with pytest.raises(ConfigError, match=r"measured\.json .*remove the file"):

@@ -175,7 +175,11 @@ class Run(Generic[Config, Result]):
         if self.result.refusal_tokens:
             return
         harmful, harmless = list(self.splits.fit.harmful)[:ASKED], list(self.splits.fit.harmless)[:ASKED]
-        self.result.refusal_tokens = list(refusal_tokens(self.model, harmful, harmless, self.judge, self.answer))
+        try:
+            found = refusal_tokens(self.model, harmful, harmless, self.judge, self.answer)
+        except NumericsError as error:  # the block says more than the logits
+            raise NumericsError(next(iter(self.fit.overflowing.values()), str(error))) from error
+        self.result.refusal_tokens = list(found)
         if not self.result.refusal_tokens:
             self.note(
                 f"The model refused none of {len(harmful)} harmful fit prompts (judge {self.judge.name}): "
