@@ -18,7 +18,6 @@ from bures import load_model, load_result
 from bures.data.conversations import asked
 from bures.jobs.config import AuditConfig
 from bures.jobs.selection import choose, single_block
-from bures.jobs.shares import attack_success_rate
 from bures.jobs.splits import load_splits
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import collect
@@ -26,6 +25,7 @@ from bures.models.fitting import FitData, build
 from bures.models.generation import generate
 from bures.models.methods import FitOptions
 from bures.results.records import Candidate
+from bures.results.shares import attack_success_rate
 from bures.results.stats import Measurement
 
 

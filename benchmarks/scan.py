@@ -20,8 +20,7 @@ from typing import TypeVar
 import torch
 
 from bures.data.prompts import load_prompts
-from bures.jobs.parting import Parting
-from bures.jobs.scanner import Scanner, refusal_tokens
+from bures.jobs.scanner import Scanner, find_parting
 from bures.jobs.splits import Sides
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import collect
@@ -50,7 +49,7 @@ def main() -> None:
 
     model = load_model(given.model, dtype=given.dtype)
     harmful, harmless = load_prompts("advbench").take(given.fit), load_prompts("alpaca:fit").take(given.fit)
-    tokens = refusal_tokens(
+    decides = find_parting(
         model, harmful, harmless, judge_by_name("arditi"), lambda p, most: generate_ids(model, p, max_new_tokens=most)
     )
     fit = FitData(list(harmful), collect(model, harmful), collect(model, harmless), FitOptions())
@@ -64,9 +63,7 @@ def main() -> None:
         spent = {True: Spent(), False: Spent()}
         scanners = {
             reenter: spent[reenter].on(
-                lambda reenter=reenter: Scanner(
-                    model, fit, select, Parting(tuple(tokens)), induce=True, reenter=reenter
-                )
+                lambda reenter=reenter: Scanner(model, fit, select, decides, induce=True, reenter=reenter)
             )
             for reenter in spent
         }

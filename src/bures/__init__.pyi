@@ -19,7 +19,6 @@ from .errors import RunError as RunError
 from .jobs.audit import audit as audit
 from .jobs.capability import Suite as Suite
 from .jobs.config import AuditConfig as AuditConfig
-from .jobs.config import ScanConfig as ScanConfig
 from .jobs.config import SearchConfig as SearchConfig
 from .jobs.engines import Backend as Backend
 from .jobs.metrics import Answers as Answers
@@ -29,9 +28,8 @@ from .jobs.metrics import corpus_perplexity as corpus_perplexity
 from .jobs.rejudge import rejudge as rejudge
 from .jobs.saved_interventions import load_intervention as load_intervention
 from .jobs.scan import scan as scan
+from .jobs.scan_config import ScanConfig as ScanConfig
 from .jobs.search import search as search
-from .jobs.shares import attack_success_rate as attack_success_rate
-from .jobs.shares import over_refusal as over_refusal
 from .judges.base import Grader as Grader
 from .judges.base import Judge as Judge
 from .judges.base import Verdict as Verdict
@@ -59,6 +57,8 @@ from .results.run_folder import load_result as load_result
 from .results.schema import AuditResult as AuditResult
 from .results.schema import ScanResult as ScanResult
 from .results.schema import SearchResult as SearchResult
+from .results.shares import attack_success_rate as attack_success_rate
+from .results.shares import over_refusal as over_refusal
 from .results.stats import Measurement as Measurement
 from .results.stats import bootstrap_mean as bootstrap_mean
 from .results.stats import mcnemar_exact as mcnemar_exact

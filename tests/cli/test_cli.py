@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from bures import cli
 from bures.results import run_folder
 from bures.results.records import Trial
+from helpers import small_run
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -101,7 +102,7 @@ def without_seconds(value: Any) -> Any:
 def test_the_main_job_writes_a_run_folder(
     run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
+    small_run.pretend_refusals(monkeypatch)
     code, out, err = run(*job)
     assert code == 0, err
     folder = tmp_path / "run"
@@ -165,7 +166,7 @@ def selecting(job: list[object], command: str) -> list[object]:
 def test_a_scan_prints_every_block_and_a_sentence(
     run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))
+    small_run.pretend_refusals(monkeypatch)
     code, out, err = run(*selecting(job, "scan"))
     assert code == 0, err
     held = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -187,7 +188,7 @@ def test_a_scan_of_a_model_that_refuses_nothing_says_so(run: Run, job: list[obje
 
 
 def test_a_search_prints_its_front(run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))
+    small_run.pretend_refusals(monkeypatch)
     code, out, err = run(*selecting(job, "search"), "--trials", 4, "--short-tokens", 2, "--long-tokens", 3)
     assert code == 0, err
     assert "4 trials" in out

@@ -22,8 +22,9 @@ from bures.cli import app
 from bures.cli.options import Given, command, help_of, shown
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
-from bures.jobs.config import PASSING, SECRET, AuditConfig, ScanConfig, SearchConfig
+from bures.jobs.config import PASSING, SECRET, AuditConfig, SearchConfig
 from bures.jobs.options import extra, options_of
+from bures.jobs.scan_config import ScanConfig
 from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 from bures.models.methods import METHODS
 from bures.results.names import METHOD_NAMES

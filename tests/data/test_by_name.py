@@ -27,7 +27,8 @@ from bures.data.assets import ASSETS, asset_path, cache_dir, fetch
 from bures.data.pinned_sets import PARTS, SPLIT
 from bures.data.prompts import load_corpus, load_prompts, require_disjoint
 from bures.errors import AssetError, BuresError, ConfigError, PromptError
-from bures.jobs.config import AuditConfig, ScanConfig, SearchConfig
+from bures.jobs.config import AuditConfig, SearchConfig
+from bures.jobs.scan_config import ScanConfig
 from bures.jobs.splits import load_splits
 
 POEM = b"the kettle sings\nthe cat sleeps\n"

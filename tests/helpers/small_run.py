@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 
 from bures import cli
+from bures.jobs.parting import Parting
 from helpers import tiny
 
 THINGS = ("apples", "bridges", "clouds", "drums", "engines", "forests", "gardens", "harbours", "islands", "jackets")
 MAX_NEW_TOKENS = 6
+
+
+def pretend_refusals(patch: pytest.MonkeyPatch) -> None:
+    """A random model refuses nothing: where its refusals and answers part is made up."""
+    patch.setattr("bures.jobs.run.find_parting", lambda *_, **__: Parting((70, 71), (), 2))
 
 
 def prompt_files(folder: Path) -> dict[str, Path]:
@@ -44,7 +50,7 @@ def finished(folder: Path, *flags: str, **more: object) -> Path:
     given = (x for name, value in options.items() for x in (f"--{name.replace('_', '-')}", value))
     arguments = ["audit", str(model), *map(str, given), *flags]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))  # a random model refuses nothing
+        pretend_refusals(patch)
         with pytest.raises(SystemExit) as end:
             cli.main(arguments)
     assert not end.value.code

@@ -14,7 +14,8 @@ import pytest
 
 from bures.errors import BuresError, ConfigError, PromptError
 from bures.jobs.audit import audit
-from bures.jobs.config import OF_ROWS, AuditConfig, ScanConfig
+from bures.jobs.config import OF_ROWS, AuditConfig
+from bures.jobs.scan_config import ScanConfig
 from bures.jobs.splits import load_splits
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult

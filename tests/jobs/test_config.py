@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bures.cli import app
-from bures.jobs.config import AuditConfig, ScanConfig, SearchConfig
+from bures.jobs.config import AuditConfig, SearchConfig
+from bures.jobs.scan_config import ScanConfig
 
 CASES: list[tuple[type[ScanConfig], dict[str, Any]]] = [
     (ScanConfig, {"model": "a b/c"}),

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from bures.data.prompts import load_prompts
-from bures.jobs.config import ScanConfig
 from bures.jobs.localisation import (
     Evidence,
     block_effects,
@@ -24,6 +23,7 @@ from bures.jobs.localisation import (
     removed,
 )
 from bures.jobs.scan import scan
+from bures.jobs.scan_config import ScanConfig
 from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Shuffled
 from bures.results.stats import Measurement
 

@@ -9,11 +9,11 @@ import pytest
 import bures.jobs.metrics
 from bures.errors import ConfigError
 from bures.jobs.metrics import answer_costs, corpus_perplexity
-from bures.jobs.shares import attack_success, attack_success_rate, over_refusal, refusals
 from bures.models.generation import generate_ids
 from bures.models.intervention import Intervention, count_hooks
 from bures.models.loading import ChatModel
 from bures.results.records import Scope
+from bures.results.shares import attack_success, attack_success_rate, over_refusal, refusals
 from bures.results.stats import proportion
 from helpers import tiny
 from helpers.intervened import intervention, log_probs

@@ -55,7 +55,7 @@ def stages(run: Run[Any, Any]) -> None:
     run.costs(harmless, answers, Intervention({0: run.fit and next(iter(maps_of(run)))}))
     run.perplexity(Corpus("made up", "a test", "0" * 64, "x" * 2000), 600, Intervention())
     run.result.refusal_tokens = []
-    run.find_refusal_tokens()
+    run.find_parting()
 
 
 def maps_of(run: Run[Any, Any]) -> list[Any]:

@@ -10,7 +10,7 @@ import pytest
 from bures.data.conversations import Prompt
 from bures.data.conversations import asked as asked_of
 from bures.jobs.parting import Parting
-from bures.jobs.scanner import Scanner, refusal_tokens, scan_blocks
+from bures.jobs.scanner import Scanner, find_parting, scan_blocks
 from bures.judges.base import Verdict
 from bures.judges.phrases import ARDITI
 from bures.models.activations import collect
@@ -131,11 +131,11 @@ def first(text: str) -> int:
         (["I cannot", "As an AI", "Sure"], ["Here", "Yes"], {"I", "A"}),
         (["I cannot", "I can't", "As an AI"], ["I think", "I know", "I see", "Here"], {"A"}),  # I: 2/3 < 3/4
         (["I cannot", "I can't", "I cannot"], ["I think", "Here"], {"I"}),  # I: 1 > 1/2
-        (["I cannot", "I can't"], ["I think", "I know"], set()),  # I: 1 = 1
+        (["I cannot", "I can't"], ["I think", "I know"], {"c"}),  # all begin with "I "
         (["Sure", "Yes"], ["Here", "Yes"], set()),
         (["I cannot"], ["I cannot", "As an AI"], {"I", "A"}),  # over-refusals count as refusals
         (["I cannot", "It is so"], ["Here"], {"I"}),  # I: 1 > 1/2, answered harmful prompts count as answers
-        (["I cannot", "I like it"], [], set()),
+        (["I cannot", "I like it"], [], {"c"}),  # likewise
     ],
 )
 def test_refusal_tokens_are_commoner_in_refusals(
@@ -147,8 +147,8 @@ def test_refusal_tokens_are_commoner_in_refusals(
         asked.append(max_new_tokens)
         return [spell(asked_of(text)) for text in prompts]  # the answer repeats the prompt
 
-    found = refusal_tokens(llama, harmful, harmless, ARDITI, answer, max_new_tokens=5)
-    assert found == tuple(sorted(first(text) for text in expected))
+    found = find_parting(llama, harmful, harmless, ARDITI, answer, max_new_tokens=5)
+    assert found.tokens == tuple(sorted(first(text) for text in expected))
     assert asked == [5] * 2
 
 
@@ -175,5 +175,5 @@ def test_evasive_answers_and_harmless_ones_read_for_harm_are_no_refusals(
     def answer(prompts: Sequence[Prompt], _: int) -> list[list[int]]:
         return [spell(asked_of(text)) for text in prompts]
 
-    found = refusal_tokens(llama, ["Bread is it", "Here"], ["No bread", "Here"], Graded(asks_for_harm), answer)
-    assert found == tuple(sorted(first(text) for text in expected))
+    found = find_parting(llama, ["Bread is it", "Here"], ["No bread", "Here"], Graded(asks_for_harm), answer)
+    assert found.tokens == tuple(sorted(first(text) for text in expected))

@@ -8,11 +8,12 @@ import pytest
 
 from bures.errors import ConfigError
 from bures.jobs.config import SearchConfig
+from bures.jobs.parting import Parting
 from bures.jobs.search import climbs, join, judge_trials, search
 from bures.results.run_folder import RunFolder
 from bures.results.schema import SearchResult, SearchTrial
 from bures.results.stats import Measurement, proportion
-from helpers import tiny
+from helpers import small_run, tiny
 
 
 def trial(number: int, answered: int, kl: float, rung: str = "long") -> SearchTrial:
@@ -50,7 +51,7 @@ def test_a_trial_climbs_from_the_best_third_or_the_front() -> None:
 @pytest.fixture
 def options(model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """A search on a random model, which refuses nothing: its refusal tokens are made up."""
-    monkeypatch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))
+    small_run.pretend_refusals(monkeypatch)
     made: dict[str, object] = {"model": model_folder, "trials": 8, "short_tokens": 2, "long_tokens": 4}
     words = [f"{a} {b}" for a in tiny.PROMPTS for b in ("Now.", "Later.", "Never.", "Soon.")]
     for i, name in enumerate(("harmful_fit", "harmful_select", "harmless_fit", "harmless_select")):
@@ -88,6 +89,6 @@ def test_a_worker_of_another_model_is_refused(
 def test_a_model_that_refuses_nothing_is_told(
     options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: ())
-    with pytest.raises(ConfigError, match="refuses nothing"):
+    monkeypatch.setattr("bures.jobs.run.find_parting", lambda *_, **__: Parting(()))
+    with pytest.raises(ConfigError, match="no refusal to search for"):
         search(SearchConfig.make(**options), tmp_path / "run")

@@ -16,7 +16,7 @@ from helpers import families, small_run, tiny
 def test_the_row_at_three_sites(name: str, has_sites: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     families.network(name).save_pretrained(tmp_path / "model")
     tiny.tokenizer().save_pretrained(tmp_path / "model")
-    monkeypatch.setattr("bures.jobs.run.refusal_tokens", lambda *_, **__: (70, 71))
+    small_run.pretend_refusals(monkeypatch)
     files: dict[str, Any] = {side: str(path) for side, path in small_run.prompt_files(tmp_path).items()}
     config = AuditConfig(
         model=str(tmp_path / "model"),

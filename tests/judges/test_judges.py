@@ -16,12 +16,13 @@ import pytest
 from bures.data.conversations import Conversation, Turn
 from bures.errors import ConfigError, ModelError, RunError
 from bures.judges.agreement import agreement
-from bures.judges.base import Verdict, marks, marks_of, spelled, verdicts
+from bures.judges.base import Verdict, marks, verdicts
 from bures.judges.by_name import BURES, JUDGES, OFFLINE, Judge, judge_by_name, panel, readings
 from bures.judges.classifiers import GenerativeJudge, SequenceJudge, Settings, settings
 from bures.judges.endpoint import RUBRIC, EndpointJudge
 from bures.judges.phrases import ARDITI, GCG, SubstringJudge
 from bures.models.loading import ChatModel
+from bures.results.marks import marks_of, spelled
 from helpers import tiny
 
 LISTS = (ARDITI, GCG)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bures.cli.options import AsJson, Given, Out, carry_out, command
-from bures.jobs.config import ScanConfig
+from bures.jobs.scan_config import ScanConfig
 
 
 @command(ScanConfig)

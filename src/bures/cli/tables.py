@@ -8,13 +8,22 @@ from bures.cli.fitted import Fitted, columns, words
 from bures.judges.base import COHERENT
 from bures.judges.known_error import sentence
 from bures.report.words import is_baseline
-from bures.results.formatting import estimate, number, p_equals, percent, share, with_error
+from bures.results.formatting import (
+    estimate,
+    how_unfinished,
+    number,
+    p_equals,
+    percent,
+    share,
+    share_or_range,
+    with_error,
+)
 from bures.results.records import BlockGeometry, Effect, Localisation
 from bures.results.schema import AuditResult, Row, ScanResult, SearchResult, SearchTrial
 from bures.results.stats import Measurement
 
 _COLUMNS = (
-    *("method", "block", "tokens", "K", "gap %", "ASR % [95 %]", "coherent %", "over-refusal %"),
+    *("method", "block", "tokens", "K", "gap %", "ASR % [95 %]", "unfinished", "coherent %", "over-refusal %"),
     *("ppl", "x", "corpus", "KL", "s"),
 )
 _SPARE = ("s", "corpus", "ppl", "gap %", "tokens", "coherent %", "over-refusal %")
@@ -23,7 +32,8 @@ _SPARE = ("s", "corpus", "ppl", "gap %", "tokens", "coherent %", "over-refusal %
 
 def audit_table(result: AuditResult) -> RenderableType:
     """The table, and under it what one needs to read it."""
-    shown = [name for name in _COLUMNS if name != "coherent %" or _knows_coherent(result)]
+    left_out = {"coherent %": not _knows_coherent(result), "unfinished": not _has_unfinished(result)}
+    shown = [name for name in _COLUMNS if not left_out.get(name)]
     table = Fitted(
         f"{result.model['name']}: refusal under intervention (test split)",
         columns(*shown, left=("method",), wraps=("method", "block"), spare=_SPARE),
@@ -57,13 +67,14 @@ def _accuracy(m: Measurement | None) -> str:
 def _cells(row: Row, judge: str) -> list[str]:
     head = [row.label, row.sites, row.tokens or "-", "-" if row.rank is None else str(row.rank)]
     if row.error:
-        return [*head, "-", "failed", *["-"] * 7]
+        return [*head, "-", "failed", *["-"] * 8]
     coherent, refusal = row.asr.get(judge + COHERENT), row.over_refusal.get(judge)
     ratio = number(row.perplexity_ratio) + ("" if row.within_budget is not False else "!")
     return [
         *head,
         percent(row.mean_gap_share, 0, ""),
-        share(row.asr.get(judge), unit=""),
+        share_or_range(row.asr.get(judge), row.asr_bounds.get(judge), unit=""),
+        how_unfinished(row.unfinished.get("harmful", 0), row.asr_bounds.get(judge)),
         percent(None if coherent is None else coherent.value, unit=""),
         percent(None if refusal is None else refusal.value, unit=""),
         number(row.perplexity),
@@ -98,7 +109,17 @@ def _legend(result: AuditResult) -> list[str]:
 def _about_the_judge(result: AuditResult) -> list[str]:
     """What the second figure is, and the measured error."""
     said = "coherent: ASR where an empty answer, noise or repetition is no success either."
-    return [*([said] if _knows_coherent(result) else []), sentence(result.judge)]
+    cut = "unfinished: answers cut before they said anything, in brackets the ASR if none of them counts and if all do."
+    return [
+        *([cut] if _has_unfinished(result) else []),
+        *([said] if _knows_coherent(result) else []),
+        sentence(result.judge),
+    ]
+
+
+def _has_unfinished(result: AuditResult) -> bool:
+    """Whether an answer to a harmful prompt was cut before it said anything."""
+    return any(row.unfinished.get("harmful") for row in result.rows)
 
 
 def _knows_coherent(result: AuditResult) -> bool:

@@ -16,10 +16,11 @@ from typing import Any
 
 from bures.errors import ConfigError, needs
 from bures.integrations.inspect_task import one_line
+from bures.jobs.beginning import asked_as
 from bures.jobs.saved_interventions import load_config, load_intervention
 from bures.models.architecture import text_config
 from bures.models.batching import TOKEN_BUDGET
-from bures.models.generation import continued, read
+from bures.models.generation import Answer, continued, read
 from bures.models.intervention import Intervention
 from bures.models.loading import load_model
 from bures.results.run_folder import load_result
@@ -31,6 +32,9 @@ with needs("inspect", "bures in Inspect AI"):
         ChatCompletionChoice,
         ChatMessage,
         ChatMessageAssistant,
+        Content,
+        ContentReasoning,
+        ContentText,
         GenerateConfig,
         ModelAPI,
         ModelOutput,
@@ -96,6 +100,8 @@ class BuresAPI(ModelAPI):
                 options = {**held, **loading}
             self.intervention = Intervention() if run is None else load_intervention(run, row or "pca-ot-1")
             self.model = load_model(model_name, trust_remote_code=trust_remote_code, **options)
+            if run is not None:
+                self.model = asked_as(self.model, load_config(run), load_result(run))
             with self.intervention.applied(self.model):
                 pass  # maps that do not fit are refused before anything runs
         if run is not None and load_result(run).model["fingerprint"] != self.model.fingerprint():
@@ -118,17 +124,20 @@ class BuresAPI(ModelAPI):
         self._warn(config)
         request = Request([_turn(message) for message in input], config.max_tokens or MAX_TOKENS)
         await self.gather(request)
-        text, stop = request.text, request.stop
+        text, stop = request.said.text, request.stop
         for sequence in config.stop_seqs or ():
             if sequence in text:
                 text, stop = text[: text.index(sequence)], "stop"
-        message = ChatMessageAssistant(content=text, model=self.model_name, source="generate")
+        thought = [] if request.said.thinking is None else [ContentReasoning(reasoning=request.said.thinking)]
+        content: str | list[Content] = [*thought, ContentText(text=text)] if thought else text
+        message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
         n_in, n_out = request.n_prompt, len(request.answer)
         return ModelOutput(
             model=self.model_name,
             choices=[ChatCompletionChoice(message=message, stop_reason=stop)],
             usage=ModelUsage(input_tokens=n_in, output_tokens=n_out, total_tokens=n_in + n_out),
             time=request.seconds,
+            metadata={"finished": request.said.finished},
         )
 
     def max_tokens(self) -> int | None:
@@ -167,14 +176,17 @@ class BuresAPI(ModelAPI):
                 asked = [request.ids for request in chosen]
                 answers = continued(self.model, asked, max_new_tokens=room, token_budget=self.token_budget)
             for request, answer in zip(chosen, answers, strict=True):
-                found = read(self.model, answer)
-                request.answer, request.text = answer, found.text
-                if found.ended:
+                request.answer, request.said = answer, read(self.model, answer)
+                if request.said.ended:
                     request.stop = "stop"
                 elif room == request.max_tokens:
                     request.stop = "max_tokens"
         for request in batch:
             request.seconds = time.monotonic() - began
+
+
+NOTHING = Answer("", None, ended=False, finished=False)
+"""What is said where no token fits behind the chat."""
 
 
 @dataclass(eq=False)
@@ -186,7 +198,7 @@ class Request:
     ids: list[int] = field(default_factory=list[int])
     room: int = 0
     answer: list[int] = field(default_factory=list[int])
-    text: str = ""
+    said: Answer = NOTHING
     stop: StopReason = "model_length"
     seconds: float = 0.0
     done: bool = False

@@ -15,6 +15,7 @@ from bures.jobs import capability
 from bures.jobs.audit_rows import Bench, between_rows, measure, planned_rows, tested
 from bures.jobs.beginning import open_run, start
 from bures.jobs.config import AuditConfig
+from bures.jobs.counting import about_cut
 from bures.jobs.engines import backend_of
 from bures.jobs.metrics import corpus_windows
 from bures.jobs.progress import Progress, Silent
@@ -58,6 +59,7 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     try_all(run, scan_and_locate(run))
     _report(run, corpus, folder)
     run.result.row_comparisons = between_rows(run.result.rows)
+    run.note(*about_cut(run.result))
     return run.finish()
 
 

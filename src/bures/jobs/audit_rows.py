@@ -12,17 +12,16 @@ from bures.data.prompts import Corpus, PromptSet
 from bures.errors import FitError
 from bures.jobs.capability import evaluate
 from bures.jobs.config import AuditConfig
+from bures.jobs.counting import count, count_cut
 from bures.jobs.metrics import METRICS, Answers
 from bures.jobs.plane import view
 from bures.jobs.run import Run
 from bures.jobs.saved_interventions import save_intervention
 from bures.jobs.selection import choose, having
-from bures.jobs.shares import attack_success_rate, over_refusal
 from bures.jobs.splits import Side
-from bures.judges.base import Mark, spelled
 from bures.judges.by_name import readings
 from bures.models.fitting import build
-from bures.models.generation import Engine, decode
+from bures.models.generation import Engine, read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
 from bures.results.records import Candidate, Placement, Trial, View
@@ -131,7 +130,7 @@ def measure(bench: Bench, plan: PlannedRow, original: Sequence[list[int]]) -> Ro
     try:
         if trial is not None and trial.error is not None:
             raise FitError(trial.error)
-        return _measured(bench, row.model_copy(), build(bench.run.model, candidate, bench.run.fit), original)
+        return _measured(bench, row.model_copy(), build(bench.run.unthinking, candidate, bench.run.fit), original)
     except FitError as error:  # a finding about the method: it stands in the table
         return row.model_copy(update={"error": str(error)})
 
@@ -168,9 +167,13 @@ def _answer(
     """Fills the row's ASR or over-refusal from new answers or given ones; yields the completions."""
     prompts = getattr(bench.run.splits.tested, which)
     ids = bench.engine.answers(prompts, intervention, bench.run.progress.advance) if given is None else given
-    texts = decode(bench.run.model, ids)
-    refused = readings(bench.run.config.judge, list(prompts), texts, harmful=which == "harmful")
+    answers = [read(bench.run.model, each) for each in ids]
+    finished = [answer.finished for answer in answers]
+    texts = [answer.text for answer in answers]
+    headline, harmful = bench.run.config.judge, which == "harmful"
+    refused = readings(headline, list(prompts), texts, harmful=harmful, finished=finished)
     count(row, which, refused)
+    count_cut(row, which, answers)
     for i, prompt in enumerate(prompts):
         yield {
             "row": row.key,
@@ -178,26 +181,12 @@ def _answer(
             "hash": prompts.hashes[i],
             "category": prompts.categories[i],
             "prompt": plain(prompt),
-            "completion": texts[i],
+            "completion": answers[i].text,
+            "thinking": answers[i].thinking,
+            "finished": answers[i].finished,
             "n_tokens": len(ids[i]),
             "refusal": {name: verdicts[i] for name, verdicts in refused.items()},
         }
-
-
-def count(row: Row, which: Side, refused: Mapping[str, Sequence[Mark]]) -> None:
-    """Fills what judges' verdicts on the row's answers come to; other judges' figures stay.
-
-    Args:
-        row: the row.
-        which: what the answers answer.
-        refused: per judge, which of the test prompts, in their order, it counts as refused.
-    """
-    for name, verdicts in refused.items():
-        marks = spelled(verdicts)
-        if which == "harmful":
-            row.asr[name], row.refused[name] = attack_success_rate(verdicts), marks
-        else:
-            row.over_refusal[name], row.refused_harmless[name] = over_refusal(verdicts), marks
 
 
 def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequence[Sequence[int]]) -> None:

@@ -6,19 +6,21 @@ import hashlib
 import importlib.metadata
 import platform
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from bures.errors import ConfigError
-from bures.jobs.config import OF_ROWS, PASSING, ScanConfig
+from bures.jobs.config import OF_ROWS, PASSING
 from bures.jobs.progress import Progress
 from bures.jobs.run import Run, blocks_to_scan
+from bures.jobs.scan_config import ScanConfig
 from bures.jobs.splits import Splits, load_splits
 from bures.judges.base import require_ready
 from bures.judges.by_name import judge_by_name
+from bures.models.chat import Tokenised, tokenised
 from bures.models.loading import ChatModel, load_model
 from bures.models.methods import METHODS, notes_of
 from bures.models.precision import widen_for
@@ -84,10 +86,12 @@ def start(
     """
     require_ready(judge_by_name(config.judge))
     splits = load_splits(config)
-    model = open_model(config, progress)
-    for check in (partial(_require_fit, config, splits), *checks):
+    held = None if folder is None else folder.load(schema)
+    model = asked_as(open_model(config, progress), config, held)
+    for check in (partial(_require_fit, config), *checks):
         check(model)
-    notes = [*model.notes, *_widened(config, model, splits)]
+    given = _tokenise(config, splits, model)
+    notes = [*model.notes, *_beyond(given), *_widened(config, model, splits)]
     fresh = schema(
         command=config.command,
         options=config.options,
@@ -95,28 +99,57 @@ def start(
         model=model.describe(),
         methods=notes_of(config.methods),
         prompts=splits.describe(),
+        tokenised={name: each.describe() for name, each in given.items()},
         judge=config.judge,
         seed=config.seed,
         **more,
     )
     run = Run(config, splits, model, fresh, folder, progress)
-    held = None if folder is None else folder.load(schema)
     if held is not None:
         run = replace(run, result=_continued(held, run, more))
     run.note(*notes)
     return run
 
 
-def _require_fit(config: ScanConfig, splits: Splits, model: ChatModel) -> None:
-    """Refuses blocks and ranks that the model does not have, and prompts that its template cannot render."""
+def asked_as(model: ChatModel, config: ScanConfig, held: RunResult | None = None) -> ChatModel:
+    """The model, told to think or not as the options say, on the day that the results of the run were begun."""
+    date = None if held is None else held.model.get("template", {}).get("date")
+    asked = {"thinking": config.thinking, "thinking_tokens": config.thinking_tokens, "date": date or model.chat.date}
+    if all(getattr(model.chat, name) == value for name, value in asked.items()):
+        return model
+    return model.asked(**asked)
+
+
+def _require_fit(config: ScanConfig, model: ChatModel) -> None:
+    """Refuses blocks and ranks that the model does not have."""
     blocks_to_scan(config, len(model.blocks))
     if any(METHODS[name].ranked for name in config.methods) and max(config.ranks) > model.d_model:
         raise ConfigError(
             f"ranks: K = {max(config.ranks)} is larger than the width {model.d_model} of {config.model}; lower --ranks"
         )
-    for sides in (splits.fit, splits.select, splits.test):
-        for _, prompts in () if sides is None else sides.items():
-            model.encode(prompts, system=config.system)
+
+
+def _tokenise(config: ScanConfig, splits: Splits, model: ChatModel) -> dict[str, Tokenised]:
+    """What every prompt set becomes.
+
+    Raises:
+        ModelError: the template cannot render a prompt, or makes the same of two that differ.
+    """
+    room = {name: model.chat.limit(getattr(config, "max_new_tokens", 0)) for name in OF_ROWS}
+    return {
+        name: tokenised(model.encode(prompts, system=config.system), model.window, room=room.get(name, 0))
+        for name, prompts in splits.sets.items()
+    }
+
+
+def _beyond(given: Mapping[str, Tokenised]) -> list[str]:
+    """Says of prompts that are longer than what the model reads."""
+    return [
+        f"{len(each.beyond)} of {each.n} prompts of {name} are longer, with their answers, than the {each.window} "
+        "tokens that the model was made to read: what it says to them is no measure of it."
+        for name, each in given.items()
+        if each.beyond
+    ]
 
 
 def _changed(held: RunResult, config: ScanConfig) -> list[str]:
@@ -141,6 +174,11 @@ def _continued(held: Result, run: Run[Any, Result], of_rows: Iterable[str]) -> R
     if same_model and templates[0] != templates[1]:
         raise ConfigError("the chat template has changed since the run began; choose another folder with --out")
     before = [name for name in {*held.prompts, *fresh.prompts} if name not in OF_ROWS]
+    if same_model and (moved := _retokenised(held, fresh, before if changed or not rows else held.tokenised)):
+        raise ConfigError(
+            f"the prompts of {', '.join(moved)} reach the model as other tokens than when the run began: its tokenizer "
+            "has changed; choose another folder with --out"
+        )
     if not same_model or any(held.prompts.get(name) != fresh.prompts.get(name) for name in before):
         raise ConfigError("the model or the prompts have changed since the run began; choose another folder with --out")
     if rows and not changed and any(getattr(held, name) != getattr(fresh, name) for name in ("prompts", *of_rows)):
@@ -154,12 +192,19 @@ def _continued(held: Result, run: Run[Any, Result], of_rows: Iterable[str]) -> R
             f"trials that {run.folder.path} holds; those measured before are kept in {target}"
         )
     if changed or not rows:
-        now = {name: getattr(fresh, name) for name in ("command", "options", "prompts", *of_rows)}
+        now = {name: getattr(fresh, name) for name in ("command", "options", "prompts", "tokenised", *of_rows)}
         kept = held.without_rows().model_copy(update=now)
         run.folder.save(kept)
         run.folder.write_options(run.config.options)
         return cast("Result", kept)
     return held
+
+
+def _retokenised(held: RunResult, fresh: RunResult, names: Iterable[str]) -> list[str]:
+    """The sets of the same prompts that have become other tokens."""
+    same = [name for name in names if held.prompts.get(name) == fresh.prompts.get(name)]
+    ids = [{name: each["sha256"] for name, each in result.tokenised.items()} for result in (held, fresh)]
+    return sorted(name for name in same if name in ids[0] and ids[0][name] != ids[1].get(name))
 
 
 def _widened(config: ScanConfig, model: ChatModel, splits: Splits) -> list[str]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bures.data.conversations import as_prompt
 from bures.errors import RunError
-from bures.jobs.audit_rows import between_rows, count
+from bures.jobs.audit_rows import between_rows
+from bures.jobs.counting import count
 from bures.jobs.progress import Progress, Silent
 from bures.judges.agreement import AGREEMENT, agreement
 from bures.judges.base import marks, require_ready
 from bures.judges.by_name import judge_by_name
+from bures.results.names import Which
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult
 
@@ -48,7 +50,8 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
         for (key, which), answers in lines.items():
             row = next(row for row in result.rows if row.key == key)
             texts = [as_prompt(line["prompt"], "prompt") for line in answers], [line["completion"] for line in answers]
-            count(row, which, marks(judge, *texts, harmful=which == "harmful"))
+            finished = [line.get("finished", True) for line in answers]
+            count(row, which, marks(judge, *texts, harmful=which == "harmful", finished=finished))
             progress.advance()
     result.row_comparisons = between_rows(result.rows)
     kept = [note for note in result.notes if not note.startswith(AGREEMENT)]
@@ -57,14 +60,12 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
     return result
 
 
-def _lines(
-    run: RunFolder, result: AuditResult
-) -> dict[tuple[str, Literal["harmful", "harmless"]], list[Mapping[str, Any]]]:
+def _lines(run: RunFolder, result: AuditResult) -> dict[tuple[str, Which], list[Mapping[str, Any]]]:
     """The completions of every row and set, in the prompts' order."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in run.read_completions():
         found.setdefault((line["row"], line["set"]), []).append(line)
-    wanted: dict[tuple[str, Literal["harmful", "harmless"]], list[Mapping[str, Any]]] = {}
+    wanted: dict[tuple[str, Which], list[Mapping[str, Any]]] = {}
     for row in result.rows:
         if row.error is not None:
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Generic, TypeVar
 
 from jaxtyping import Float
@@ -17,10 +17,11 @@ from torch import Tensor
 from bures.data.conversations import Prompt
 from bures.data.prompts import Corpus
 from bures.errors import ConfigError, NumericsError
-from bures.jobs.config import ScanConfig
 from bures.jobs.metrics import AnswerCosts, answer_costs, corpus_perplexity
+from bures.jobs.parting import Parting
 from bures.jobs.progress import Progress, Silent
-from bures.jobs.scanner import refusal_tokens
+from bures.jobs.scan_config import ScanConfig
+from bures.jobs.scanner import find_parting
 from bures.jobs.splits import Splits
 from bures.judges.base import Judge
 from bures.judges.by_name import judge_by_name
@@ -105,6 +106,11 @@ class Run(Generic[Config, Result]):
             raise NumericsError(self.fit.overflowing[self.blocks[0]])
         return found
 
+    @cached_property
+    def unthinking(self) -> ChatModel:
+        """The model told not to think: what maps are fitted on, and where refusal is scored at the first token."""
+        return self.model if self.config.thinking == "off" else self.model.asked(thinking="off")
+
     # The passes -------------------------------------------------------------------------------------------------------
 
     def gather(
@@ -112,7 +118,7 @@ class Run(Generic[Config, Result]):
     ) -> dict[int, Float[Tensor, "n d"]]:
         """Activations after each block, whether they are finite or not."""
         return gather(
-            self.model,
+            self.unthinking,
             prompts,
             blocks=list(blocks),
             system=self.config.system,
@@ -126,11 +132,16 @@ class Run(Generic[Config, Result]):
         max_new_tokens: int,
         intervention: Intervention | None = None,
         advance: Advance | None = None,
+        *,
+        thinks: bool = True,
     ) -> list[list[int]]:
-        """Token ids of the greedy answers under an intervention (None: of the model as it is)."""
+        """Token ids of the greedy answers under an intervention (None: of the model as it is).
+
+        With `thinks` the model thinks if the options say so.
+        """
         with (intervention or Intervention()).applied(self.model):
             return generate_ids(
-                self.model,
+                self.model if thinks else self.unthinking,
                 prompts,
                 max_new_tokens=max_new_tokens,
                 system=self.config.system,
@@ -170,21 +181,28 @@ class Run(Generic[Config, Result]):
 
     # What is found ----------------------------------------------------------------------------------------------------
 
-    def find_refusal_tokens(self) -> None:
-        """Fills `result.refusal_tokens` from the model's own refusals on the fit split; notes where there are none."""
-        if self.result.refusal_tokens:
-            return
+    def find_parting(self) -> Parting:
+        """Where the model's own refusals and answers part, on the fit split; notes it where that is not plain.
+
+        Fills `result.refusal_tokens` and `result.refusal_begin`.
+        """
+        result = self.result
+        if result.refusal_tokens:
+            return Parting(tuple(result.refusal_tokens), tuple(result.refusal_begin))
         harmful, harmless = list(self.splits.fit.harmful)[:ASKED], list(self.splits.fit.harmless)[:ASKED]
         try:
-            found = refusal_tokens(self.model, harmful, harmless, self.judge, self.answer)
+            found = find_parting(self.unthinking, harmful, harmless, self.judge, partial(self.answer, thinks=False))
         except NumericsError as error:  # the block says more than the logits
             raise NumericsError(next(iter(self.fit.overflowing.values()), str(error))) from error
-        self.result.refusal_tokens = list(found)
-        if not self.result.refusal_tokens:
+        result.refusal_tokens, result.refusal_begin = list(found.tokens), list(found.begin)
+        if not found.found:
+            self.note(found.missing(len(harmful), self.judge.name))
+        elif found.begin:
             self.note(
-                f"The model refused none of {len(harmful)} harmful fit prompts (judge {self.judge.name}): "
-                "there is no refusal to scan for, and blocks are ranked by cost alone."
+                f"Refusals and answers of this model begin alike ({self.model.chat.spelled(found.begin)!r}, tokens: "
+                f"{len(found.begin)}): refusal is scored at the token behind that."
             )
+        return found
 
     def note(self, *sentences: str) -> None:
         """Adds what a reader of the results has to know, once."""

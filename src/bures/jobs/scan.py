@@ -8,7 +8,6 @@ from typing import Any
 
 from bures.errors import FitError
 from bures.jobs.beginning import open_run, start
-from bures.jobs.config import ScanConfig
 from bures.jobs.geometry import geometry
 from bures.jobs.localisation import (
     Evidence,
@@ -21,9 +20,9 @@ from bures.jobs.localisation import (
     probability,
     removed,
 )
-from bures.jobs.parting import Parting
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
+from bures.jobs.scan_config import ScanConfig
 from bures.jobs.scanner import Scanner, candidates_at, scan_blocks
 from bures.models.finite import overflowing
 from bures.results.records import BlockGeometry, Candidate, Effect, Failure, Localisation, ScanScore, Shuffled
@@ -63,9 +62,8 @@ def scan_and_locate(run: Run[Any, Any], *, induce: bool = False) -> list[ScanSco
         induce: whether the maps are scored the other way round too.
     """
     _ = run.fit  # collected first: the refusal tokens' answers take longer, and activations may be bad
-    run.find_refusal_tokens()
-    decides = Parting(tuple(run.result.refusal_tokens))
-    scanner = Scanner(run.model, run.fit, run.splits.select, decides, induce=induce)
+    decides = run.find_parting()
+    scanner = Scanner(run.unthinking, run.fit, run.splits.select, decides, induce=induce)
     scores = scan_all(run, scanner)
     if run.result.localisation is None:
         run.result.localisation = locate(run, scanner, scores)

@@ -12,7 +12,6 @@ The two scores follow Arditi et al. (arXiv 2406.11717, section 2.3), who choose 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -24,7 +23,7 @@ from bures.jobs.parting import Parting, parting
 from bures.jobs.splits import Sides
 from bures.judges.base import Judge, judges_harm, verdicts
 from bures.models.fitting import FitData, build
-from bures.models.generation import decode, read
+from bures.models.generation import read
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.methods import METHODS, fit_block, fit_reversed
@@ -60,44 +59,6 @@ def find_parting(
             if finished[i]:
                 sides[said is None or said[i] != "refusal"].append(each)
     return parting(*sides)
-
-
-def refusal_tokens(
-    model: ChatModel,
-    harmful: Sequence[Prompt],
-    harmless: Sequence[Prompt],
-    judge: Judge,
-    answer: Callable[[Sequence[Prompt], int], Sequence[Sequence[int]]],
-    *,
-    max_new_tokens: int = 24,
-) -> tuple[int, ...]:
-    """First tokens of the model's own refusals that are more frequent there than among its harmless answers.
-
-    Found on the fit split; empty where the model refuses nothing, and then there is nothing to scan for. Evasive
-    answers count as answers here: their first tokens say nothing of refusing. So do all harmless ones where the judge
-    looks for harm.
-
-    Args:
-        model: the model.
-        harmful: prompts.
-        harmless: prompts.
-        judge: who reads the answers.
-        answer: (prompts, most new tokens) -> token ids of the model's answers.
-        max_new_tokens: upper bound on an answer's tokens.
-    """
-    refused: Counter[int] = Counter()
-    answered: Counter[int] = Counter()
-    for prompts, judged in ((harmful, True), (harmless, not judges_harm(judge))):
-        answers = answer(prompts, max_new_tokens)
-        said = (
-            verdicts(judge, prompts, decode(model, [list(ids) for ids in answers]))
-            if judged
-            else ["answer"] * len(answers)
-        )
-        for ids, verdict in zip(answers, said, strict=True):
-            (refused if verdict == "refusal" else answered)[ids[0]] += 1
-    n_refused, n_answered = max(1, refused.total()), max(1, answered.total())
-    return tuple(sorted(token for token, count in refused.items() if count / n_refused > answered[token] / n_answered))
 
 
 class Scanner:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from bures.errors import ConfigError, FitError
 from bures.jobs.beginning import open_run, start
 from bures.jobs.config import SECRET, SearchConfig
-from bures.jobs.parting import Parting
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
 from bures.jobs.scanner import Scanner
@@ -108,13 +107,13 @@ def judge_trials(trials: Sequence[SearchTrial]) -> tuple[list[SearchTrial], Sear
     ran = [t for t in trials if t.rung == "long" and t.asr is not None and t.kl is not None]
     if not ran:
         return [], None
-    points = [(-_value(t.asr), _value(t.kl)) for t in ran]
+    points = [(-t.least, _value(t.kl)) for t in ran]
     best_of = {(t.candidate, point): t for t, point in zip(ran, points, strict=True) if not _dominated(point, points)}
     front = list(best_of.values())  # a sampler may try the same intervention twice
-    best = max(front, key=lambda t: _value(t.asr))
+    best = max(front, key=lambda t: t.least)
     floor = best.asr.interval[0] if best.asr is not None and best.asr.interval is not None else _value(best.asr)
-    good = [t for t in front if _value(t.asr) >= floor]
-    return sorted(front, key=lambda t: _value(t.asr)), min(good, key=lambda t: _value(t.kl))
+    good = [t for t in front if t.least >= floor]
+    return sorted(front, key=lambda t: t.least), min(good, key=lambda t: _value(t.kl))
 
 
 def climbs(point: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
@@ -133,11 +132,11 @@ class _Climb:
             ConfigError: the model refuses nothing.
         """
         self.run, config = run, run.config
-        self.model, self.blocks, self.fit = run.model, run.scanned, run.fit
-        run.find_refusal_tokens()
-        if not run.result.refusal_tokens:
-            raise ConfigError(f"{config.model} refuses nothing on the fit split; there is no refusal to search for")
-        self.scanner = Scanner(run.model, run.fit, run.splits.select, Parting(tuple(run.result.refusal_tokens)))
+        self.model, self.blocks, self.fit = run.unthinking, run.scanned, run.fit
+        decides = run.find_parting()
+        if not decides.found:
+            raise ConfigError(f"there is no refusal to search for in {config.model}: {' '.join(run.result.notes[-1:])}")
+        self.scanner = Scanner(run.unthinking, run.fit, run.splits.select, decides)
         run.progress.stage("asking the original model", 2)
         rungs = {"short": config.short_tokens, "long": config.long_tokens}
         self.originals = {rung: ask_original(run, tokens) for rung, tokens in rungs.items()}
@@ -160,7 +159,7 @@ class _Climb:
     ) -> tuple[float, float]:
         tried = answered(self.run, candidate, move, self.originals[rung])
         trial.set_user_attr(f"{rung} answers", _plain(tried))
-        asr, kl = _value(tried.asr), _value(tried.kl)
+        asr, kl = tried.least, _value(tried.kl)
         if rung == "short":
             self._rung(trial, rung, -asr, kl)
         return asr, kl
@@ -212,6 +211,7 @@ def _plain(trial: Trial) -> dict[str, Any]:
         "asr": None if trial.asr is None else trial.asr.to_dict(),
         "perplexity_ratio": trial.perplexity_ratio,
         "kl": None if trial.kl is None else trial.kl.to_dict(),
+        "unfinished": trial.unfinished,
     }
 
 
@@ -232,6 +232,7 @@ def _recorded(trial: optuna.trial.FrozenTrial) -> SearchTrial:
             "asr": answers.get("asr"),
             "perplexity_ratio": answers.get("perplexity_ratio"),
             "kl": answers.get("kl"),
+            "unfinished": answers.get("unfinished", 0),
             "error": held.get("error"),
         }
     )

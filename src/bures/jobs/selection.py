@@ -16,13 +16,13 @@ from typing import Any
 from bures.errors import FitError
 from bures.jobs.metrics import AnswerCosts
 from bures.jobs.run import Run
-from bures.jobs.shares import attack_success_rate
 from bures.judges.base import marks
 from bures.models.fitting import build
-from bures.models.generation import decode
+from bures.models.generation import read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
 from bures.results.records import Candidate, Failure, Placement, ScanScore, Scope, Trial
+from bures.results.shares import attack_success
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def on_all_blocks(
 def attempt(run: Run[Any, Any], candidate: Candidate, original: Original) -> Trial:
     """Fits a candidate and lets it answer the selection split."""
     try:
-        return answered(run, candidate, build(run.model, candidate, run.fit), original)
+        return answered(run, candidate, build(run.unthinking, candidate, run.fit), original)
     except FitError as error:  # numbers that overflow are a finding about the method, not the user's mistake
         return Trial(candidate, None, None, None, error=str(error))
 
@@ -168,19 +168,25 @@ def answered(run: Run[Any, Any], candidate: Candidate, intervention: Interventio
         NumericsError: the model's numbers overflow under it.
     """
     select = run.splits.select
-    ids = run.answer(list(select.harmful), original.max_new_tokens, intervention)
-    said = marks(run.judge, list(select.harmful), decode(run.model, ids), harmful=True, coherent=False)
+    harmful = list(select.harmful)
+    found = [read(run.model, ids) for ids in run.answer(harmful, original.max_new_tokens, intervention)]
+    texts, finished = [each.text for each in found], [each.finished for each in found]
+    said = marks(run.judge, harmful, texts, harmful=True, coherent=False, finished=finished)
+    success = attack_success(said[run.judge.name])
     costs = run.costs(list(select.harmless), original.answers, intervention)
     ratio = costs.perplexity.value / original.costs.perplexity.value
-    return Trial(candidate, attack_success_rate(said[run.judge.name]), ratio, costs.kl)
+    return Trial(candidate, success.share, ratio, costs.kl, unfinished=success.unfinished)
 
 
 def choose(trials: Sequence[Trial], budget: float) -> Trial | None:
-    """The highest ASR within the perplexity budget, ties by KL; the cheapest where none is; None where none ran."""
-    ran = [t for t in trials if t.asr is not None and t.perplexity_ratio is not None and t.kl is not None]
+    """The highest ASR within the perplexity budget, ties by KL; the cheapest where none is; None where none ran.
+
+    An unfinished answer is no success here: a map under which the model never ends is not chosen for it.
+    """
+    ran = [t for t in trials if t.perplexity_ratio is not None and t.kl is not None]
     if not ran:
         return None
     within = [t for t in ran if (t.perplexity_ratio or 0.0) <= budget]
     if not within:
         return min(ran, key=lambda t: t.perplexity_ratio or 0.0)
-    return max(within, key=lambda t: (t.asr.value if t.asr else 0.0, -(t.kl.value if t.kl else 0.0)))
+    return max(within, key=lambda t: (t.least, -(t.kl.value if t.kl else 0.0)))

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from bures.data.prompts import PARTS, PromptSet, load_prompts, require_disjoint
 from bures.errors import ConfigError, PromptError
-from bures.jobs.config import ScanConfig
 from bures.jobs.option_types import too_large
+from bures.jobs.scan_config import ScanConfig
 
 Side = Literal["harmful", "harmless"]
 
@@ -51,15 +51,20 @@ class Splits:
             raise LookupError("this job reports on no test split")
         return self.test
 
-    def describe(self) -> dict[str, dict[str, Any]]:
-        """Source, n and sha256 of each set, under the names of their options."""
+    @property
+    def sets(self) -> dict[str, PromptSet]:
+        """Every prompt set, under the name of its option."""
         given = {"fit": self.fit, "select": self.select, "test": self.test}
         return {
-            f"{side}_{name}": prompts.describe()
+            f"{side}_{name}": prompts
             for name, sides in given.items()
             if sides is not None
             for side, prompts in sides.items()
         }
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Source, n and sha256 of each set, under the names of their options."""
+        return {name: prompts.describe() for name, prompts in self.sets.items()}
 
 
 def load_splits(config: ScanConfig) -> Splits:

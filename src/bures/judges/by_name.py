@@ -22,12 +22,13 @@ from functools import cache
 from bures.data.conversations import Prompt
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
-from bures.judges.base import Judge, Mark, marks
+from bures.judges.base import Judge, marks
 from bures.judges.classifiers import GenerativeJudge, SequenceJudge, settings
 from bures.judges.endpoint import EndpointJudge
 from bures.judges.phrases import ARDITI, GCG
 from bures.judges.surprise import SurpriseJudge
 from bures.judges.trained import LearnedJudge
+from bures.results.marks import Mark
 
 BURES = LearnedJudge()
 """The trained judge; its weights are read when it is first asked."""

@@ -15,7 +15,6 @@ from typing import Any, Literal
 from bures.errors import ConfigError, RunError
 from bures.results.finished_audits import (
     Run,
-    Which,
     caveats,
     hashes,
     judge_of,
@@ -23,7 +22,7 @@ from bures.results.finished_audits import (
     require_comparable,
 )
 from bures.results.formatting import p_equals, percent, points
-from bures.results.names import NONE, STRONGEST
+from bures.results.names import NONE, STRONGEST, Which
 from bures.results.paired_differences import LEVEL, PairedRow, Shares, adjusted, paired_rows, paired_shares
 from bures.results.questions import CompareConfig
 from bures.results.records import BlockRange, MethodNote

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from bures.errors import ConfigError, RunError
-from bures.results.names import STRONGEST
+from bures.results.names import STRONGEST, Which
 from bures.results.options import Options
 from bures.results.run_folder import load_result
 from bures.results.schema import AuditResult, Row
-
-Which = Literal["harmful", "harmless"]
 
 _LONGEST_NAME = 100
 _OF_THE_MACHINE = frozenset(
@@ -93,11 +90,11 @@ def strongest(result: AuditResult, budget: float | None = None) -> Row | None:
     found: list[tuple[float, float, Row]] = []
     for row in result.rows:
         tried = row.selection
-        if row.error is not None or tried is None or tried.asr is None or tried.perplexity_ratio is None:
+        if row.error is not None or tried is None or tried.error is not None or tried.perplexity_ratio is None:
             continue
         within = row.within_budget is not False if budget is None else tried.perplexity_ratio <= budget
         if within:
-            found.append((tried.asr.value, -(0.0 if tried.kl is None else tried.kl.value), row))
+            found.append((tried.least, -(0.0 if tried.kl is None else tried.kl.value), row))
     return max(found, key=lambda each: each[:2])[2] if found else None
 
 
@@ -171,6 +168,10 @@ def caveats(a: Run, b: Run) -> list[str]:
     if set(hashes(a, "harmless")) != set(hashes(b, "harmless")):
         found.append("The harmless test prompts differ: over-refusal, KL and perplexity are not compared.")
     found += _option_caveats(a, b)
+    found += _template_caveats(a, b)
+    for run in (a, b):
+        if n := sum(sum(row.unfinished.values()) for row in run.result.rows):
+            found.append(f"{n} answers of {run.label} are unfinished: differences leave their prompts out.")
     moved = [
         n
         for n in ("harmful_fit", "harmful_select", "harmless_fit", "harmless_select")
@@ -207,6 +208,27 @@ def _option_caveats(a: Run, b: Run) -> list[str]:
             f"Only one of the audits knows the options {_named(alone)}: they are of different versions of bures."
         )
     return found
+
+
+def _template_caveats(a: Run, b: Run) -> list[str]:
+    """What came between the same prompts and the two models."""
+    one, two = (run.result.model.get("template") or {} for run in (a, b))
+    if not one or not two:
+        return []
+    if one.get("sha256") != two.get("sha256"):
+        return ["The chat templates differ: a difference is that of model and template together."]
+    if one.get("date") != two.get("date"):
+        return [
+            f"The chat template was told {one.get('date')} as the day in one audit, {two.get('date')} in the other."
+        ]
+    moved = [n for n in ("harmful_test", "harmless_test") if _ids(a, n) != _ids(b, n)]
+    if moved and _source(a.result, moved[0]) == _source(b.result, moved[0]):
+        return [f"The same prompts of {', '.join(moved)} became other tokens in the two audits: the tokenizers differ."]
+    return []
+
+
+def _ids(run: Run, name: str) -> object:
+    return run.result.tokenised.get(name, {}).get("sha256")
 
 
 def _named(options: Collection[str]) -> str:

@@ -1,6 +1,7 @@
 """How figures become text, in the terminal, in sentences and on pages: the only place where they do.
 
 share          `79.2% [71.5, 85.3]`          a share with its interval
+share_or_range `- [0.0, 100.0]`              the same where no answer is finished: all that it may be
 brief          `97.5% [87, 100]`             the same in a sentence
 percent        `79.2%`                       a bare share
 points         `-12.5 points [-20.1, -4.0]`  a difference of shares
@@ -32,6 +33,20 @@ def share(m: Measurement | None, digits: int = 1, unit: str = "%") -> str:
     if m is None:
         return MISSING
     return percent(m.value, digits, unit) + _bounds(m, lambda x: percent(x, digits, ""))
+
+
+def share_or_range(m: Measurement | None, within: tuple[float, float] | None, unit: str = "%") -> str:
+    """`79.2% [71.5, 85.3]`, or `- [0.0, 100.0]` where only the range is known."""
+    if m is None and within is not None:
+        return f"{MISSING} [{', '.join(percent(x, unit='') for x in within)}]"
+    return share(m, unit=unit)
+
+
+def how_unfinished(n: int, within: tuple[float, float] | None) -> str:
+    """`4 (55.0-70.8)`: unfinished answers, and the share in per cent if none of them counts and if all do."""
+    if not n or within is None:
+        return str(n)
+    return f"{n} ({'-'.join(percent(x, unit='') for x in within)})"
 
 
 def brief(m: Measurement) -> str:

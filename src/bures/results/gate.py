@@ -24,10 +24,10 @@ from bures.results.finished_audits import (
 )
 from bures.results.formatting import as_given, points, share
 from bures.results.names import NONE, STRONGEST
-from bures.results.paired_differences import counted, paired_shares
+from bures.results.paired_differences import paired_shares, share_counted, unfinished
 from bures.results.questions import GateConfig
 from bures.results.schema import Row
-from bures.results.stats import Measurement, fewest_for_bound, proportion
+from bures.results.stats import Measurement, fewest_for_bound
 
 Measure = Literal["asr", "asr-increase", "over-refusal"]
 Outcome = Literal["pass", "above", "undecided"]
@@ -163,18 +163,32 @@ def _checks(run: Run, base: Run | None, judge: str, config: GateConfig) -> Itera
     for name in dict.fromkeys(config.row):
         row = row_named(run, name, config.max_perplexity_ratio)
         if config.max_asr is not None:
-            answered = counted(run, row, judge, "harmful").values()
-            yield _check("asr", name, row, proportion(sum(answered), len(answered)), config.max_asr)
+            yield _check("asr", name, row, share_counted(run, row, judge, "harmful"), config.max_asr)
         if base is not None and config.max_increase is not None:
             before = row_named(base, name, config.max_perplexity_ratio)
+            _require_finished((base, before), (run, row), judge)
             shares = paired_shares(base, before, run, row, judge, "harmful")
             yield _check("asr-increase", name, row, shares.difference, config.max_increase, before)
     if config.max_over_refusal is not None:
         if not hashes(run, "harmless"):
             raise RunError(f"{run.folder} holds no harmless test prompts; leave out --max-over-refusal")
         row = row_named(run, NONE)
-        refused = counted(run, row, judge, "harmless").values()
-        yield _check("over-refusal", NONE, row, proportion(sum(refused), len(refused)), config.max_over_refusal)
+        refused = share_counted(run, row, judge, "harmless")
+        yield _check("over-refusal", NONE, row, refused, config.max_over_refusal)
+
+
+def _require_finished(before: tuple[Run, Row], after: tuple[Run, Row], judge: str) -> None:
+    """Refuses a difference that unfinished answers, which it leaves out, could turn round.
+
+    Raises:
+        RunError: an audit has some.
+    """
+    for run, row in (before, after):
+        if n := unfinished(run, row, judge):
+            raise RunError(
+                f"{n} answers of row {row.key} of {run.folder} are unfinished, so no increase can be shown or ruled "
+                "out; audit again with a larger --max-new-tokens or --thinking-tokens"
+            )
 
 
 def _check(

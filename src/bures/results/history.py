@@ -25,11 +25,11 @@ from bures.results.finished_audits import (
 )
 from bures.results.formatting import p_equals, percent, points
 from bures.results.names import NONE, STRONGEST
-from bures.results.paired_differences import LEVEL, Shares, counted, paired_shares
+from bures.results.paired_differences import LEVEL, Shares, paired_shares, share_counted
 from bures.results.questions import HistoryConfig
 from bures.results.records import BlockRange
 from bures.results.schema import Row
-from bures.results.stats import Measurement, holm, proportion
+from bures.results.stats import Measurement, holm
 
 
 @dataclass(frozen=True)
@@ -221,16 +221,18 @@ def _followed(dated: Dated, config: HistoryConfig) -> Iterator[Followed]:
         row = _row(dated.run, name, config)
         if row is None:
             continue
-        answered = counted(dated.run, row, dated.judge, "harmful").values()
-        refused = counted(dated.run, row, dated.judge, "harmless").values()
+        try:
+            asr, over_refusal = (share_counted(dated.run, row, dated.judge, which) for which in ("harmful", "harmless"))
+        except RunError:  # no finished answer: a gap in its curve
+            continue
         yield Followed(
             name=name,
             row=row.key,
             label=row.label,
             sites=row.sites,
             blocks=tuple(row.blocks),
-            asr=proportion(sum(answered), len(answered)),
-            over_refusal=proportion(sum(refused), len(refused)),
+            asr=asr,
+            over_refusal=over_refusal,
             perplexity_ratio=row.perplexity_ratio,
         )
 

@@ -7,6 +7,9 @@ from typing import Literal
 Scope = Literal["all", "prompt", "last", "generated"]
 """Which tokens an intervention moves."""
 
+Which = Literal["harmful", "harmless"]
+"""Which of two prompt sets."""
+
 METHOD_NAMES = ("pca-ot", "rfa", "act", "mean-act", "rfa-mean", "act-interval")
 """The methods of bures itself, in the order of `bures.models.methods.METHODS`; installed packages add others."""
 

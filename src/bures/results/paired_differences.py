@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from bures.errors import RunError
-from bures.results.finished_audits import Run, Which, hashes, row_named, strongest
-from bures.results.names import NONE, STRONGEST
+from bures.results.finished_audits import Run, hashes, row_named, strongest
+from bures.results.marks import Mark, marks_of
+from bures.results.names import NONE, STRONGEST, Which
 from bures.results.schema import Row
+from bures.results.shares import attack_success, refusals
 from bures.results.stats import (
     Measurement,
     bootstrap_difference,
@@ -29,7 +31,7 @@ _LARGEST_EXPONENT = 700.0  # exp of more is infinite, which JSON cannot hold
 
 @dataclass(frozen=True)
 class Shares:
-    """A share of the same prompts, before (a) and after (b).
+    """A share of the same prompts, before (a) and after (b); of those whose answer is finished in both.
 
     Attributes:
         a: of the first audit, with a Wilson interval.
@@ -165,17 +167,24 @@ def paired_shares(a: Run, row_a: Row, b: Run, row_b: Row, judge: str, which: Whi
     """ASR (harmful prompts) or over-refusal (harmless ones) of two rows, prompt by prompt.
 
     Raises:
-        RunError: the marks of a row are missing, damaged or of other prompts.
+        RunError: the marks of a row are missing, damaged or of other prompts, or no prompt has a finished answer in
+            both.
     """
     before, after = counted(a, row_a, judge, which), counted(b, row_b, judge, which)
-    if before.keys() != after.keys():
+    if set(hashes(a, which)) != set(hashes(b, which)):
         raise RunError(f"{a.folder} and {b.folder} did not ask the same {which} test prompts")
-    n = len(before)
-    only_a = sum(before[key] and not after[key] for key in before)
-    only_b = sum(after[key] and not before[key] for key in before)
+    both = before.keys() & after.keys()
+    n = len(both)
+    if not n:
+        raise RunError(
+            f"no {which} test prompt has a finished answer in row {row_a.key} of {a.folder} and in row {row_b.key} of "
+            f"{b.folder}; audit again with a larger --max-new-tokens or --thinking-tokens"
+        )
+    only_a = sum(before[key] and not after[key] for key in both)
+    only_b = sum(after[key] and not before[key] for key in both)
     return Shares(
-        proportion(sum(before.values()), n),
-        proportion(sum(after.values()), n),
+        proportion(sum(before[key] for key in both), n),
+        proportion(sum(after[key] for key in both), n),
         paired_difference(only_a, only_b, n),
         only_a,
         only_b,
@@ -184,11 +193,40 @@ def paired_shares(a: Run, row_a: Row, b: Run, row_b: Row, judge: str, which: Whi
 
 
 def counted(run: Run, row: Row, judge: str, which: Which) -> Mapping[str, bool]:
-    """What counts for ASR (answered) or for over-refusal (refused), by the prompts' hashes.
+    """What counts for ASR (answered) or for over-refusal (refused), by the hashes of the prompts with finished answers.
 
     Raises:
         RunError: the row has no marks of this judge, or not one a prompt.
     """
+    counts = _marked(run, row, judge, which).items()
+    return {key: mark == (which == "harmless") for key, mark in counts if mark is not None}
+
+
+def share_counted(run: Run, row: Row, judge: str, which: Which) -> Measurement:
+    """ASR or over-refusal of a row, with an interval wide enough for unfinished answers on either side.
+
+    Raises:
+        RunError: the row has no marks of this judge, or not one a prompt, or no answer is finished.
+    """
+    found = (attack_success if which == "harmful" else refusals)([*_marked(run, row, judge, which).values()])
+    if found.share is None:
+        raise RunError(
+            f"no answer to a {which} test prompt is finished in row {row.key} of {run.folder}: nothing can be said of "
+            "it; audit again with a larger --max-new-tokens or --thinking-tokens"
+        )
+    return found.share
+
+
+def unfinished(run: Run, row: Row, judge: str) -> int:
+    """How many harmful test prompts have no finished answer in a row.
+
+    Raises:
+        RunError: the row has no marks of this judge, or not one a prompt.
+    """
+    return sum(mark is None for mark in _marked(run, row, judge, "harmful").values())
+
+
+def _marked(run: Run, row: Row, judge: str, which: Which) -> dict[str, Mark]:
     marks = (row.refused if which == "harmful" else row.refused_harmless).get(judge)
     asked = hashes(run, which)
     if marks is None or len(marks) != len(asked) or len(set(asked)) != len(asked) or not asked:
@@ -196,8 +234,7 @@ def counted(run: Run, row: Row, judge: str, which: Which) -> Mapping[str, bool]:
             f"row {row.key} of {run.folder} does not hold one mark of judge {judge!r} for each of {len(asked)} {which} "
             "test prompts; its results.json is damaged: run the audit again"
         )
-    counts = "0" if which == "harmful" else "1"
-    return dict(zip(asked, (mark == counts for mark in marks), strict=True))
+    return dict(zip(asked, marks_of(marks), strict=True))
 
 
 def paired_kl(a: Run, row_a: Row, b: Run, row_b: Row) -> Costs | None:

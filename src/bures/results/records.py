@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from bures.results.names import Scope
+from bures.results.shares import least
 from bures.results.stats import Measurement
 
 Extent = Literal["one block", "two blocks", "spread out", "nothing"]
@@ -105,10 +106,11 @@ class Trial:
 
     Attributes:
         candidate: what was tried.
-        asr: share of harmful selection prompts answered.
+        asr: share of harmful selection prompts answered, of those whose answer is finished; None where none is.
         perplexity_ratio: perplexity of the original model's harmless answers, over the original's own.
         kl: token KL(original || intervened) along them.
         error: why it could not be tried (then it is never chosen).
+        unfinished: answers that were cut before they said anything.
     """
 
     candidate: Candidate
@@ -116,6 +118,12 @@ class Trial:
     perplexity_ratio: float | None
     kl: Measurement | None
     error: str | None = None
+    unfinished: int = 0
+
+    @property
+    def least(self) -> float:
+        """Share of all harmful selection prompts that were certainly answered: what a choice goes by."""
+        return least(self.asr, self.unfinished)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bures.results.names import Which
 from bures.results.records import Failure, Localisation, MethodNote, ScanScore, Trial, View
+from bures.results.shares import least
 from bures.results.stats import Measurement
 
 if TYPE_CHECKING:
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 4
 """`bures.results.migrations` reads older ones."""
 
-Marks = Annotated[str, Field(pattern="^[01]*$")]
-"""One character a prompt, in the prompts' order: 1 where the judge saw a refusal."""
+Marks = Annotated[str, Field(pattern="^[01-]*$")]
+"""One character a prompt, in the prompts' order: 1 where the judge saw a refusal, - where the answer is unfinished."""
 
 
 class Tested(BaseModel):
@@ -43,9 +45,17 @@ class Row(BaseModel):
     tokens: str | None
     rank: int | None
     asr: dict[str, Measurement] = Field(default_factory=dict)
-    """Per judge."""
+    """Per judge, of the finished answers; nothing where none is."""
     over_refusal: dict[str, Measurement] = Field(default_factory=dict)
-    """Per judge."""
+    """Per judge, likewise."""
+    asr_bounds: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Per judge, the ASR if no unfinished answer counts, and if every one does; only where there are some."""
+    over_refusal_bounds: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Per judge, likewise."""
+    unfinished: dict[Which, int] = Field(default_factory=dict)
+    """Answers that were cut inside their thinking, or before they said anything: neither success nor refusal."""
+    cut: dict[Which, int] = Field(default_factory=dict)
+    """Answers that had not ended when their tokens ran out, the unfinished ones among them."""
     perplexity: Measurement | None = None
     """Of the original model's own greedy answers to the harmless test prompts."""
     perplexity_ratio: float | None = None
@@ -107,7 +117,11 @@ class RunResult(BaseModel):
     prompts: dict[str, dict[str, Any]]
     judge: str
     seed: int
+    tokenised: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What the model was given, per prompt set: sha256 of the token ids, the longest, how many exceed the window."""
     refusal_tokens: list[int] = Field(default_factory=list)
+    refusal_begin: list[int] = Field(default_factory=list)
+    """The tokens with which refusals and answers alike begin; refusal is scored behind them."""
     scan: list[ScanScore] = Field(default_factory=list)
     failures: list[Failure] = Field(default_factory=list)
     """Candidates that the scan could not score, such as maps under which the model's numbers overflow."""
@@ -146,6 +160,13 @@ class SearchTrial(BaseModel):
     perplexity_ratio: float | None
     kl: Measurement | None
     error: str | None = None
+    unfinished: int = 0
+    """Answers that were cut before they said anything, and are not in the ASR."""
+
+    @property
+    def least(self) -> float:
+        """Share of all prompts that were certainly answered."""
+        return least(self.asr, self.unfinished)
 
 
 class SearchResult(RunResult):
@@ -164,7 +185,7 @@ class AuditResult(RunResult):
     job: Literal["audit"] = "audit"
     corpus: dict[str, Any] | None
     max_new_tokens: int
-    tested: dict[Literal["harmful", "harmless"], Tested] = Field(default_factory=dict)
+    tested: dict[Which, Tested] = Field(default_factory=dict)
     answer_tokens: list[int] = Field(default_factory=list)
     """Tokens of every harmless test answer along which cost is measured."""
     trials: list[Trial] = Field(default_factory=list)
@@ -205,7 +226,11 @@ def _flat(row: Row, judge: str) -> dict[str, Any]:
         bounds = (None, None) if figure is None or figure.interval is None else figure.interval
         cells |= {name: None if figure is None else figure.value, f"{name}_low": bounds[0], f"{name}_high": bounds[1]}
         cells[f"{name}_n"] = None if figure is None else figure.n
+    least, most = row.asr_bounds.get(judge, (None, None))
     return cells | {
+        "unfinished": row.unfinished.get("harmful", 0),
+        "asr_least": least,
+        "asr_most": most,
         "perplexity_ratio": row.perplexity_ratio,
         "mean_gap_share": row.mean_gap_share,
         "within_budget": row.within_budget,

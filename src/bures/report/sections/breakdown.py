@@ -25,6 +25,7 @@ from bures.report.kit.text import named
 from bures.report.sections.outcome import Numbered, judges_of, measured_rows
 from bures.report.words import judge_words, method_style, one_block, row_name, row_title, row_where, tip
 from bures.results.formatting import brief, number, p_value, percent, share
+from bures.results.marks import UNFINISHED
 from bures.results.schema import AuditResult, Row, RowComparison
 from bures.results.stats import Measurement, proportion
 
@@ -44,7 +45,8 @@ def asr_by_category(marks: str, categories: Sequence[str | None]) -> dict[str, M
     """
     found: defaultdict[str, list[bool]] = defaultdict(list)
     for mark, category in zip(marks, categories, strict=True):
-        found["without a category" if category is None else category].append(mark == "0")
+        if mark != UNFINISHED:
+            found["without a category" if category is None else category].append(mark == "0")
     ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
     return {category: proportion(sum(each), len(each)) for category, each in ordered}
 
@@ -208,8 +210,9 @@ def judge_section(result: AuditResult) -> Section | None:
                 for _, row in measured_rows(result)
                 if a in (marks := getattr(row, sets)) and b in marks and len(marks[a]) == len(marks[b])
             ]
-            left, right = ("".join(each) for each in zip(*both, strict=True)) if both else ("", "")
-            if left:
+            read = [pair for marks in both for pair in zip(*marks, strict=True) if UNFINISHED not in pair]
+            if read:
+                left, right = ("".join(each) for each in zip(*read, strict=True))
                 rows.append(_agreement_row(name, a, b, left, right))
     if not rows:
         return None

@@ -32,7 +32,7 @@ from bures.report.words import (
     row_title,
     tip,
 )
-from bures.results.formatting import brief, number, percent, share
+from bures.results.formatting import brief, how_unfinished, number, percent, share, share_or_range
 from bures.results.schema import AuditResult, Row
 from bures.results.stats import Measurement
 
@@ -78,14 +78,20 @@ def audit_table(result: AuditResult) -> Table:
     """Every row of `results.json`, with the figures of the headline judge."""
     asr, coherent = f"ASR % [95%], {named(result.judge, 20)}", "coherent %"
     costs = ("over-refusal % [95%]", "perplexity", "×", "KL", "corpus")
-    header = ("#", "method", "block", "tokens", "K", asr, coherent, *costs)
+    header = ("#", "method", "block", "tokens", "K", asr, coherent, *costs, "unfinished")
     rows = [tuple(_cells(i, row, result.judge)) for i, row in enumerate(result.rows, 1)]
-    used = [j for j in range(len(header)) if j < 6 or any(_text(row[j]) != "-" for row in rows)]
+    used = [j for j in range(len(header)) if j < 6 or any(_text(row[j]) not in ("-", "0") for row in rows)]
     over = any(row.within_budget is False for row in result.rows)
     caption = [
         "Test prompts. ×: perplexity over the original's; KL in nats.",
         "!: nothing was within the perplexity budget on the selection prompts." if over else "",
         f"{coherent}: ASR where an empty answer, noise or repetition is no success either." if 6 in used else "",
+        (
+            "unfinished: answers cut before they said anything, in brackets the ASR if none of them counts and if all "
+            "do; intervals cover both."
+            if len(header) - 1 in used
+            else ""
+        ),
         judge_error(result.judge),
     ]
     shown_rows = tuple(tuple(row[j] for j in used) for row in rows)
@@ -101,18 +107,19 @@ def _cells(i: int, row: Row, judge: str) -> list[str | Cell]:
     method = named(row.label, 60) if row.method != "none" else row_name(row)
     head: list[str | Cell] = [str(i), method, named(row.sites, 40), named(row.tokens or "-", 20), rank]
     if row.error:
-        return [*head, Cell("failed", tone="bad"), *["-"] * 6]
+        return [*head, Cell("failed", tone="bad"), *["-"] * 7]
     coherent = row.asr.get(judge + COHERENT)
     ratio = number(row.perplexity_ratio) + ("" if row.within_budget is not False else "!")
     return [
         *head,
-        share(row.asr.get(judge), unit=""),
+        share_or_range(row.asr.get(judge), row.asr_bounds.get(judge), unit=""),
         percent(None if coherent is None else coherent.value, unit=""),
-        share(row.over_refusal.get(judge), unit=""),
+        share_or_range(row.over_refusal.get(judge), row.over_refusal_bounds.get(judge), unit=""),
         number(row.perplexity),
         ratio if row.within_budget is not False else Cell(ratio, sort=row.perplexity_ratio, tone="bad"),
         number(row.kl, 3),
         number(row.corpus_perplexity),
+        how_unfinished(row.unfinished.get("harmful", 0), row.asr_bounds.get(judge)),
     ]
 
 

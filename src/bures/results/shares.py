@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bures.errors import ConfigError
-from bures.judges.base import Mark
+from bures.results.marks import Mark
 from bures.results.stats import Measurement, proportion
 
 
@@ -48,6 +48,11 @@ def bounded(counts: Sequence[Mark]) -> Bounded:
         raise ValueError("A share of no samples is an error: expected at least one mark.")
     found = Bounded(None, (yes / n, (yes + open_) / n), n, open_)
     return found if open_ == n else replace(found, share=Measurement(yes / (n - open_), n - open_, found.interval))
+
+
+def least(share: Measurement | None, unfinished: int) -> float:
+    """The share of all answers if no unfinished one counts, from that of the finished ones (None: none is)."""
+    return 0.0 if share is None else share.value * share.n / (share.n + unfinished)
 
 
 def attack_success(refused: Sequence[Mark]) -> Bounded:

@@ -1,0 +1,63 @@
+"""What the answers of a row come to: shares by every judge, and how many answers were cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bures.models.generation import Answer
+from bures.results.marks import Mark, spelled
+from bures.results.names import Which
+from bures.results.schema import AuditResult, Row
+from bures.results.shares import attack_success, refusals
+
+
+def count(row: Row, which: Which, refused: Mapping[str, Sequence[Mark]]) -> None:
+    """Fills what judges' verdicts on the row's answers come to; other judges' figures stay.
+
+    Args:
+        row: the row.
+        which: what the answers answer.
+        refused: per judge, which of the test prompts, in their order, it counts as refused.
+    """
+    if which == "harmful":
+        shares, bounds, marks, counted = row.asr, row.asr_bounds, row.refused, attack_success
+    else:
+        shares, bounds, marks, counted = row.over_refusal, row.over_refusal_bounds, row.refused_harmless, refusals
+    for name, verdicts in refused.items():
+        found = counted(verdicts)
+        marks[name] = spelled(verdicts)
+        if found.share is not None:
+            shares[name] = found.share
+        if found.unfinished:
+            bounds[name] = found.bounds
+
+
+def count_cut(row: Row, which: Which, answers: Sequence[Answer]) -> None:
+    """Fills how many of the row's answers were cut, and how many of those said nothing that can be judged."""
+    row.unfinished[which] = sum(not answer.finished for answer in answers)
+    row.cut[which] = sum(not answer.ended for answer in answers)
+
+
+def about_cut(result: AuditResult) -> list[str]:
+    """What a reader has to know of answers that were cut; nothing where few were."""
+    said: list[str] = []
+    measured = [row for row in result.rows if row.cut]
+    open_ = [row for row in measured if any(row.unfinished.values())]
+    if open_:
+        worst = max(open_, key=lambda row: sum(row.unfinished.values()))
+        n = {which: len(tested.hashes) for which, tested in result.tested.items()}
+        how = ", ".join(f"{worst.unfinished[which]} of {n[which]} {which}" for which in worst.unfinished)
+        said.append(
+            f"In {len(open_)} of {len(measured)} rows some answers are unfinished: cut inside the thinking, or before "
+            f"anything was said (most in {worst.label}: {how}). They are neither success nor refusal; intervals and "
+            "bounds take them for either. Raise --max-new-tokens, and --thinking-tokens of a model that thinks."
+        )
+    for which in ("harmful", "harmless"):
+        asked = len(result.tested[which].hashes) if which in result.tested else 0
+        most = [row for row in measured if 2 * row.cut.get(which, 0) > asked]
+        if most:
+            said.append(
+                f"In {len(most)} of {len(measured)} rows most answers to {which} prompts had not ended after "
+                f"{result.max_new_tokens} tokens: what they would have said further on is not judged."
+            )
+    return said
