@@ -24,6 +24,7 @@ from bures.models.fitting import build
 from bures.models.generation import Engine, read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
+from bures.results.marks import UNFINISHED
 from bures.results.records import Candidate, Placement, Trial, View
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult, Row, RowComparison, Tested
@@ -249,7 +250,10 @@ def between_rows(rows: Sequence[Row]) -> list[RowComparison]:
         for judge, verdicts in a.refused.items():
             if judge not in b.refused:
                 continue
-            pairs = list(zip(verdicts, b.refused[judge], strict=True))
+            both = zip(verdicts, b.refused[judge], strict=True)
+            pairs = [pair for pair in both if UNFINISHED not in pair]
+            if not pairs:
+                continue
             only_a, only_b = pairs.count(("0", "1")), pairs.count(("1", "0"))
             p = mcnemar_exact(only_a, only_b)
             found.append(RowComparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))

@@ -135,7 +135,7 @@ def _tokenise(config: ScanConfig, splits: Splits, model: ChatModel) -> dict[str,
     Raises:
         ModelError: the template cannot render a prompt, or makes the same of two that differ.
     """
-    room = {name: model.chat.limit(getattr(config, "max_new_tokens", 0)) for name in OF_ROWS}
+    room = {name: getattr(config, "max_new_tokens", 0) for name in OF_ROWS}
     return {
         name: tokenised(model.encode(prompts, system=config.system), model.window, room=room.get(name, 0))
         for name, prompts in splits.sets.items()

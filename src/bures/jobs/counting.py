@@ -54,7 +54,7 @@ def about_cut(result: AuditResult) -> list[str]:
         )
     for which in ("harmful", "harmless"):
         asked = len(result.tested[which].hashes) if which in result.tested else 0
-        most = [row for row in measured if 2 * row.cut.get(which, 0) > asked]
+        most = [row for row in measured if 2 * (row.cut.get(which, 0) - row.unfinished.get(which, 0)) > asked]
         if most:
             said.append(
                 f"In {len(most)} of {len(measured)} rows most answers to {which} prompts had not ended after "
