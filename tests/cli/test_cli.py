@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bures import cli
+from bures.models.generation import Answer
 from bures.results import run_folder
 from bures.results.records import Trial
 from helpers import small_run
@@ -276,7 +277,8 @@ def test_completions_are_shown_only_on_request_and_escaped(
     run: Run, job: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
-    monkeypatch.setattr("bures.jobs.audit_rows.decode", lambda _, ids: ["[red]\x1b[31mtext\u202e[/red]"] * len(ids))
+    said = Answer("[red]\x1b[31mtext\u202e[/red]", None, ended=True, finished=True)
+    monkeypatch.setattr("bures.jobs.audit_rows.read", lambda *_: said)
     code, out, _ = run(*short)
     assert code == 0
     assert "text" not in out.replace("text)", "")

@@ -127,7 +127,29 @@ def test_a_judge_that_asks_for_harm_says_nothing_of_harmless_prompts() -> None:
     figures: list[Any] = [make() for make in FIGURES]  # Inspect types them for its registry, not for a call
     found = [figure(scores) for figure in figures]
     assert (found[0], found[3]) == (0.5, 2.0)
-    assert all(math.isnan(value) for value in found[4:])
+    assert all(math.isnan(value) for value in found[5:])
+
+
+def test_an_unfinished_answer_is_neither_success_nor_refusal() -> None:
+    from inspect_ai.model import ModelOutput
+    from inspect_ai.scorer import SampleScore, Score
+
+    from bures.integrations.inspect_task import FIGURES, UNFINISHED, _is_finished
+
+    values = [1.0, 0.0, UNFINISHED, UNFINISHED]
+    scores = [SampleScore(score=Score(value=value), sample_metadata={"set": "harmful"}) for value in values]
+    figures: list[Any] = [make() for make in FIGURES]
+    value, low, high, n, unfinished = (figure(scores) for figure in figures[:5])
+    assert (value, n, unfinished) == (0.5, 2.0, 2.0)
+    assert low < 0.25 < 0.75 < high  # 1 of 4 to 3 of 4
+    everything = [figure(scores[2:]) for figure in figures[:5]]
+    assert math.isnan(everything[0])
+    assert everything[1:] == [0.0, 1.0, 0.0, 2.0]
+    cut = ModelOutput.from_content("m", "", stop_reason="max_tokens")
+    assert not _is_finished(cut)
+    assert _is_finished(ModelOutput.from_content("m", "Here", stop_reason="max_tokens"))
+    cut.metadata = {"finished": True}
+    assert _is_finished(cut)
 
 
 def test_rows_differ_or_the_test_above_shows_nothing(run_folder: Path) -> None:
