@@ -57,7 +57,7 @@ def lines(log: Path) -> list[list[str]]:
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_no_trial_is_lost_or_finished_twice_when_a_worker_is_killed(kind: str, tmp_path: Path) -> None:
     url, name, log = url_of(kind, tmp_path), f"test-{uuid.uuid4().hex}", tmp_path / "log"
-    study = create_study(open_storage(url, heartbeat=1, grace=3), name, CELLS, {"a": 1}, None)
+    study = create_study(open_storage(url, heartbeat=1, grace=8), name, CELLS, {"a": 1}, None)
     script = str(Path(__file__).parents[1] / "helpers" / "worker_process.py")
     command = [sys.executable, script, url, name, str(log), "0.4"]
     workers = [subprocess.Popen(command) for _ in range(2)]

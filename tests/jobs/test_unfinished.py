@@ -93,7 +93,7 @@ def test_an_answer_cut_in_its_thinking_is_neither_success_nor_refusal(
     assert result.row_comparisons == []
     assert any("unfinished" in note and "--thinking-tokens" in note for note in result.notes)
     table = result.table
-    assert table["asr"].isna().all()
+    assert list(table["asr"].isna()) == [True] * len(table)
     assert list(table["unfinished"]) == [6] * len(table)
     assert set(zip(table["asr_least"], table["asr_most"], strict=True)) == {(0.0, 1.0)}
     again = rejudge(tmp_path / "run", ["gcg"])

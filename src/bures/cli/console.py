@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
@@ -72,7 +72,7 @@ def show(what: RenderableType, width: int = 160) -> None:
 
 
 @contextmanager
-def stdout_kept() -> Iterator[None]:
+def stdout_kept() -> Generator[None]:
     """Whatever libraries and their processes print inside goes to stderr: stdout is for results."""
     with ExitStack() as stack:
         stack.enter_context(redirect_stdout(sys.stderr))

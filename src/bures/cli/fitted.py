@@ -18,8 +18,23 @@ _ROOM = 1_000
 _NARROW, _NARROWEST = 12, 6
 """Characters to which a column that wraps is squeezed before another one is left out, and when none is left to be."""
 
-_STAND_INS = {"±": "+/-", "×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"'}
-_STAND_INS |= {"→": "->", "≤": "<=", "≥": ">=", "λ": "lambda"} | dict(zip("▁▂▃▄▅▆▇█", "12345678", strict=True))
+_STAND_INS = {
+    "±": "+/-",
+    "×": "x",
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "…": "...",
+    "‘": "'",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+    "→": "->",
+    "≤": "<=",
+    "≥": ">=",
+    "λ": "lambda",
+    **dict(zip("▁▂▃▄▅▆▇█", "12345678", strict=True)),
+}
 """What is written for characters of our own that an encoding lacks; all others become escapes."""
 
 

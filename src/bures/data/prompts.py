@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import cast, overload
 
 from bures.data.assets import ASSETS
 from bures.data.conversations import Prompt, asked, hashed_text, plain, prompts_of
@@ -215,7 +215,7 @@ def load_prompts(
         AssetError: a pinned set cannot be fetched.
         ConfigError: a hub dataset, and the extra `hub` is not installed.
     """
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(cast("object", source), str | os.PathLike):
         what = "a list; hand prompts to PromptSet" if isinstance(source, Sequence) else f"a {type(source).__name__}"
         raise PromptError(f"the source of the prompts is {what}: expected a name, a file or a hub id")
     text = os.fspath(source)

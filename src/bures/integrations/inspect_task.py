@@ -11,7 +11,7 @@ Inspect imports this module whenever it lists tasks or models, so whatever impor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ def bures_audit(
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
+def one_line() -> Generator[None]:
     """A user's mistake, as Inspect prints its own: one line without a traceback."""
     try:
         yield

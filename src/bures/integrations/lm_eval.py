@@ -9,7 +9,7 @@ anything has been generated. The contexts have no chat template unless `chat_tem
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -149,7 +149,7 @@ def _measurement(figures: Mapping[str, Any], metric: str, n: int) -> Measurement
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def _quietly() -> Generator[None]:
     """lm-eval warns of every model and data set that it did not load itself."""
     logger = logging.getLogger("lm_eval")
     level = logger.level

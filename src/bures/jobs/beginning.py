@@ -114,10 +114,10 @@ def start(
 def asked_as(model: ChatModel, config: ScanConfig, held: RunResult | None = None) -> ChatModel:
     """The model, told to think or not as the options say, on the day that the results of the run were begun."""
     date = None if held is None else held.model.get("template", {}).get("date")
-    asked = {"thinking": config.thinking, "thinking_tokens": config.thinking_tokens, "date": date or model.chat.date}
-    if all(getattr(model.chat, name) == value for name, value in asked.items()):
+    asked = (config.thinking, config.thinking_tokens, date or model.chat.date)
+    if asked == (model.chat.thinking, model.chat.thinking_tokens, model.chat.date):
         return model
-    return model.asked(**asked)
+    return model.asked(thinking=config.thinking, thinking_tokens=config.thinking_tokens, date=date)
 
 
 def _require_fit(config: ScanConfig, model: ChatModel) -> None:

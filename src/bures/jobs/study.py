@@ -160,7 +160,7 @@ def work(
     def guarded(trial: optuna.Trial) -> Sequence[float]:
         if CELL not in trial.user_attrs:  # made because another worker was quicker to take the last one
             raise optuna.TrialPruned
-        storage.record_heartbeat(trial._trial_id)  # Optuna's own first one comes from a thread, a moment later
+        storage.record_heartbeat(_id(trial))  # Optuna's own first one comes from a thread, a moment later
         trial.set_user_attr(_ALIVE, True)
         return objective(trial)
 
@@ -198,7 +198,7 @@ def _failed(storage: optuna.storages.RDBStorage, trial: optuna.trial.FrozenTrial
     """Marks a trial as failed; False where another worker was quicker."""
     optuna = optuna_module()
     try:
-        return storage.set_trial_state_values(trial._trial_id, state=optuna.trial.TrialState.FAIL)
+        return storage.set_trial_state_values(_id(trial), state=optuna.trial.TrialState.FAIL)
     except optuna.exceptions.UpdateFinishedTrialError:
         return False
 
@@ -214,3 +214,8 @@ def _hidden(url: str) -> str:
     """A URL without what stands before the @: it may hold a password."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _id(trial: optuna.trial.FrozenTrial | optuna.Trial) -> int:
+    """What the storage calls a trial; Optuna has no public name for it."""
+    return int(cast("Any", trial)._trial_id)

@@ -8,7 +8,7 @@ the block, whatever is raised inside it or while it is set up.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -72,7 +72,7 @@ class Intervention:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.maps, Mapping):
+        if not isinstance(cast("object", self.maps), Mapping):
             kind = type(cast("object", self.maps)).__name__
             raise ConfigError(f"the maps are a {kind}; expected a dict from block number to map, such as {{13: T}}")
         for key, map_ in self.maps.items():
@@ -96,7 +96,7 @@ class Intervention:
         return tuple(sorted({site.block for site in self.sites}))
 
     @contextmanager
-    def applied(self, model: ChatModel, *, prompt_lengths: Sequence[int] | Tensor | None = None) -> Iterator[None]:
+    def applied(self, model: ChatModel, *, prompt_lengths: Sequence[int] | Tensor | None = None) -> Generator[None]:
         """Applies the maps to every forward pass of `model` inside the `with` block.
 
         Which tokens are prompt and which are answer is told from the cache, where nobody says: what a pass brings
@@ -270,4 +270,5 @@ def count_hooks(model: ChatModel) -> int:
 
     Not 0 on an idle model: transformers keeps hooks of its own once `output_hidden_states` has been asked for.
     """
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.hf.modules())
+    kinds = ("_forward_hooks", "_forward_pre_hooks")  # torch has no public way to count them
+    return sum(len(getattr(module, kind)) for module in model.hf.modules() for kind in kinds)

@@ -62,7 +62,7 @@ def look(hf: PreTrainedModel, decoder: nn.Module) -> Seen:
     kept: dict[nn.Module, list[Tensor]] = {}
 
     def keep(module: nn.Module, _: Any, output: Any) -> None:
-        returned = tensor_of(output)
+        returned = cast("object", tensor_of(output))
         if isinstance(returned, Tensor):  # a module may return what it likes
             kept.setdefault(module, []).append(returned.detach().clone())
 

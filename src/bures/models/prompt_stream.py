@@ -12,7 +12,7 @@ passes go on entering at the last block that was right.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -213,7 +213,7 @@ def first_token(
 
 
 @contextmanager
-def entered(model: ChatModel, block: int, output: Any) -> Iterator[None]:
+def entered(model: ChatModel, block: int, output: Any) -> Generator[None]:
     """Inside, the blocks up to this one return the given output at once; their hooks still see it pass."""
     with ExitStack() as stack:
         for module in model.blocks[: block + 1]:
@@ -222,7 +222,7 @@ def entered(model: ChatModel, block: int, output: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _returning(module: nn.Module, output: Any) -> Iterator[None]:
+def _returning(module: nn.Module, output: Any) -> Generator[None]:
     own = module.__dict__.get("forward")  # set where a library has wrapped the module's forward
     module.forward = lambda *_, **__: output
     try:

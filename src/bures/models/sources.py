@@ -43,4 +43,5 @@ def torch_dtype(dtype: Dtype, is_gguf: bool, place: str) -> torch.dtype | Litera
         return "auto"
     if place.startswith("cuda"):
         return torch.bfloat16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32  # type: ignore[attr-defined]
+    has_bfloat16 = torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage] - torch has no public one
+    return torch.bfloat16 if has_bfloat16 else torch.float32

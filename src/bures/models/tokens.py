@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
@@ -38,7 +38,7 @@ _GIVEN: ContextVar[Int[Tensor, "b s"] | None] = ContextVar("bures_token_kinds", 
 
 
 @contextmanager
-def token_kinds(kinds: Int[Tensor, "b s"]) -> Iterator[None]:
+def token_kinds(kinds: Int[Tensor, "b s"]) -> Generator[None]:
     """Says what the positions of the next forward passes hold, where a pass alone cannot tell (teacher forcing)."""
     token = _GIVEN.set(kinds)
     try:

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,7 +202,7 @@ def _read(path: Path, schema: type[Result]) -> Result:
                 f"{file} has schema version {data.get('schema_version')}; this bures reads {SCHEMA_VERSION}: "
                 f"run the {job} again or use the bures that wrote it"
             )
-        if job not in _JOBS or not issubclass(_JOBS[job], schema):
+        if job not in _JOBS or not issubclass(cast("type", _JOBS[job]), schema):
             raise RunError(f"{file} is of a bures {job}; expected the folder of a bures {wanted} run")
         return cast("type[Result]", _JOBS[job]).model_validate(data)
     except FileNotFoundError as error:
@@ -229,7 +229,7 @@ def _config_beside(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Generator[None]:
     """Turns what the operating system says into one line."""
     try:
         yield

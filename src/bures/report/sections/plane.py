@@ -97,7 +97,7 @@ def _spec(view: View) -> Spec:
         for a, b in zip(view.points["harmful"], view.points["moved"], strict=False)
     ]
     visible, keep = shown("shown", [*(key.value for key in _SIDES), "moves"])
-    x, y = _axes([(p["x"], p["y"]) for p in (*outlines, *points)])
+    x, y = _axes([(float(p["x"]), float(p["y"])) for p in (*outlines, *points)])
     layers = _layers(x, y)
     data = (moves, outlines, points)
     return {

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -126,7 +126,7 @@ def with_original(
 
 
 @contextmanager
-def _reading(model: ChatModel, block: int) -> Iterator[list[Tensor]]:
+def _reading(model: ChatModel, block: int) -> Generator[list[Tensor]]:
     """Inside, what a block hands on is added to the list; nothing is for a negative number."""
     seen: list[Tensor] = []
     if block < 0:
@@ -193,7 +193,7 @@ def batches_forever(examples: Sequence[Example], size: int, rng: random.Random) 
 
 
 @contextmanager
-def _training_attention(model: ChatModel) -> Iterator[None]:
+def _training_attention(model: ChatModel) -> Generator[None]:
     """On CPUs the plain attention has a much faster backward pass than the fused one."""
     before = model.hf.config._attn_implementation  # pyright: ignore[reportPrivateUsage]
     if model.device.type == "cpu":
