@@ -27,7 +27,7 @@ from torch import Tensor
 from bures.data.conversations import PromptLike
 from bures.data.extensions import Registry
 from bures.errors import ConfigError, NumericsError
-from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.models.batching import TOKEN_BUDGET, Batch, Batches, positions
 from bures.models.finite import require_finite
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
@@ -123,20 +123,21 @@ def answer_costs(
     nll, kl = np.zeros(len(heads)), np.zeros(len(heads))
     sequences = [[*head, *answer] for head, answer in zip(heads, answers, strict=True)]
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (longest + 1)))
-    alike = model.parts.pads_matter
-    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows, equal_length=alike):
-        lengths = torch.tensor([len(heads[i]) for i in batch.index])
-        keep = max(len(answers[i]) for i in batch.index) + 1
-        original = _log_probs(model, batch, lengths, keep, Intervention())
-        moved = _log_probs(model, batch, lengths, keep, intervention) if intervention.maps else original
-        for row, i in enumerate(batch.index):
-            m = len(answers[i])
-            target = torch.tensor(answers[i], device=moved.device)[:, None]
-            p, q = original[row, -m - 1 : -1], moved[row, -m - 1 : -1]
-            nll[i] = float(-q.gather(1, target).double().sum())
-            kl[i] = float(_kl(p, q).double().sum())
-        if advance is not None:
-            advance(len(batch.index))
+    todo = _batches(model, sequences, token_budget, rows, "costs", equal_length=model.parts.pads_matter)
+    for batch in todo:
+        with todo.trying(batch):
+            lengths = torch.tensor([len(heads[i]) for i in batch.index])
+            keep = max(len(answers[i]) for i in batch.index) + 1
+            original = _log_probs(model, batch, lengths, keep, Intervention())
+            moved = _log_probs(model, batch, lengths, keep, intervention) if intervention.maps else original
+            for row, i in enumerate(batch.index):
+                m = len(answers[i])
+                target = torch.tensor(answers[i], device=moved.device)[:, None]
+                p, q = original[row, -m - 1 : -1], moved[row, -m - 1 : -1]
+                nll[i] = float(-q.gather(1, target).double().sum())
+                kl[i] = float(_kl(p, q).double().sum())
+            if advance is not None:
+                advance(len(batch.index))
     if not (np.isfinite(nll).all() and np.isfinite(kl).all()):
         raise NumericsError("a token of an answer has probability 0: its NLL or KL is infinite")
     counts = np.array([len(a) for a in answers], dtype=np.float64)
@@ -190,15 +191,37 @@ def corpus_perplexity(
     windows = corpus_windows(model, text, max_tokens=max_tokens, window=window)
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (window + 1)))
     nll = np.zeros(len(windows))
-    for batch in batches(windows, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows):
-        width = batch.ids.shape[1]
-        beyond = torch.full((len(batch.index),), width + 1)  # the prompt ends after the text: no last token in sight
-        logp = _log_probs(model, batch, beyond, width, intervention)[:, :-1]
-        target = batch.ids[:, 1:, None].to(logp.device)
-        nll[list(batch.index)] = -logp.gather(2, target)[..., 0].double().sum(dim=1).cpu().numpy()
+    todo = _batches(model, windows, token_budget, rows, "perplexity")
+    for batch in todo:
+        with todo.trying(batch):
+            width = batch.ids.shape[1]
+            beyond = torch.full((len(batch.index),), width + 1)  # the prompt ends after the text: no last token seen
+            logp = _log_probs(model, batch, beyond, width, intervention)[:, :-1]
+            target = batch.ids[:, 1:, None].to(logp.device)
+            nll[list(batch.index)] = -logp.gather(2, target)[..., 0].double().sum(dim=1).cpu().numpy()
     if not np.isfinite(nll).all():
         raise NumericsError("a token of the text has probability 0: its NLL is infinite")
     return _exp(_ratio(nll, np.full(len(windows), float(len(windows[0]) - 1)), seed))
+
+
+def _batches(
+    model: ChatModel,
+    sequences: Sequence[Sequence[int]],
+    budget: int,
+    rows: int,
+    work: str,
+    *,
+    equal_length: bool = False,
+) -> Batches:
+    return Batches(
+        sequences,
+        pad_id=model.pad_id,
+        token_budget=budget,
+        max_rows=rows,
+        equal_length=equal_length,
+        room=model.room,
+        work=work,
+    )
 
 
 def _log_probs(

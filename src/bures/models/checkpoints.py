@@ -14,13 +14,13 @@ import torch
 
 from bures.errors import ModelError
 from bures.models.offloading import offloaded
+from bures.models.room import is_out_of_memory
 from bures.models.wrappers import text_model_class
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 
 def from_pretrained(
@@ -55,7 +55,7 @@ def from_pretrained(
 
 
 def _placed(kind: Any, source: str, loading: Mapping[str, Any]) -> PreTrainedModel:
-    """The network; layers that go to disk are read from the checkpoint, or from copies where it stores them otherwise."""
+    """The network; layers that go to disk are read from the checkpoint, or from copies where they differ there."""
     try:
         return kind.from_pretrained(source, **loading)
     except ValueError as error:
@@ -96,9 +96,14 @@ def explained(name: str, *, is_local: bool) -> Generator[None]:
     """Turns whatever the loaders raise into one line."""
     try:
         yield
-    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError, ModelError):
+    except ModelError:
         raise
     except Exception as error:  # loaders raise anything from OSError to struct.error on a damaged file
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"memory ran out while {name} was loaded; --device auto puts what does not fit into memory or on disk, "
+                "--dtype bfloat16 halves what is float32"
+            ) from error
         reason = " ".join(str(error).split())[:200]
         kind = type(error).__name__
         if is_local:

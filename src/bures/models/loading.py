@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +21,7 @@ from bures.models.chat import Chat
 from bures.models.checkpoints import from_pretrained, merge, require_adapter
 from bures.models.offloading import count, device_of, weights, whereabouts
 from bures.models.precision import widen
+from bures.models.room import Room
 from bures.models.settling import settled
 from bures.models.sources import Dtype, resolve, torch_dtype
 from bures.models.thinking import Thinking
@@ -48,6 +49,7 @@ class ChatModel:
         parts: what hooks attach to.
         chat: how it is spoken to.
         notes: what a reader of its figures has to know.
+        room: how large batches may be, where memory has run out.
     """
 
     hf: PreTrainedModel
@@ -56,6 +58,7 @@ class ChatModel:
     parts: Parts
     chat: Chat
     notes: tuple[str, ...] = ()
+    room: Room = field(default_factory=Room, repr=False, compare=False)
 
     @property
     def decoder(self) -> nn.Module:
@@ -198,9 +201,7 @@ def load_model(
     source, arguments = resolve(path, str(spec), revision)
     arguments["trust_remote_code"] = trust_remote_code
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer, hf = from_pretrained(
-        source, arguments, name, torch_dtype(dtype, "gguf_file" in arguments, place), place
-    )
+    tokenizer, hf = from_pretrained(source, arguments, name, torch_dtype(dtype, "gguf_file" in arguments, place), place)
     if adapter is not None:
         hf = merge(hf, Path(adapter), name)
     # Parameters require gradients (merging an adapter switches that off): without it torch multiplies a strided slice
