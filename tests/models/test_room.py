@@ -1,4 +1,4 @@
-"""Batches shrink where memory runs out: the figures are those of an endless memory, and one prompt too long is a line."""
+"""Batches shrink where memory runs out: the figures are those of an endless memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ERRORS = (
 
 @contextmanager
 def room_for(model: ChatModel, tokens: int, error: Exception = ERRORS[0]) -> Iterator[list[int]]:
-    """Inside, a pass over more tokens than these fails in the last block, cached ones counted; yields what was tried."""
+    """Inside, a pass over more tokens than these fails in the last block; yields what was tried."""
     tried: list[int] = []
 
     def measure(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from bures.errors import ConfigError
 from bures.jobs.config import OF_ROWS, PASSING, ScanConfig
+from bures.jobs.foresight import say_memory
 from bures.jobs.progress import Progress
 from bures.jobs.run import Run, blocks_to_scan
 from bures.jobs.splits import Splits, load_splits
@@ -84,6 +85,7 @@ def start(
     """
     require_ready(judge_by_name(config.judge))
     splits = load_splits(config)
+    say_memory(config, splits, progress)
     model = open_model(config, progress)
     for check in (partial(_require_fit, config, splits), *checks):
         check(model)

@@ -16,6 +16,9 @@ from bures.models.room import Room
 TOKEN_BUDGET = 4096
 """Padded tokens in one batch unless told otherwise; about 1 MB of residual stream per block at d = 64 in float32."""
 
+LOGIT_BUDGET = 1 << 27
+"""Logits held at once (float32: 512 MB); rows of a batch are limited by it where the vocabulary is large."""
+
 
 @dataclass(frozen=True)
 class Batch:

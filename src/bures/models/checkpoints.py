@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 import weakref
 from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
 from bures.errors import ModelError
+from bures.models.memory import Shape, on_meta, shape_of
 from bures.models.offloading import offloaded
 from bures.models.room import is_out_of_memory
 from bures.models.wrappers import text_model_class
@@ -48,10 +51,45 @@ def from_pretrained(
         loading["use_safetensors"] = True  # never a pickle
     with explained(name, is_local=Path(source).is_dir()):
         tokenizer = library.AutoTokenizer.from_pretrained(source, **arguments)
-        kind = library.AutoModelForCausalLM
-        if "gguf_file" not in arguments:
-            kind = text_model_class(library.AutoConfig.from_pretrained(source, **arguments), name)
+        _, kind = _planned(source, arguments, name)
         return tokenizer, _placed(kind, source, {**arguments, **loading})
+
+
+def _planned(source: str, arguments: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    """The configuration of a checkpoint, and the automatic class that reads it."""
+    import transformers
+
+    library = cast("Any", transformers)
+    config = library.AutoConfig.from_pretrained(source, **arguments)
+    return config, library.AutoModelForCausalLM if "gguf_file" in arguments else text_model_class(config, name)
+
+
+def shape_before_loading(
+    source: str, arguments: Mapping[str, Any], name: str, dtype: torch.dtype | Literal["auto"]
+) -> Shape:
+    """The shape that a model will have once it is loaded; see `from_pretrained`."""
+    config, kind = _planned(source, arguments, name)
+    files, is_gguf = sorted(Path(source).glob("*.safetensors")), "gguf_file" in arguments
+    stored = _stored(files[0]) if files and not is_gguf else None
+    loaded_as = dtype if isinstance(dtype, torch.dtype) else config.dtype or stored or torch.float32
+    trusted = {"trust_remote_code": arguments.get("trust_remote_code", False)}
+    packed = getattr(config, "quantization_config", None) is not None
+    if packed:
+        del config.quantization_config
+    shape = shape_of(
+        config, on_meta(kind, config, **trusted), dtype=loaded_as, stored=None if packed else stored, is_gguf=is_gguf
+    )
+    return replace(shape, weights=sum(file.stat().st_size for file in files)) if packed and files else shape
+
+
+def _stored(file: Path) -> torch.dtype | None:
+    """The number format of most values in a safetensors file, from its header."""
+    with file.open("rb") as opened:
+        header: dict[str, Any] = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+    largest = max(tensors, key=lambda tensor: tensor["data_offsets"][1] - tensor["data_offsets"][0])
+    formats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    return formats.get(largest["dtype"])
 
 
 def _placed(kind: Any, source: str, loading: Mapping[str, Any]) -> PreTrainedModel:

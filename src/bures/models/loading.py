@@ -18,12 +18,13 @@ from bures.data.home import expanded
 from bures.errors import ModelError
 from bures.models.architecture import Parts, find_parts, text_config
 from bures.models.chat import Chat
-from bures.models.checkpoints import from_pretrained, merge, require_adapter
+from bures.models.checkpoints import from_pretrained, merge, require_adapter, shape_before_loading
+from bures.models.memory import Shape
 from bures.models.offloading import count, device_of, weights, whereabouts
 from bures.models.precision import widen
 from bures.models.room import Room
 from bures.models.settling import settled
-from bures.models.sources import Dtype, resolve, torch_dtype
+from bures.models.sources import Dtype, place_of, resolve, torch_dtype
 from bures.models.thinking import Thinking
 
 if TYPE_CHECKING:
@@ -194,13 +195,10 @@ def load_model(
     name = str(spec)
     if name == ORGANISM:
         adapter = adapter or organism_adapter()
-        spec = BASE_OF_ORGANISM
     if adapter is not None:
         require_adapter(Path(adapter))  # before the model, which may take minutes
-    path = assets.fetch(str(spec)) if str(spec) in assets.ASSETS else expanded(spec)
-    source, arguments = resolve(path, str(spec), revision)
-    arguments["trust_remote_code"] = trust_remote_code
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    source, arguments = _located(spec, revision, trust_remote_code)
+    place = place_of(device)
     tokenizer, hf = from_pretrained(source, arguments, name, torch_dtype(dtype, "gguf_file" in arguments, place), place)
     if adapter is not None:
         hf = merge(hf, Path(adapter), name)
@@ -212,6 +210,35 @@ def load_model(
     note = widen(hf, tokenizer) if dtype == "auto" else None
     model = wrap(hf, tokenizer, name)
     return model if note is None else replace(model, notes=(note, *model.notes))
+
+
+def foreseen(
+    spec: str | Path,
+    *,
+    dtype: Dtype = "auto",
+    device: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Shape | None:
+    """The shape that a model will have once it is loaded, from its configuration; see `load_model`.
+
+    Returns:
+        None where it cannot be told; loading says what is wrong, if anything is.
+    """
+    try:
+        source, arguments = _located(spec, revision, trust_remote_code)
+        loaded_as = torch_dtype(dtype, "gguf_file" in arguments, place_of(device))
+        return shape_before_loading(source, arguments, str(spec), loaded_as)
+    except Exception:  # noqa: BLE001 - configurations of all kinds, and code that comes with some
+        return None
+
+
+def _located(spec: str | Path, revision: str | None, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
+    """Where a model is, and the arguments that point inside; an asset is fetched."""
+    given = BASE_OF_ORGANISM if str(spec) == ORGANISM else str(spec)
+    path = assets.fetch(given) if given in assets.ASSETS else expanded(given)
+    source, arguments = resolve(path, given, revision)
+    return source, {**arguments, "trust_remote_code": trust_remote_code}
 
 
 def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> ChatModel:
