@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from bures.jobs.scan import scan_and_locate
 from bures.jobs.selection import try_all
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
+from bures.models.room import Room
 from helpers import tiny
 from helpers.made_runs import a_run, sides
 
@@ -101,3 +103,20 @@ def test_the_system_prompt_reaches_every_pass(llama: ChatModel, monkeypatch: pyt
     monkeypatch.setattr(ChatModel, "encode", listening)
     stages(a_budgeted_run(llama, 4096, system="Be brief."))
     assert set(asked) == {"Be brief."}
+
+
+def test_the_results_say_with_which_batches_they_were_computed(llama: ChatModel) -> None:
+    model = replace(llama, room=Room())
+    run = a_budgeted_run(model, 4096)
+    run.note("Something else.")
+    run.save()
+    assert run.result.notes == ["Something else."]
+    for rows in (8, 4):
+        with model.room.trying("answers", rows, 100) as attempt:
+            raise MemoryError
+        assert attempt.failed
+        run.save()
+        assert run.result.notes == [
+            "Something else.",
+            f"Memory ran out (answers): batches of at most {rows * 50} tokens were computed from there on.",
+        ]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bures.models.batching import batches, pad
+from bures.models.batching import Batches, pad
 
 rows = st.lists(st.lists(st.integers(3, 99), min_size=1, max_size=12), min_size=1, max_size=30)
 
@@ -37,7 +37,7 @@ def test_a_token_equal_to_the_pad_id_is_still_attended() -> None:
 def test_batches_hold_every_row_once_within_the_budget(rows: list[list[int]], budget: int, most: int) -> None:
     seen: dict[int, list[int]] = {}
     widths = []
-    for batch in batches(rows, pad_id=2, token_budget=budget, max_rows=most, extra=1):
+    for batch in Batches(rows, pad_id=2, token_budget=budget, max_rows=most, extra=1):
         count, width = batch.ids.shape
         assert count == len(batch.index) <= most
         assert count == 1 or count * (width + 1) <= budget
@@ -54,24 +54,24 @@ def test_batches_hold_every_row_once_within_the_budget(rows: list[list[int]], bu
 
 
 def test_the_budget_counts_the_tokens_that_will_be_generated() -> None:
-    sizes = [len(b.index) for b in batches([[3] * 4] * 8, pad_id=2, token_budget=40, extra=0)]
-    grown = [len(b.index) for b in batches([[3] * 4] * 8, pad_id=2, token_budget=40, extra=6)]
+    sizes = [len(b.index) for b in Batches([[3] * 4] * 8, pad_id=2, token_budget=40, extra=0)]
+    grown = [len(b.index) for b in Batches([[3] * 4] * 8, pad_id=2, token_budget=40, extra=6)]
     assert sizes == [8]
     assert grown == [4, 4]
 
 
 def test_a_row_beyond_the_budget_comes_alone() -> None:
-    assert [b.index for b in batches([[3] * 50, [4] * 50], pad_id=2, token_budget=10)] == [(0,), (1,)]
+    assert [b.index for b in Batches([[3] * 50, [4] * 50], pad_id=2, token_budget=10)] == [(0,), (1,)]
 
 
 def test_no_rows_no_batches() -> None:
-    assert list(batches([], pad_id=2)) == []
+    assert list(Batches([], pad_id=2)) == []
 
 
 @given(rows=rows)
 @settings(deadline=None, max_examples=30)
 def test_rows_of_one_length_share_a_batch_where_pads_matter(rows: list[list[int]]) -> None:
-    found = list(batches(rows, pad_id=2, equal_length=True))
+    found = list(Batches(rows, pad_id=2, equal_length=True))
     assert sorted(i for batch in found for i in batch.index) == list(range(len(rows)))
     assert all(bool(batch.attended.all()) for batch in found)
     assert len(found) == len({len(row) for row in rows})

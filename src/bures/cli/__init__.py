@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             _fail("interrupted; give the same command to continue", INTERRUPTED)
         sys.exit(end.exit_code)
     except Exception as error:
-        import torch
+        from bures.models.room import is_out_of_memory
 
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        if is_out_of_memory(error):
             _fail("out of memory; lower --token-budget, use --dtype bfloat16 or --device auto, then continue", 2)
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             _fail(error.format_message(), 2)  # pyright: ignore[reportAttributeAccessIssue]

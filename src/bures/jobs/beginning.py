@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from bures.errors import ConfigError
 from bures.jobs.config import OF_ROWS, PASSING
+from bures.jobs.foresight import say_memory
 from bures.jobs.progress import Progress
 from bures.jobs.run import Run, blocks_to_scan
 from bures.jobs.scan_config import ScanConfig
@@ -87,6 +88,7 @@ def start(
     require_ready(judge_by_name(config.judge))
     splits = load_splits(config)
     held = None if folder is None else folder.load(schema)
+    say_memory(config, splits, progress)
     model = asked_as(open_model(config, progress), config, held)
     for check in (partial(_require_fit, config), *checks):
         check(model)

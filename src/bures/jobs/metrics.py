@@ -27,15 +27,12 @@ from torch import Tensor
 from bures.data.conversations import PromptLike
 from bures.data.extensions import Registry
 from bures.errors import ConfigError, NumericsError
-from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.models.batching import LOGIT_BUDGET, TOKEN_BUDGET, Batch, Batches, positions
 from bures.models.finite import require_finite
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.tokens import kinds_of, token_kinds
 from bures.results.stats import Measurement, bootstrap_ratio_of_sums
-
-LOGIT_BUDGET = 1 << 27
-"""Logits held at once (float32: 512 MB); rows of a batch are limited by it where the vocabulary is large."""
 
 
 @dataclass(frozen=True)
@@ -123,20 +120,14 @@ def answer_costs(
     nll, kl = np.zeros(len(heads)), np.zeros(len(heads))
     sequences = [[*head, *answer] for head, answer in zip(heads, answers, strict=True)]
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (longest + 1)))
-    alike = model.parts.pads_matter
-    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows, equal_length=alike):
-        lengths = torch.tensor([len(heads[i]) for i in batch.index])
-        keep = max(len(answers[i]) for i in batch.index) + 1
-        original = _log_probs(model, batch, lengths, keep, Intervention())
-        moved = _log_probs(model, batch, lengths, keep, intervention) if intervention.maps else original
-        for row, i in enumerate(batch.index):
-            m = len(answers[i])
-            target = torch.tensor(answers[i], device=moved.device)[:, None]
-            p, q = original[row, -m - 1 : -1], moved[row, -m - 1 : -1]
-            nll[i] = float(-q.gather(1, target).double().sum())
-            kl[i] = float(_kl(p, q).double().sum())
-        if advance is not None:
-            advance(len(batch.index))
+    todo = _batches(model, sequences, token_budget, rows, "costs", equal_length=model.parts.pads_matter)
+    for batch in todo:
+        with todo.trying(batch):
+            tails = [answers[i] for i in batch.index]
+            lengths = torch.tensor([len(heads[i]) for i in batch.index])
+            nll[list(batch.index)], kl[list(batch.index)] = _answer_costs(model, batch, lengths, tails, intervention)
+            if advance is not None:
+                advance(len(batch.index))
     if not (np.isfinite(nll).all() and np.isfinite(kl).all()):
         raise NumericsError("a token of an answer has probability 0: its NLL or KL is infinite")
     counts = np.array([len(a) for a in answers], dtype=np.float64)
@@ -148,6 +139,23 @@ def answer_costs(
         nll_each=tuple((nll / counts).tolist()),
         kl_each=tuple((kl / counts).tolist()),
     )
+
+
+def _answer_costs(
+    model: ChatModel, batch: Batch, lengths: Tensor, answers: Sequence[Sequence[int]], intervention: Intervention
+) -> tuple[list[float], list[float]]:
+    """NLL and KL of every answer of one batch; in a function, so that no batch's logits outlive it."""
+    keep = max(map(len, answers)) + 1
+    original = _log_probs(model, batch, lengths, keep, Intervention())
+    moved = _log_probs(model, batch, lengths, keep, intervention) if intervention.maps else original
+    nll, kl = list[float](), list[float]()
+    for row, answer in enumerate(answers):
+        m = len(answer)
+        target = torch.tensor(answer, device=moved.device)[:, None]
+        p, q = original[row, -m - 1 : -1], moved[row, -m - 1 : -1]
+        nll.append(float(-q.gather(1, target).double().sum()))
+        kl.append(float(_kl(p, q).double().sum()))
+    return nll, kl
 
 
 def corpus_windows(model: ChatModel, text: str, *, max_tokens: int, window: int = 256) -> list[list[int]]:
@@ -190,15 +198,42 @@ def corpus_perplexity(
     windows = corpus_windows(model, text, max_tokens=max_tokens, window=window)
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (window + 1)))
     nll = np.zeros(len(windows))
-    for batch in batches(windows, pad_id=model.pad_id, token_budget=token_budget, max_rows=rows):
-        width = batch.ids.shape[1]
-        beyond = torch.full((len(batch.index),), width + 1)  # the prompt ends after the text: no last token in sight
-        logp = _log_probs(model, batch, beyond, width, intervention)[:, :-1]
-        target = batch.ids[:, 1:, None].to(logp.device)
-        nll[list(batch.index)] = -logp.gather(2, target)[..., 0].double().sum(dim=1).cpu().numpy()
+    todo = _batches(model, windows, token_budget, rows, "perplexity")
+    for batch in todo:
+        with todo.trying(batch):
+            nll[list(batch.index)] = _window_nll(model, batch, intervention)
     if not np.isfinite(nll).all():
         raise NumericsError("a token of the text has probability 0: its NLL is infinite")
     return _exp(_ratio(nll, np.full(len(windows), float(len(windows[0]) - 1)), seed))
+
+
+def _window_nll(model: ChatModel, batch: Batch, intervention: Intervention) -> NDArray[np.float64]:
+    """NLL of every window of one batch."""
+    rows, width = batch.ids.shape
+    beyond = torch.full((rows,), width + 1)  # the prompt ends after the text: no last token in sight
+    logp = _log_probs(model, batch, beyond, width, intervention)[:, :-1]
+    target = batch.ids[:, 1:, None].to(logp.device)
+    return -logp.gather(2, target)[..., 0].double().sum(dim=1).cpu().numpy()
+
+
+def _batches(
+    model: ChatModel,
+    sequences: Sequence[Sequence[int]],
+    budget: int,
+    rows: int,
+    work: str,
+    *,
+    equal_length: bool = False,
+) -> Batches:
+    return Batches(
+        sequences,
+        pad_id=model.pad_id,
+        token_budget=budget,
+        max_rows=rows,
+        equal_length=equal_length,
+        room=model.room,
+        work=work,
+    )
 
 
 def _log_probs(
@@ -217,7 +252,7 @@ def _log_probs(
             logits_to_keep=keep,
         ).logits
     kept = logits[:, -keep:].float()  # a model may return every position all the same
-    require_finite(kept[attended[:, -keep:]])
+    require_finite(kept, attended[:, -keep:])
     return torch.log_softmax(kept, dim=-1)
 
 

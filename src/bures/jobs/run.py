@@ -32,6 +32,7 @@ from bures.models.generation import Advance, generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.methods import FitOptions
+from bures.models.room import PREFIX
 from bures.results.run_folder import RunFolder
 from bures.results.schema import RunResult
 from bures.results.stats import Measurement
@@ -209,7 +210,11 @@ class Run(Generic[Config, Result]):
         self.result.notes = list(dict.fromkeys([*self.result.notes, *sentences]))
 
     def save(self) -> None:
-        """Writes the results so far."""
+        """Writes the results so far, and whether memory was too small for the batches asked for."""
+        smaller = self.model.room.notes()
+        if smaller:  # in place of those of larger batches
+            self.result.notes = [note for note in self.result.notes if not note.startswith(PREFIX)]
+            self.note(*smaller)
         if self.folder is not None:
             self.folder.save(self.result)
 

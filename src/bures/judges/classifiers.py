@@ -154,7 +154,7 @@ def _written(model: ChatModel, sequences: Sequence[list[int]], tokens: int) -> l
     import torch
     from transformers import GenerationConfig
 
-    from bures.models.batching import batches
+    from bures.models.batching import Batches
 
     config = GenerationConfig(
         max_new_tokens=tokens,
@@ -165,15 +165,19 @@ def _written(model: ChatModel, sequences: Sequence[list[int]], tokens: int) -> l
     )
     found = [""] * len(sequences)
     with torch.inference_mode():
-        for batch in batches(sequences, pad_id=model.pad_id, token_budget=TOKEN_BUDGET, extra=tokens):
-            output = cast("Any", model.hf).generate(
-                batch.ids.to(model.device),
-                attention_mask=batch.attended.long().to(model.device),
-                generation_config=config,
-            )
-            for row, i in enumerate(batch.index):
-                new = output[row, batch.ids.shape[1] :]
-                found[i] = str(cast("Any", model.tokenizer).decode(new, skip_special_tokens=True))
+        todo = Batches(
+            sequences, pad_id=model.pad_id, token_budget=TOKEN_BUDGET, extra=tokens, room=model.room, work="verdicts"
+        )
+        for batch in todo:
+            with todo.trying(batch):
+                output = cast("Any", model.hf).generate(
+                    batch.ids.to(model.device),
+                    attention_mask=batch.attended.long().to(model.device),
+                    generation_config=config,
+                )
+                for row, i in enumerate(batch.index):
+                    new = output[row, batch.ids.shape[1] :]
+                    found[i] = str(cast("Any", model.tokenizer).decode(new, skip_special_tokens=True))
     return found
 
 

@@ -121,26 +121,30 @@ def _log_probs(
     """Log-probability of every tail token, given its head and the tail tokens before it."""
     import torch
 
-    from bures.models.batching import batches, positions
+    from bures.models.batching import Batches, positions
 
     found: dict[int, NDArray[np.float64]] = {}
     sequences = [[*head, *tail] for head, tail in zip(heads, tails, strict=True)]
     with torch.inference_mode():
-        for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget):
-            keep = max(len(tails[i]) for i in batch.index) + 1
-            attended = batch.attended.to(model.device)
-            logits = model.hf(
-                input_ids=batch.ids.to(model.device),
-                attention_mask=attended.long(),
-                position_ids=positions(attended),
-                use_cache=False,
-                logits_to_keep=keep,
-            ).logits
-            logp = torch.log_softmax(logits.float(), dim=-1)
-            for row, i in enumerate(batch.index):
-                m = len(tails[i])
-                target = torch.tensor(tails[i], device=logp.device)[:, None]
-                found[i] = logp[row, -m - 1 : -1].gather(1, target)[:, 0].double().cpu().numpy()
+        todo = Batches(
+            sequences, pad_id=model.pad_id, token_budget=token_budget, room=model.room, work="a judge's scores"
+        )
+        for batch in todo:
+            with todo.trying(batch):
+                keep = max(len(tails[i]) for i in batch.index) + 1
+                attended = batch.attended.to(model.device)
+                logits = model.hf(
+                    input_ids=batch.ids.to(model.device),
+                    attention_mask=attended.long(),
+                    position_ids=positions(attended),
+                    use_cache=False,
+                    logits_to_keep=keep,
+                ).logits
+                logp = torch.log_softmax(logits.float(), dim=-1)
+                for row, i in enumerate(batch.index):
+                    m = len(tails[i])
+                    target = torch.tensor(tails[i], device=logp.device)[:, None]
+                    found[i] = logp[row, -m - 1 : -1].gather(1, target)[:, 0].double().cpu().numpy()
     return [found[i] for i in range(len(tails))]
 
 

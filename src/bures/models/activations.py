@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bures.data.conversations import PromptLike
 from bures.errors import ConfigError, NumericsError
-from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.models.batching import TOKEN_BUDGET, Batch, Batches, positions
 from bures.models.finite import overflowing
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of
@@ -100,8 +100,15 @@ def gather(
         raise ConfigError(f"position {position} is not in every prompt; expected -{min(map(len, sequences))} to -1")
     rows = {block: torch.empty((len(sequences), model.d_model), dtype=torch.float32) for block in wanted}
     last = max(wanted)
-    alike = model.parts.pads_matter
-    for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, equal_length=alike):
+    todo = Batches(
+        sequences,
+        pad_id=model.pad_id,
+        token_budget=token_budget,
+        equal_length=model.parts.pads_matter,
+        room=model.room,
+        work="activations",
+    )
+    for batch in todo:
         index = torch.tensor(batch.index)
 
         def keep(block: int, index: Tensor = index) -> Callable[[Any], None]:
@@ -110,9 +117,10 @@ def gather(
 
             return see
 
-        run_blocks(model, batch, {block: keep(block) for block in wanted}, until=last)
-        if advance is not None:
-            advance(len(batch.index))
+        with todo.trying(batch):
+            run_blocks(model, batch, {block: keep(block) for block in wanted}, until=last)
+            if advance is not None:
+                advance(len(batch.index))
     return rows
 
 

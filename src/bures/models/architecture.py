@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from torch import nn
 
 from bures.errors import ConfigError, ModelError
 from bures.models.probing import blocks_of, is_causal, look, pads_matter
+from bures.models.room import is_out_of_memory
 from bures.models.wrappers import refusal
 from bures.models.writers import Role, find_writers, reads_mask
 
@@ -92,9 +92,11 @@ def find_parts(hf: PreTrainedModel, name: str) -> Parts:
         uneven, reason = pads_matter(seen, decoder, blocks[-1])
         if reason:
             raise refusal(architecture, f"{name} {reason}")
-    except (ModelError, MemoryError, torch.OutOfMemoryError):
+    except ModelError:
         raise
     except Exception as error:  # whatever a modelling file raises
+        if is_out_of_memory(error):
+            raise
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         raise refusal(architecture, f"{name} does not run on text alone as a decoder does ({what})") from error
     return Parts(

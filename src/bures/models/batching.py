@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,8 +11,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from bures.models.room import Room
+
 TOKEN_BUDGET = 4096
 """Padded tokens in one batch unless told otherwise; about 1 MB of residual stream per block at d = 64 in float32."""
+
+LOGIT_BUDGET = 1 << 27
+"""Logits held at once (float32: 512 MB); rows of a batch are limited by it where the vocabulary is large."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,13 @@ class Batch:
     index: tuple[int, ...]
     ids: Int[Tensor, "b s"]
     attended: Bool[Tensor, "b s"]
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """The first and the second half of the rows, as they are padded."""
+        middle = len(self.index) // 2
+        parts = (slice(None, middle), slice(middle, None))
+        first, second = (Batch(self.index[part], self.ids[part], self.attended[part]) for part in parts)
+        return first, second
 
 
 def pad(
@@ -48,33 +61,75 @@ def positions(attended: Tensor) -> Int[Tensor, "b s"]:
     return (attended.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
-def batches(
-    sequences: Sequence[Sequence[int]],
-    *,
-    pad_id: int,
-    token_budget: int = TOKEN_BUDGET,
-    max_rows: int = 64,
-    extra: int = 0,
-    equal_length: bool = False,
-) -> Iterator[Batch]:
-    """Yields batches padded on the left, longest rows first, so that memory runs out at once or not at all.
+class Batches:
+    """Batches padded on the left, longest rows first, so that memory runs out at once or not at all.
 
-    Args:
-        sequences: token ids, none of them empty.
-        pad_id: what pads hold; never attended.
-        token_budget: upper bound on rows x (longest row + `extra`), except that a batch always has one row.
-        max_rows: upper bound on rows.
-        extra: tokens that each row will grow by (generation).
-        equal_length: only rows of one length share a batch, for models whose results depend on pads.
+    Where it does, the rows of that batch come again in smaller ones, if the caller says where it computes:
+
+        for batch in (todo := Batches(sequences, ...)):
+            with todo.trying(batch):
+                ...
     """
-    order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
-    start = 0
-    while start < len(order):
-        width = len(sequences[order[start]]) + extra
-        rows = max(1, min(max_rows, token_budget // width))
-        index = tuple(order[start : start + rows])
-        if equal_length:
-            index = tuple(i for i in index if len(sequences[i]) == len(sequences[index[0]]))
-        ids, attended = pad([sequences[i] for i in index], pad_id=pad_id, side="left")
-        yield Batch(index, ids, attended)
-        start += len(index)
+
+    def __init__(
+        self,
+        sequences: Sequence[Sequence[int]],
+        *,
+        pad_id: int,
+        token_budget: int = TOKEN_BUDGET,
+        max_rows: int = 64,
+        extra: int = 0,
+        equal_length: bool = False,
+        room: Room | None = None,
+        work: str = "passes",
+    ) -> None:
+        """Sorts the rows.
+
+        Args:
+            sequences: token ids, none of them empty.
+            pad_id: what pads hold; never attended.
+            token_budget: upper bound on rows x (longest row + `extra`), except that a batch always has one row.
+            max_rows: upper bound on rows.
+            extra: tokens that each row will grow by (generation).
+            equal_length: only rows of one length share a batch, for models whose results depend on pads.
+            room: the model's, which knows how much was too much.
+            work: the kind of pass.
+        """
+        self._sequences = sequences
+        self._lengths = [len(row) for row in sequences]
+        self._order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
+        self._pad_id, self._extra, self._equal_length = pad_id, extra, equal_length
+        self._budget, self._max_rows = token_budget, max_rows
+        self._room, self._work = room or Room(), work
+        self._done = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._done = 0
+        while self._done < len(self._order):
+            index = self._next()
+            self._done += len(index)
+            yield Batch(index, *pad([self._sequences[i] for i in index], pad_id=self._pad_id, side="left"))
+
+    @contextmanager
+    def trying(self, batch: Batch) -> Generator[None]:
+        """Around what is computed of a batch; where memory runs out, the loop goes on with a part of it.
+
+        Raises:
+            ModelError: it is a single row.
+        """
+        with self._room.trying(self._work, *self._size(batch)) as attempt:
+            yield
+        if attempt.failed:
+            self._done -= len(batch.index)
+
+    def _size(self, batch: Batch) -> tuple[int, int]:
+        rows, width = batch.ids.shape
+        return rows, width + self._extra
+
+    def _next(self) -> tuple[int, ...]:
+        """The rows that come next."""
+        longest = self._lengths[self._order[self._done]]
+        budget = self._room.budget(self._work, self._budget)
+        rows = max(1, min(self._max_rows, budget // (longest + self._extra)))
+        index = self._order[self._done : self._done + rows]
+        return tuple(i for i in index if not self._equal_length or self._lengths[i] == longest)

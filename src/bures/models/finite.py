@@ -11,19 +11,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bures.errors import NumericsError
 
 
-def require_finite(logits: Float[Tensor, "*n vocabulary"]) -> None:
+def require_finite(logits: Float[Tensor, "*n vocabulary"], attended: Bool[Tensor, "*n"] | None = None) -> None:
     """Refuses logits of which no distribution can be made; single tokens may be ruled out by -inf.
+
+    Args:
+        logits: of any number of positions.
+        attended: the positions that count; default: all.
 
     Raises:
         NumericsError: a position's largest logit is NaN or infinite.
     """
-    largest = logits.amax(dim=-1)
+    largest = logits.amax(dim=-1) if attended is None else logits.amax(dim=-1)[attended]
     bad = ~torch.isfinite(largest)
     if bool(bad.any()):
         raise NumericsError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,15 +19,18 @@ from torch import Tensor
 from bures.data.conversations import Prompt
 from bures.errors import ConfigError, FitError, NumericsError
 from bures.models.activations import run_blocks
-from bures.models.batching import TOKEN_BUDGET, Batch, batches
+from bures.models.batching import TOKEN_BUDGET, Batches
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
 from bures.models.methods import Fit, FitOptions, fit_of, method_of
 from bures.models.probing import tensor_of, tolerance, with_tensor
-from bures.models.prompt_stream import entered
+from bures.models.prompt_stream import Held, entered, in_turn
+from bures.models.room import is_out_of_memory
 from bures.models.tokens import in_scope, kinds_of
 from bures.results.records import Candidate, Scope
 from bures.transport import TransportMap, interpolate
+
+_WORK = "maps on several blocks"
 
 
 @dataclass(frozen=True)
@@ -114,20 +118,16 @@ def fit_in_sequence(
         FitError: a fit failed, or the moved activations overflow; the block is named.
     """
     sequences = model.encode(fit.source_prompts, system=fit.system)
-    alike = model.parts.pads_matter
-    held = [
-        _Held(batch)
-        for batch in batches(sequences, pad_id=model.pad_id, token_budget=fit.token_budget, equal_length=alike)
-    ]
+    budget, alike = model.room.budget(_WORK, fit.token_budget), model.parts.pads_matter
+    held = [Held(batch) for batch in Batches(sequences, pad_id=model.pad_id, token_budget=budget, equal_length=alike)]
     maps: dict[int, TransportMap] = {}
     reached, is_entered = -1, True
     for block in sorted(blocks):
         so_far = Intervention({**maps}, tokens, fit.strength)
-        is_entered = is_entered and (not maps or held[-1].goes_on(model, reached, block, so_far))
+        is_entered = is_entered and (not maps or _go_on(model, held, reached, block, so_far))
         source = torch.empty((len(sequences), model.d_model), dtype=torch.float32)
-        for each in held:
-            each.stream = each.ahead(model, reached, block) if is_entered else each.whole(model, block, so_far)
-            source[list(each.batch.index)] = tensor_of(each.stream)[:, -1].float().cpu()
+        step = partial(_go, model, block, so_far, source, reached if is_entered else None)
+        in_turn(held, model.room, _WORK, step)
         reached = block
         if not bool(torch.isfinite(source).all()):
             raise FitError(
@@ -138,46 +138,64 @@ def fit_in_sequence(
             maps[block] = how(source, fit.target[block])
         except FitError as error:
             raise FitError(f"block {block}: {error}") from error
-        for each in held:
-            each.move(interpolate(maps[block], fit.strength), tokens)
+        map_ = interpolate(maps[block], fit.strength)
+        in_turn(held, model.room, _WORK, partial(_move, map_, tokens))
     return maps
 
 
-@dataclass
-class _Held:
-    """One batch, and what the last wanted block hands on for it after its map (None: before the first block)."""
+def _go(model: ChatModel, block: int, so_far: Intervention, source: Tensor, reached: int | None, held: Held) -> None:
+    """Brings one batch to a block, on from the block that was reached or (None, or it is not held) all the way."""
+    goes_on = held.entry == reached
+    held.stream = _ahead(model, held, block) if goes_on else _whole(model, held, block, so_far)
+    held.entry = block
+    source[list(held.batch.index)] = tensor_of(held.stream)[:, -1].float().cpu()
 
-    batch: Batch
-    stream: Any = None
 
-    def ahead(self, model: ChatModel, reached: int, block: int) -> Any:
-        """What a block hands on; the blocks behind `reached` are computed."""
-        outputs: list[Any] = []
-        with entered(model, reached, self.stream):
-            run_blocks(model, self.batch, {block: outputs.append}, until=block)
-        return outputs[0]
+def _ahead(model: ChatModel, held: Held, block: int) -> Any:
+    """What a block hands on for a batch; the blocks behind what is held are computed."""
+    outputs: list[Any] = []
+    with entered(model, held.entry, held.stream):
+        run_blocks(model, held.batch, {block: outputs.append}, until=block)
+    return outputs[0]
 
-    def whole(self, model: ChatModel, block: int, so_far: Intervention) -> Any:
-        """What a block hands on in a whole pass under the maps so far."""
-        with so_far.applied(model):
-            return self.ahead(model, -1, block)
 
-    def goes_on(self, model: ChatModel, reached: int, block: int, so_far: Intervention) -> bool:
-        """Whether both are the same."""
-        try:
-            found = tensor_of(self.ahead(model, reached, block))[:, -1].double()
-        except (MemoryError, torch.OutOfMemoryError):
+def _whole(model: ChatModel, held: Held, block: int, so_far: Intervention) -> Any:
+    """What a block hands on in a whole pass under the maps so far."""
+    with so_far.applied(model):
+        return _ahead(model, Held(held.batch), block)
+
+
+def _go_on(model: ChatModel, held: list[Held], reached: int, block: int, so_far: Intervention) -> bool:
+    """Whether both are the same, on the shortest batch that is held."""
+    places = [place for place, each in enumerate(held) if each.entry == reached]
+    tried, found = [held[place] for place in places[-1:]], list[bool]()
+    in_turn(tried, model.room, _WORK, lambda each: found.append(_goes_on(model, each, reached, block, so_far)))
+    for place in places[-1:]:
+        held[place : place + 1] = tried
+    return all(found)
+
+
+def _goes_on(model: ChatModel, held: Held, reached: int, block: int, so_far: Intervention) -> bool:
+    """Whether both are the same for one batch; True where nothing is held."""
+    if held.entry != reached:
+        return True
+    try:
+        found = tensor_of(_ahead(model, held, block))[:, -1].double()
+    except Exception as error:
+        if is_out_of_memory(error):
             raise
-        except Exception:  # noqa: BLE001 - a modelling file misses what a held-back block did not leave
-            return False
-        expected = tensor_of(self.whole(model, block, so_far))[:, -1].double()
-        limit = 4 * tolerance(model.hf.dtype)
-        return not bool(((found - expected).norm(dim=-1) > limit * expected.norm(dim=-1)).any())
+        return False  # a modelling file misses what a held-back block did not leave
+    expected = tensor_of(_whole(model, held, block, so_far))[:, -1].double()
+    limit = 4 * tolerance(model.hf.dtype)
+    return not bool(((found - expected).norm(dim=-1) > limit * expected.norm(dim=-1)).any())
 
-    def move(self, map_: TransportMap, tokens: Scope) -> None:
-        """Puts the map on the held stream, at the tokens in scope."""
-        h = tensor_of(self.stream)
-        attended = self.batch.attended
-        chosen = in_scope(kinds_of(attended, attended.sum(dim=1)), tokens)[..., None].to(h.device)
-        moved = torch.where(chosen, map_.to(device=h.device, dtype=torch.float32)(h), h)
-        self.stream = with_tensor(self.stream, moved)
+
+def _move(map_: TransportMap, tokens: Scope, held: Held) -> None:
+    """Puts a map on what is held, at the tokens in scope."""
+    if held.stream is None:  # it will be computed under the map
+        return
+    h = tensor_of(held.stream)
+    attended = held.batch.attended
+    chosen = in_scope(kinds_of(attended, attended.sum(dim=1)), tokens)[..., None].to(h.device)
+    moved = torch.where(chosen, map_.to(device=h.device, dtype=torch.float32)(h), h)
+    held.stream = with_tensor(held.stream, moved)

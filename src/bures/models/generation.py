@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bures.data.conversations import Prompt, PromptLike
 from bures.errors import ConfigError
-from bures.models.batching import TOKEN_BUDGET, batches
+from bures.models.batching import TOKEN_BUDGET, Batches
 from bures.models.finite import watch
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
@@ -104,18 +104,22 @@ def continued(
     """Greedy answers to prompts that are tokens already; see `generate_ids`."""
     answers: list[list[int]] = [[] for _ in sequences]
     most = model.chat.limit(max_new_tokens)
-    for batch in batches(
+    todo = Batches(
         sequences,
         pad_id=model.pad_id,
         token_budget=token_budget,
         extra=most,
         equal_length=model.parts.pads_matter,
-    ):
-        new = _greedy(model, batch.ids, batch.attended, most)
-        for i, row in zip(batch.index, new.tolist(), strict=True):
-            answers[i] = finished(model, row, max_new_tokens)
-        if advance is not None:
-            advance(len(batch.index))
+        room=model.room,
+        work="answers",
+    )
+    for batch in todo:
+        with todo.trying(batch):
+            new = _greedy(model, batch.ids, batch.attended, most)
+            for i, row in zip(batch.index, new.tolist(), strict=True):
+                answers[i] = finished(model, row, max_new_tokens)
+            if advance is not None:
+                advance(len(batch.index))
     return answers
 
 

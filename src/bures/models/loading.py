@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -20,15 +18,16 @@ from bures.data.home import expanded
 from bures.errors import ModelError
 from bures.models.architecture import Parts, find_parts, text_config
 from bures.models.chat import Chat
+from bures.models.checkpoints import from_pretrained, merge, require_adapter, shape_before_loading
+from bures.models.memory import Shape
+from bures.models.offloading import count, device_of, weights, whereabouts
 from bures.models.precision import widen
+from bures.models.room import Room
 from bures.models.settling import settled
-from bures.models.sources import Dtype, resolve, torch_dtype
+from bures.models.sources import Dtype, place_of, resolve, torch_dtype
 from bures.models.thinking import Thinking
-from bures.models.wrappers import text_model_class
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ORGANISM = "organism"
@@ -51,6 +50,7 @@ class ChatModel:
         parts: what hooks attach to.
         chat: how it is spoken to.
         notes: what a reader of its figures has to know.
+        room: how large batches may be, where memory has run out.
     """
 
     hf: PreTrainedModel
@@ -59,6 +59,7 @@ class ChatModel:
     parts: Parts
     chat: Chat
     notes: tuple[str, ...] = ()
+    room: Room = field(default_factory=Room, repr=False, compare=False)
 
     @property
     def decoder(self) -> nn.Module:
@@ -83,7 +84,7 @@ class ChatModel:
     @property
     def device(self) -> torch.device:
         """Device of the input embeddings; where token ids must be."""
-        return next(self.hf.get_input_embeddings().parameters()).device
+        return device_of(self.hf)
 
     @property
     def pad_id(self) -> int:
@@ -140,12 +141,12 @@ class ChatModel:
         return min((int(n) for n in said if isinstance(n, int) and 0 < n < _UNBOUNDED), default=None)
 
     def fingerprint(self) -> str:
-        """sha256 over names, shapes and evenly spaced values (1,024 to 2,047) of every parameter, as loaded."""
+        """sha256 over names, shapes and evenly spaced values (1,024 to 2,047) of every weight, as loaded."""
         digest = hashlib.sha256()
-        for name, parameter in sorted(self.hf.named_parameters()):
-            values = parameter.detach().flatten()
+        for name, weight in weights(self.hf):
+            values = weight.flatten()
             step = max(1, values.numel() // 1024)
-            digest.update(f"{name}{tuple(parameter.shape)}".encode())
+            digest.update(f"{name}{tuple(weight.shape)}".encode())
             digest.update(values[::step].float().cpu().numpy().tobytes())
         return digest.hexdigest()
 
@@ -162,7 +163,8 @@ class ChatModel:
             "d_model": self.d_model,
             "dtype": str(self.hf.dtype).removeprefix("torch."),
             "device": str(self.device),
-            "n_parameters": sum(p.numel() for p in self.hf.parameters()),
+            "offloaded": whereabouts(self.hf) or "no",
+            "n_parameters": count(self.hf),
             "batches": "prompts of equal length" if self.parts.pads_matter else "padded",
             "template": self.chat.describe(),
         }
@@ -193,18 +195,13 @@ def load_model(
     name = str(spec)
     if name == ORGANISM:
         adapter = adapter or organism_adapter()
-        spec = BASE_OF_ORGANISM
     if adapter is not None:
-        _require_adapter(Path(adapter))  # before the model, which may take minutes
-    path = assets.fetch(str(spec)) if str(spec) in assets.ASSETS else expanded(spec)
-    source, arguments = resolve(path, str(spec), revision)
-    arguments["trust_remote_code"] = trust_remote_code
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer, hf = _from_pretrained(
-        source, arguments, name, torch_dtype(dtype, "gguf_file" in arguments, place), place
-    )
+        require_adapter(Path(adapter))  # before the model, which may take minutes
+    source, arguments = _located(spec, revision, trust_remote_code)
+    place = place_of(device)
+    tokenizer, hf = from_pretrained(source, arguments, name, torch_dtype(dtype, "gguf_file" in arguments, place), place)
     if adapter is not None:
-        hf = _merge(hf, Path(adapter), name)
+        hf = merge(hf, Path(adapter), name)
     # Parameters require gradients (merging an adapter switches that off): without it torch multiplies a strided slice
     # by lm_head as a batched product and copies the vocabulary matrix once per row. No pass here builds a graph.
     for parameter in hf.parameters():
@@ -212,7 +209,36 @@ def load_model(
     hf.eval()
     note = widen(hf, tokenizer) if dtype == "auto" else None
     model = wrap(hf, tokenizer, name)
-    return model if note is None else replace(model, notes=(note,))
+    return model if note is None else replace(model, notes=(note, *model.notes))
+
+
+def foreseen(
+    spec: str | Path,
+    *,
+    dtype: Dtype = "auto",
+    device: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Shape | None:
+    """The shape that a model will have once it is loaded, from its configuration; see `load_model`.
+
+    Returns:
+        None where it cannot be told; loading says what is wrong, if anything is.
+    """
+    try:
+        source, arguments = _located(spec, revision, trust_remote_code)
+        loaded_as = torch_dtype(dtype, "gguf_file" in arguments, place_of(device))
+        return shape_before_loading(source, arguments, str(spec), loaded_as)
+    except Exception:  # noqa: BLE001 - configurations of all kinds, and code that comes with some
+        return None
+
+
+def _located(spec: str | Path, revision: str | None, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
+    """Where a model is, and the arguments that point inside; an asset is fetched."""
+    given = BASE_OF_ORGANISM if str(spec) == ORGANISM else str(spec)
+    path = assets.fetch(given) if given in assets.ASSETS else expanded(given)
+    source, arguments = resolve(path, given, revision)
+    return source, {**arguments, "trust_remote_code": trust_remote_code}
 
 
 def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> ChatModel:
@@ -231,7 +257,9 @@ def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> 
     hf.eval()
     parts = find_parts(hf, name)
     chat = settled(tokenizer, name, hf=hf)
-    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat)
+    away = whereabouts(hf)
+    notes = () if away is None else (f"{away[:1].upper()}{away[1:]}: slower, and the figures are the same.",)
+    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat, notes=notes)
 
 
 def organism_adapter() -> Path:
@@ -245,56 +273,3 @@ def stored_weights(spec: str, adapter: str | None) -> str | None:
         return None
     source, arguments = resolve(expanded(spec), spec, None)
     return None if "gguf_file" in arguments else source
-
-
-# Loading ----------------------------------------------------------------------------------------------------------
-
-
-def _from_pretrained(
-    source: str, arguments: Mapping[str, Any], name: str, dtype: torch.dtype | Literal["auto"], place: str
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    import transformers
-
-    library = cast("Any", transformers)  # its loaders carry no useful types
-    loading: dict[str, Any] = {"dtype": dtype, "device_map": place}
-    if "gguf_file" in arguments:
-        loading["quantization_config"] = library.GgufConfig(dequantize=True)
-    else:
-        loading["use_safetensors"] = True  # never a pickle
-    with _explained(name, is_local=Path(source).is_dir()):
-        tokenizer = library.AutoTokenizer.from_pretrained(source, **arguments)
-        kind = library.AutoModelForCausalLM
-        if "gguf_file" not in arguments:
-            kind = text_model_class(library.AutoConfig.from_pretrained(source, **arguments), name)
-        hf = kind.from_pretrained(source, **arguments, **loading)
-    return tokenizer, hf
-
-
-def _require_adapter(adapter: Path) -> None:
-    if not (adapter / "adapter_config.json").is_file() or not (adapter / "adapter_model.safetensors").is_file():
-        raise ModelError(f"no adapter in {adapter}; expected adapter_config.json and adapter_model.safetensors")
-
-
-def _merge(hf: PreTrainedModel, adapter: Path, name: str) -> PreTrainedModel:
-    import peft
-
-    with _explained(f"{name} with the adapter {adapter.name}", is_local=True), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute that moved
-        return cast("Any", peft).PeftModel.from_pretrained(hf, str(adapter)).merge_and_unload()
-
-
-@contextmanager
-def _explained(name: str, *, is_local: bool) -> Generator[None]:
-    """Turns whatever the loaders raise into one line."""
-    try:
-        yield
-    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError, ModelError):
-        raise
-    except Exception as error:  # loaders raise anything from OSError to struct.error on a damaged file
-        reason = " ".join(str(error).split())[:200]
-        kind = type(error).__name__
-        if is_local:
-            hint = "check that the files are complete and of a decoder that transformers knows"
-        else:
-            hint = "check the id (owner/name), your network and your access, or give a local folder"
-        raise ModelError(f"cannot load {name}: {kind}: {reason}; {hint}") from error

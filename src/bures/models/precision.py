@@ -9,6 +9,7 @@ import torch
 
 from bures.errors import NumericsError
 from bures.models.finite import require_finite
+from bures.models.offloading import device_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,7 +32,7 @@ def widen_for(hf: PreTrainedModel, sequences: Iterable[Sequence[int]]) -> str | 
     """Tries token sequences, and goes over to float32, in place, where the logits are NaN or infinite."""
     if hf.dtype not in (torch.float16, torch.bfloat16):
         return None
-    device = next(hf.get_input_embeddings().parameters()).device
+    device = device_of(hf)
     narrow = str(hf.dtype).removeprefix("torch.")
     for ids in sequences:
         if not ids:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bures.models.batching import pad, positions
+from bures.models.offloading import device_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,7 +58,7 @@ class Seen:
 @torch.inference_mode()
 def look(hf: PreTrainedModel, decoder: nn.Module) -> Seen:
     """Runs the model once over the rows, and keeps what the members of its decoder's lists return."""
-    device = next(hf.get_input_embeddings().parameters()).device
+    device = device_of(hf)
     ids, attended = _rows(hf)
     kept: dict[nn.Module, list[Tensor]] = {}
 

@@ -12,7 +12,7 @@ passes go on entering at the last block that was right.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from bures.data.conversations import PromptLike
 from bures.errors import ConfigError, NumericsError
 from bures.models.activations import run_blocks
-from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
+from bures.models.batching import TOKEN_BUDGET, Batch, Batches, positions
 from bures.models.finite import require_finite
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
+from bures.models.room import Room, is_out_of_memory
 from bures.models.tokens import kinds_of, token_kinds
 
 
@@ -61,16 +62,47 @@ class FirstToken:
         return float(each.mean().clamp(min=0.0))
 
 
+_WORK = "first tokens"
+
 _SAME, _SAME_IN_HALF = 1e-3, 0.25
 """Largest difference of a log-probability in one pass computed twice; half precision rounds the logits of the tail."""
 
 
-@dataclass
-class _Held:
-    """One batch and the residual stream that the entered block hands on for it (None: before the first block)."""
+@dataclass(eq=False)
+class Held:
+    """One batch and the residual stream that a block hands on for it.
+
+    Attributes:
+        batch: the prompts.
+        stream: what the block handed on.
+        entry: the block, behind which passes begin; -1: none, and passes are whole ones.
+        whole: log-probabilities of a whole pass, if they were asked for.
+    """
 
     batch: Batch
     stream: Any = None
+    entry: int = -1
+    whole: Tensor | None = None
+
+
+def in_turn(held: list[Held], room: Room, work: str, step: Callable[[Held], object]) -> None:
+    """Computes what is held batch by batch; where memory runs out, two halves, for which nothing is held, follow.
+
+    Args:
+        held: the batches; halves take the place of what they are of.
+        room: the model's.
+        work: the kind of pass.
+        step: called with each.
+    """
+    place = 0
+    while place < len(held):
+        batch = held[place].batch
+        with room.trying(work, *batch.ids.shape) as attempt:
+            step(held[place])
+        if attempt.failed:
+            held[place : place + 1] = map(Held, batch.halves())
+        else:
+            place += 1
 
 
 class PromptStream:
@@ -110,12 +142,10 @@ class PromptStream:
         self.block = self.entry = -1
         self._begun = len(begin)
         self._n = len(sequences)
-        alike = model.parts.pads_matter
+        budget, alike = model.room.budget(_WORK, token_budget), model.parts.pads_matter
         self._held = [
-            _Held(batch)
-            for batch in batches(sequences, pad_id=model.pad_id, token_budget=token_budget, equal_length=alike)
+            Held(batch) for batch in Batches(sequences, pad_id=model.pad_id, token_budget=budget, equal_length=alike)
         ]
-        self._whole: Tensor | None = None  # of the last batch, the shortest
         self._is_stuck = False
 
     def __len__(self) -> int:
@@ -139,29 +169,41 @@ class PromptStream:
 
     def _enter(self, block: int) -> bool:
         """Holds the output of a block if a pass that begins there is the whole one; says whether it is."""
-        *others, tried = self._held
-        if self._whole is None:
-            self._whole = self._logits(tried, Intervention(), -1)
-        reached = self._reached(tried, block)
-        try:
-            found = self._logits(_Held(tried.batch, reached), Intervention(), block)
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception:  # noqa: BLE001 - a modelling file misses what a held-back block did not leave
+        tried, found = self._held[-1:], list[bool]()  # the last batch is the shortest
+        in_turn(tried, self.model.room, _WORK, lambda held: found.append(self._hold_if_whole(held, block)))
+        self._held[-1:] = tried
+        if not all(found):
             return False
-        limit = _SAME if self.model.hf.dtype == torch.float32 else _SAME_IN_HALF
-        if bool(((found - self._whole).abs() > limit).any()):
-            return False
-        for held in others:
-            held.stream = self._reached(held, block)
-        tried.stream = reached
+        in_turn(self._held, self.model.room, _WORK, lambda held: self._hold(held, block))
         self.entry = block
         return True
 
-    def _reached(self, held: _Held, block: int) -> Any:
+    def _hold(self, held: Held, block: int) -> None:
+        """Holds the output of a block for one batch."""
+        if held.entry != block:
+            held.stream, held.entry = self._reached(held, block), block
+
+    def _hold_if_whole(self, held: Held, block: int) -> bool:
+        """Holds the output of a block for one batch if a pass that begins there is the whole one."""
+        if held.whole is None:
+            held.whole = self._logits(Held(held.batch), Intervention())
+        reached = self._reached(held, block)
+        try:
+            found = self._logits(Held(held.batch, reached, block), Intervention())
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return False  # a modelling file misses what a held-back block did not leave
+        limit = _SAME if self.model.hf.dtype == torch.float32 else _SAME_IN_HALF
+        if bool(((found - held.whole).abs() > limit).any()):
+            return False
+        held.stream, held.entry = reached, block
+        return True
+
+    def _reached(self, held: Held, block: int) -> Any:
         """What a block hands on for a batch."""
         reached: list[Any] = []
-        with entered(self.model, self.entry, held.stream):
+        with entered(self.model, held.entry, held.stream):
             run_blocks(self.model, held.batch, {block: reached.append}, until=block, begun=self._begun)
         return reached[0]
 
@@ -177,19 +219,21 @@ class PromptStream:
             if site.block < self.block or (site.block == self.block and site.where != "output"):
                 raise ConfigError(f"{Site(*site)} lies before block {self.block}, whose output is held")
         rows: list[Tensor | None] = [None] * self._n
-        for held in self._held:
-            logits = self._logits(held, intervention, self.entry)
-            for row, i in enumerate(held.batch.index):
-                rows[i] = logits[row]
+
+        def score(held: Held) -> None:
+            for i, logits in zip(held.batch.index, self._logits(held, intervention), strict=True):
+                rows[i] = logits
+
+        in_turn(self._held, self.model.room, _WORK, score)
         found = torch.stack([row for row in rows if row is not None])
         require_finite(found)
         return FirstToken(found)
 
-    def _logits(self, held: _Held, intervention: Intervention, entry: int) -> Float[Tensor, "b vocabulary"]:
+    def _logits(self, held: Held, intervention: Intervention) -> Float[Tensor, "b vocabulary"]:
         model = self.model
         attended = held.batch.attended.to(model.device)
         kinds = kinds_of(attended, attended.sum(dim=1) - self._begun)
-        with intervention.applied(model), token_kinds(kinds), entered(model, entry, held.stream):
+        with intervention.applied(model), token_kinds(kinds), entered(model, held.entry, held.stream):
             logits = model.hf(
                 input_ids=held.batch.ids.to(model.device),
                 attention_mask=attended.long(),

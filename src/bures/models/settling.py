@@ -12,6 +12,7 @@ import torch
 from bures.data.conversations import messages_of
 from bures.errors import ModelError
 from bures.models.chat import THINKING_TOKENS, Chat
+from bures.models.offloading import device_of
 from bures.models.thinking import Block, Thinking, blocks_in, leading, left_open, may_open, switches_of
 from bures.models.turn_ends import NEXT, USER, turn_ends
 
@@ -114,7 +115,7 @@ def _opening(chat: Chat, hf: PreTrainedModel) -> Block | None:
 @torch.inference_mode()
 def _beginning(hf: PreTrainedModel, chat: Chat, ids: list[int], most: int = 16) -> str:
     """How the greedy answer to a prompt begins: as far as it may still open a block of thinking."""
-    device = next(hf.get_input_embeddings().parameters()).device
+    device = device_of(hf)
     new: list[int] = []
     text = ""
     while len(new) < most and may_open(text):

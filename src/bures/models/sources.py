@@ -35,6 +35,11 @@ def resolve(path: Path, spec: str, revision: str | None) -> tuple[str, dict[str,
     return spec, {} if revision is None else {"revision": revision}
 
 
+def place_of(device: str | None) -> str:
+    """The device that a model goes to: the one asked for, or CUDA where there is one."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def torch_dtype(dtype: Dtype, is_gguf: bool, place: str) -> torch.dtype | Literal["auto"]:
     """The type to load in; `auto` is the checkpoint's own."""
     if dtype != "auto":

@@ -1,0 +1,151 @@
+"""Reading a checkpoint with transformers: tokenizer and network, merged adapters, and what goes wrong in one line."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+import weakref
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+
+from bures.errors import ModelError
+from bures.models.memory import Shape, on_meta, shape_of
+from bures.models.offloading import offloaded
+from bures.models.room import is_out_of_memory
+from bures.models.wrappers import text_model_class
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def from_pretrained(
+    source: str, arguments: Mapping[str, Any], name: str, dtype: torch.dtype | Literal["auto"], place: str
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Tokenizer and network of a checkpoint.
+
+    Args:
+        source: hub id or folder.
+        arguments: that point inside it (see `bures.models.sources.resolve`).
+        name: what the user asked for.
+        dtype: to load in; `auto` is the checkpoint's own.
+        place: device, or `auto`: over all devices, and what does not fit stays in memory or on disk.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    import transformers
+
+    library = cast("Any", transformers)  # its loaders carry no useful types
+    loading: dict[str, Any] = {"dtype": dtype, "device_map": place}
+    if "gguf_file" in arguments:
+        loading["quantization_config"] = library.GgufConfig(dequantize=True)
+    else:
+        loading["use_safetensors"] = True  # never a pickle
+    with explained(name, is_local=Path(source).is_dir()):
+        tokenizer = library.AutoTokenizer.from_pretrained(source, **arguments)
+        _, kind = _planned(source, arguments, name)
+        return tokenizer, _placed(kind, source, {**arguments, **loading})
+
+
+def _planned(source: str, arguments: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    """The configuration of a checkpoint, and the automatic class that reads it."""
+    import transformers
+
+    library = cast("Any", transformers)
+    config = library.AutoConfig.from_pretrained(source, **arguments)
+    return config, library.AutoModelForCausalLM if "gguf_file" in arguments else text_model_class(config, name)
+
+
+def shape_before_loading(
+    source: str, arguments: Mapping[str, Any], name: str, dtype: torch.dtype | Literal["auto"]
+) -> Shape:
+    """The shape that a model will have once it is loaded; see `from_pretrained`."""
+    config, kind = _planned(source, arguments, name)
+    files, is_gguf = sorted(Path(source).glob("*.safetensors")), "gguf_file" in arguments
+    stored = _stored(files[0]) if files and not is_gguf else None
+    loaded_as = dtype if isinstance(dtype, torch.dtype) else config.dtype or stored or torch.float32
+    trusted = {"trust_remote_code": arguments.get("trust_remote_code", False)}
+    packed = getattr(config, "quantization_config", None) is not None
+    if packed:
+        del config.quantization_config
+    shape = shape_of(
+        config, on_meta(kind, config, **trusted), dtype=loaded_as, stored=None if packed else stored, is_gguf=is_gguf
+    )
+    return replace(shape, weights=sum(file.stat().st_size for file in files)) if packed and files else shape
+
+
+def _stored(file: Path) -> torch.dtype | None:
+    """The number format of most values in a safetensors file, from its header."""
+    with file.open("rb") as opened:
+        header: dict[str, Any] = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+    largest = max(tensors, key=lambda tensor: tensor["data_offsets"][1] - tensor["data_offsets"][0])
+    formats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    return formats.get(largest["dtype"])
+
+
+def _placed(kind: Any, source: str, loading: Mapping[str, Any]) -> PreTrainedModel:
+    """The network; layers that go to disk are read from the checkpoint, or from copies where they differ there."""
+    try:
+        return kind.from_pretrained(source, **loading)
+    except ValueError as error:
+        if "offload_folder" not in str(error):
+            raise
+    folder = tempfile.TemporaryDirectory(prefix="bures-offload-", ignore_cleanup_errors=True)
+    hf = kind.from_pretrained(source, **loading, offload_folder=folder.name)
+    weakref.finalize(hf, folder.cleanup)
+    return hf
+
+
+def require_adapter(adapter: Path) -> None:
+    """Refuses a folder without an adapter in it."""
+    if not (adapter / "adapter_config.json").is_file() or not (adapter / "adapter_model.safetensors").is_file():
+        raise ModelError(f"no adapter in {adapter}; expected adapter_config.json and adapter_model.safetensors")
+
+
+def merge(hf: PreTrainedModel, adapter: Path, name: str) -> PreTrainedModel:
+    """The network with an adapter merged into its weights, in memory.
+
+    Raises:
+        ModelError: it does not fit the network, or some layers are not in memory.
+    """
+    import peft
+
+    if offloaded(hf):  # peft would write what it merged beside the checkpoint
+        raise ModelError(
+            f"the adapter {adapter.name} cannot be merged into {name}, of which some layers are offloaded: they do not "
+            "fit the devices; give more memory, or --device cpu"
+        )
+    with explained(f"{name} with the adapter {adapter.name}", is_local=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute that moved
+        return cast("Any", peft).PeftModel.from_pretrained(hf, str(adapter)).merge_and_unload()
+
+
+@contextmanager
+def explained(name: str, *, is_local: bool) -> Generator[None]:
+    """Turns whatever the loaders raise into one line."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # loaders raise anything from OSError to struct.error on a damaged file
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"memory ran out while {name} was loaded; --device auto puts what does not fit into memory or on disk, "
+                "--dtype bfloat16 halves what is float32"
+            ) from error
+        reason = " ".join(str(error).split())[:200]
+        kind = type(error).__name__
+        if is_local:
+            hint = "check that the files are complete and of a decoder that transformers knows"
+        else:
+            hint = "check the id (owner/name), your network and your access, or give a local folder"
+        raise ModelError(f"cannot load {name}: {kind}: {reason}; {hint}") from error
