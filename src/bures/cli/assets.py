@@ -12,6 +12,9 @@ from bures.cli.fitted import Fitted, columns
 
 def assets(
     fetch: Annotated[bool, typer.Option(help="Fetch what is missing.")] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove the models that were made from GGUF files; they are made again.")
+    ] = False,
 ) -> None:
     """List the pinned models, prompts and texts, and where they lie in the cache.
 
@@ -21,6 +24,10 @@ def assets(
     from bures.data.assets import fetch as fetch_asset
     from bures.errors import AssetError
 
+    if clean:
+        from bures.models.dequantised import clean as remove
+
+        typer.echo(f"removed {remove() / 1e6:.0f} MB of dequantised models", err=True)
     failed: list[str] = []
     for status in asset_status() if fetch else ():
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from bures.errors import ModelError
 from bures.models.architecture import Parts, find_parts, text_config
 from bures.models.chat import Chat
 from bures.models.checkpoints import from_pretrained, merge, require_adapter, shape_before_loading
+from bures.models.dequantised import Kept
 from bures.models.memory import Shape
 from bures.models.offloading import count, device_of, weights, whereabouts
 from bures.models.precision import widen
@@ -197,9 +198,10 @@ def load_model(
         adapter = adapter or organism_adapter()
     if adapter is not None:
         require_adapter(Path(adapter))  # before the model, which may take minutes
-    source, arguments = _located(spec, revision, trust_remote_code)
-    place = place_of(device)
-    tokenizer, hf = from_pretrained(source, arguments, name, torch_dtype(dtype, "gguf_file" in arguments, place), place)
+    found = _located(spec, dtype, device, revision, trust_remote_code)
+    tokenizer, hf = from_pretrained(found.source, found.arguments, name, found.dtype, place_of(device))
+    if found.kept is not None and not found.kept.is_there:
+        found.kept.write(hf, tokenizer)
     if adapter is not None:
         hf = merge(hf, Path(adapter), name)
     # Parameters require gradients (merging an adapter switches that off): without it torch multiplies a strided slice
@@ -226,19 +228,35 @@ def foreseen(
         None where it cannot be told; loading says what is wrong, if anything is.
     """
     try:
-        source, arguments = _located(spec, revision, trust_remote_code)
-        loaded_as = torch_dtype(dtype, "gguf_file" in arguments, place_of(device))
-        return shape_before_loading(source, arguments, str(spec), loaded_as)
+        found = _located(spec, dtype, device, revision, trust_remote_code)
+        return shape_before_loading(found.source, found.arguments, str(spec), found.dtype)
     except Exception:  # noqa: BLE001 - configurations of all kinds, and code that comes with some
         return None
 
 
-def _located(spec: str | Path, revision: str | None, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
-    """Where a model is, and the arguments that point inside; an asset is fetched."""
+@dataclass(frozen=True)
+class _Located:
+    """Where a model is: what to hand to transformers, the type to load in, and where a GGUF file is kept dequantised."""
+
+    source: str
+    arguments: dict[str, Any]
+    dtype: torch.dtype | Literal["auto"]
+    kept: Kept | None = None
+
+
+def _located(
+    spec: str | Path, dtype: Dtype, device: str | None, revision: str | None, trust_remote_code: bool
+) -> _Located:
+    """Where a model is; an asset is fetched."""
     given = BASE_OF_ORGANISM if str(spec) == ORGANISM else str(spec)
     path = assets.fetch(given) if given in assets.ASSETS else expanded(given)
     source, arguments = resolve(path, given, revision)
-    return source, {**arguments, "trust_remote_code": trust_remote_code}
+    file = arguments.get("gguf_file")
+    loaded_as = torch_dtype(dtype, file is not None, place_of(device))
+    kept = None if file is None else Kept.of(Path(source) / file, cast("torch.dtype", loaded_as))
+    if kept is not None and kept.is_there:
+        source, arguments = str(kept.path), {}
+    return _Located(source, {**arguments, "trust_remote_code": trust_remote_code}, loaded_as, kept)
 
 
 def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> ChatModel:
