@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, get_args
 
@@ -13,13 +13,14 @@ from bures.errors import FitError
 from bures.jobs.capability import evaluate
 from bures.jobs.config import AuditConfig
 from bures.jobs.counting import count, count_cut
-from bures.jobs.metrics import METRICS, Answers
+from bures.jobs.metrics import METRICS, Answers, along_text
 from bures.jobs.plane import view
 from bures.jobs.run import Run
 from bures.jobs.saved_interventions import save_intervention
 from bures.jobs.selection import choose, having
 from bures.jobs.splits import Side
 from bures.judges.by_name import readings
+from bures.models.along import Along
 from bures.models.fitting import build
 from bures.models.generation import Engine, read
 from bures.models.intervention import Intervention
@@ -28,7 +29,7 @@ from bures.results.marks import UNFINISHED
 from bures.results.records import Candidate, Placement, Trial, View
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult, Row, RowComparison, Tested
-from bures.results.stats import mcnemar_exact
+from bures.results.stats import Measurement, mcnemar_exact
 
 DIGITS = 5
 """Decimals of the figures of single prompts, as results keep them."""
@@ -99,12 +100,14 @@ class Bench:
         engine: who answers the test prompts.
         corpus: plain text, where perplexity of some is asked for.
         folder: where maps and completions go.
+        held: what the costs of all rows share.
     """
 
     run: Run[AuditConfig, AuditResult]
     engine: Engine
     corpus: Corpus | None
     folder: RunFolder
+    held: dict[str, Along] = field(default_factory=dict[str, Along])
 
 
 def measure(bench: Bench, plan: PlannedRow, original: Sequence[list[int]]) -> Row:
@@ -193,11 +196,24 @@ def _answer(
 def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequence[Sequence[int]]) -> None:
     """Fills what the intervention costs."""
     run = bench.run
-    costs = run.costs(run.splits.tested.harmless, original, intervention, run.progress.advance)
+    harmless = list(run.splits.tested.harmless)
+    if "answers" not in bench.held:
+        bench.held["answers"] = run.along(harmless, original)
+    costs = run.costs(harmless, original, intervention, bench.held["answers"], run.progress.advance)
     row.perplexity, row.kl = costs.perplexity, costs.kl
     row.nll_each, row.kl_each = [[round(x, DIGITS) for x in each] for each in (costs.nll_each, costs.kl_each)]
     if bench.corpus is not None:
-        row.corpus_perplexity = run.perplexity(bench.corpus, run.config.corpus_tokens, intervention)
+        row.corpus_perplexity = _corpus_perplexity(bench, bench.corpus, intervention)
+
+
+def _corpus_perplexity(bench: Bench, corpus: Corpus, intervention: Intervention) -> Measurement:
+    """Of plain text, which the scopes `last` and `generated` leave alone: then it is the original's."""
+    run, rows = bench.run, bench.run.result.rows
+    if intervention.tokens in ("last", "generated") and rows and rows[0].corpus_perplexity is not None:
+        return rows[0].corpus_perplexity
+    if "text" not in bench.held:
+        bench.held["text"] = along_text(run.model, corpus.text, max_tokens=run.config.corpus_tokens)
+    return run.perplexity(corpus, run.config.corpus_tokens, intervention, bench.held["text"])
 
 
 def _ask_further(bench: Bench, row: Row, intervention: Intervention, completions: Sequence[Mapping[str, Any]]) -> None:

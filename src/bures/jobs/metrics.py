@@ -27,11 +27,10 @@ from torch import Tensor
 from bures.data.conversations import PromptLike
 from bures.data.extensions import Registry
 from bures.errors import ConfigError, NumericsError
-from bures.models.batching import LOGIT_BUDGET, TOKEN_BUDGET, Batch, Batches, positions
-from bures.models.finite import require_finite
+from bures.models.along import Along
+from bures.models.batching import LOGIT_BUDGET, TOKEN_BUDGET, Batch, Batches
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
-from bures.models.tokens import kinds_of, token_kinds
 from bures.results.stats import Measurement, bootstrap_ratio_of_sums
 
 
@@ -96,6 +95,7 @@ def answer_costs(
     seed: int = 0,
     token_budget: int = TOKEN_BUDGET,
     advance: Callable[[int], object] | None = None,
+    along: Along | None = None,
 ) -> AnswerCosts:
     """Scores given answers (token ids) with and without the intervention, teacher-forced, in one sweep.
 
@@ -108,6 +108,7 @@ def answer_costs(
         seed: of the bootstrap.
         token_budget: padded tokens in one batch.
         advance: called with the number of prompts done after each batch.
+        along: what is held of the original model along these prompts and answers, from call to call (see `along`).
 
     Raises:
         ConfigError: no answers, an empty answer, or as many answers as prompts are not there.
@@ -119,13 +120,14 @@ def answer_costs(
     longest = max(map(len, answers))
     nll, kl = np.zeros(len(heads)), np.zeros(len(heads))
     sequences = [[*head, *answer] for head, answer in zip(heads, answers, strict=True)]
+    along = _held(along, model, sequences)
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (longest + 1)))
     todo = _batches(model, sequences, token_budget, rows, "costs", equal_length=model.parts.pads_matter)
     for batch in todo:
         with todo.trying(batch):
             tails = [answers[i] for i in batch.index]
             lengths = torch.tensor([len(heads[i]) for i in batch.index])
-            nll[list(batch.index)], kl[list(batch.index)] = _answer_costs(model, batch, lengths, tails, intervention)
+            nll[list(batch.index)], kl[list(batch.index)] = _answer_costs(along, batch, lengths, tails, intervention)
             if advance is not None:
                 advance(len(batch.index))
     if not (np.isfinite(nll).all() and np.isfinite(kl).all()):
@@ -141,13 +143,39 @@ def answer_costs(
     )
 
 
+def along_answers(
+    model: ChatModel, prompts: Iterable[PromptLike], answers: Sequence[Sequence[int]], *, system: str | None = None
+) -> Along:
+    """What several calls of `answer_costs` with the same prompts and answers share, so that less is computed twice."""
+    heads = model.encode(prompts, system=system)
+    return Along(model, [[*head, *answer] for head, answer in zip(heads, answers, strict=True)])
+
+
+def along_text(model: ChatModel, text: str, *, max_tokens: int = 8192, window: int = 256) -> Along:
+    """What several calls of `corpus_perplexity` with the same text share."""
+    return Along(model, corpus_windows(model, text, max_tokens=max_tokens, window=window))
+
+
+def _held(along: Along | None, model: ChatModel, sequences: list[list[int]]) -> Along:
+    """What is held of these sequences; nothing, where nothing is given.
+
+    Raises:
+        ConfigError: it is of others, or of another model.
+    """
+    if along is None:
+        return Along(model, sequences, streams=0)
+    if along.model.hf is not model.hf or along.sequences != sequences:
+        raise ConfigError("what is held along a text or answers is of others: make it anew from these")
+    return along
+
+
 def _answer_costs(
-    model: ChatModel, batch: Batch, lengths: Tensor, answers: Sequence[Sequence[int]], intervention: Intervention
+    along: Along, batch: Batch, lengths: Tensor, answers: Sequence[Sequence[int]], intervention: Intervention
 ) -> tuple[list[float], list[float]]:
     """NLL and KL of every answer of one batch; in a function, so that no batch's logits outlive it."""
     keep = max(map(len, answers)) + 1
-    original = _log_probs(model, batch, lengths, keep, Intervention())
-    moved = _log_probs(model, batch, lengths, keep, intervention) if intervention.maps else original
+    original = along.log_probs(batch, lengths, keep, Intervention())
+    moved = along.log_probs(batch, lengths, keep, intervention) if intervention.maps else original
     nll, kl = list[float](), list[float]()
     for row, answer in enumerate(answers):
         m = len(answer)
@@ -185,11 +213,22 @@ def corpus_perplexity(
     window: int = 256,
     seed: int = 0,
     token_budget: int = TOKEN_BUDGET,
+    along: Along | None = None,
 ) -> Measurement:
     """exp(mean token NLL) of plain text in windows that do not overlap; n is the number of windows.
 
     The text has no chat template. For the token scope it counts as prompt, none of it as the last prompt token and none
     as generated, so a map at `last` or `generated` leaves it alone by definition.
+
+    Args:
+        model: the model.
+        text: plain text.
+        intervention: what is applied.
+        max_tokens: of the text, from its beginning.
+        window: tokens of a window.
+        seed: of the bootstrap.
+        token_budget: padded tokens in one batch.
+        along: what is held of the original model along this text, from call to call.
 
     Raises:
         ConfigError: the text is shorter than one window.
@@ -198,20 +237,21 @@ def corpus_perplexity(
     windows = corpus_windows(model, text, max_tokens=max_tokens, window=window)
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (window + 1)))
     nll = np.zeros(len(windows))
+    along = _held(along, model, windows)
     todo = _batches(model, windows, token_budget, rows, "perplexity")
     for batch in todo:
         with todo.trying(batch):
-            nll[list(batch.index)] = _window_nll(model, batch, intervention)
+            nll[list(batch.index)] = _window_nll(along, batch, intervention)
     if not np.isfinite(nll).all():
         raise NumericsError("a token of the text has probability 0: its NLL is infinite")
     return _exp(_ratio(nll, np.full(len(windows), float(len(windows[0]) - 1)), seed))
 
 
-def _window_nll(model: ChatModel, batch: Batch, intervention: Intervention) -> NDArray[np.float64]:
+def _window_nll(along: Along, batch: Batch, intervention: Intervention) -> NDArray[np.float64]:
     """NLL of every window of one batch."""
     rows, width = batch.ids.shape
     beyond = torch.full((rows,), width + 1)  # the prompt ends after the text: no last token in sight
-    logp = _log_probs(model, batch, beyond, width, intervention)[:, :-1]
+    logp = along.log_probs(batch, beyond, width, intervention)[:, :-1]
     target = batch.ids[:, 1:, None].to(logp.device)
     return -logp.gather(2, target)[..., 0].double().sum(dim=1).cpu().numpy()
 
@@ -234,26 +274,6 @@ def _batches(
         room=model.room,
         work=work,
     )
-
-
-def _log_probs(
-    model: ChatModel, batch: Batch, prompt_lengths: Tensor, keep: int, intervention: Intervention
-) -> Float[Tensor, "b keep vocabulary"]:
-    """Float32 log-probabilities at the last `keep` positions of a left-padded batch."""
-    device = model.device
-    attended = batch.attended.to(device)
-    kinds = kinds_of(attended, prompt_lengths.to(device))
-    with intervention.applied(model), token_kinds(kinds):
-        logits = model.hf(
-            input_ids=batch.ids.to(device),
-            attention_mask=attended.long(),
-            position_ids=positions(attended),
-            use_cache=False,
-            logits_to_keep=keep,
-        ).logits
-    kept = logits[:, -keep:].float()  # a model may return every position all the same
-    require_finite(kept, attended[:, -keep:])
-    return torch.log_softmax(kept, dim=-1)
 
 
 def _kl(p: Float[Tensor, "*n v"], q: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:

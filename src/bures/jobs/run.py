@@ -17,7 +17,7 @@ from torch import Tensor
 from bures.data.conversations import Prompt
 from bures.data.prompts import Corpus
 from bures.errors import ConfigError, NumericsError
-from bures.jobs.metrics import AnswerCosts, answer_costs, corpus_perplexity
+from bures.jobs.metrics import AnswerCosts, along_answers, answer_costs, corpus_perplexity
 from bures.jobs.parting import Parting
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.scan_config import ScanConfig
@@ -26,6 +26,7 @@ from bures.jobs.splits import Splits
 from bures.judges.base import Judge
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import gather
+from bures.models.along import Along
 from bures.models.finite import overflowing
 from bures.models.fitting import FitData
 from bures.models.generation import Advance, generate_ids
@@ -155,6 +156,7 @@ class Run(Generic[Config, Result]):
         prompts: Sequence[Prompt],
         answers: Sequence[Sequence[int]],
         intervention: Intervention | None = None,
+        along: Along | None = None,
         advance: Advance | None = None,
     ) -> AnswerCosts:
         """What an intervention costs along given answers (None: what they cost the model as it is)."""
@@ -167,9 +169,16 @@ class Run(Generic[Config, Result]):
             seed=self.config.seed,
             token_budget=self.config.token_budget,
             advance=advance,
+            along=along,
         )
 
-    def perplexity(self, corpus: Corpus, max_tokens: int, intervention: Intervention) -> Measurement:
+    def along(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Along:
+        """What the costs of several interventions along the same answers share."""
+        return along_answers(self.model, prompts, answers, system=self.config.system)
+
+    def perplexity(
+        self, corpus: Corpus, max_tokens: int, intervention: Intervention, along: Along | None = None
+    ) -> Measurement:
         """Perplexity of plain text under an intervention."""
         return corpus_perplexity(
             self.model,
@@ -178,6 +187,7 @@ class Run(Generic[Config, Result]):
             max_tokens=max_tokens,
             seed=self.config.seed,
             token_budget=self.config.token_budget,
+            along=along,
         )
 
     # What is found ----------------------------------------------------------------------------------------------------

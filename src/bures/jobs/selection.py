@@ -17,6 +17,7 @@ from bures.errors import FitError
 from bures.jobs.metrics import AnswerCosts
 from bures.jobs.run import Run
 from bures.judges.base import marks
+from bures.models.along import Along
 from bures.models.fitting import build
 from bures.models.generation import read
 from bures.models.intervention import Intervention
@@ -32,11 +33,13 @@ class Original:
     Attributes:
         answers: token ids.
         costs: what they cost itself.
+        along: what is held of the model along them.
         max_new_tokens: upper bound on an answer's tokens, here and in every trial.
     """
 
     answers: Sequence[Sequence[int]]
     costs: AnswerCosts
+    along: Along
     max_new_tokens: int
 
 
@@ -45,7 +48,8 @@ def ask_original(run: Run[Any, Any], max_new_tokens: int) -> Original:
     harmless = list(run.splits.select.harmless)
     answers = run.answer(harmless, max_new_tokens)
     run.progress.advance()
-    return Original(answers, run.costs(harmless, answers), max_new_tokens)
+    along = run.along(harmless, answers)
+    return Original(answers, run.costs(harmless, answers, along=along), along, max_new_tokens)
 
 
 def finalists(scores: Sequence[ScanScore]) -> tuple[Candidate, ...]:
@@ -173,7 +177,7 @@ def answered(run: Run[Any, Any], candidate: Candidate, intervention: Interventio
     texts, finished = [each.text for each in found], [each.finished for each in found]
     said = marks(run.judge, harmful, texts, harmful=True, coherent=False, finished=finished)
     success = attack_success(said[run.judge.name])
-    costs = run.costs(list(select.harmless), original.answers, intervention)
+    costs = run.costs(list(select.harmless), original.answers, intervention, original.along)
     ratio = costs.perplexity.value / original.costs.perplexity.value
     return Trial(candidate, success.share, ratio, costs.kl, unfinished=success.unfinished)
 

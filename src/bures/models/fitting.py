@@ -24,7 +24,8 @@ from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
 from bures.models.methods import Fit, FitOptions, fit_of, method_of
 from bures.models.probing import tensor_of, tolerance, with_tensor
-from bures.models.prompt_stream import Held, entered, in_turn
+from bures.models.prompt_stream import Held, in_turn
+from bures.models.reentry import entered
 from bures.models.room import is_out_of_memory
 from bures.models.tokens import in_scope, kinds_of
 from bures.results.records import Candidate, Scope

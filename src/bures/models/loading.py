@@ -23,6 +23,7 @@ from bures.models.dequantised import Kept
 from bures.models.memory import Shape
 from bures.models.offloading import count, device_of, weights, whereabouts
 from bures.models.precision import widen
+from bures.models.reentry import Entries
 from bures.models.room import Room
 from bures.models.settling import settled
 from bures.models.sources import Dtype, place_of, resolve, torch_dtype
@@ -52,6 +53,7 @@ class ChatModel:
         chat: how it is spoken to.
         notes: what a reader of its figures has to know.
         room: how large batches may be, where memory has run out.
+        entries: where passes may begin.
     """
 
     hf: PreTrainedModel
@@ -61,6 +63,7 @@ class ChatModel:
     chat: Chat
     notes: tuple[str, ...] = ()
     room: Room = field(default_factory=Room, repr=False, compare=False)
+    entries: Entries = field(default_factory=Entries, repr=False, compare=False)
 
     @property
     def decoder(self) -> nn.Module:
@@ -236,7 +239,7 @@ def foreseen(
 
 @dataclass(frozen=True)
 class _Located:
-    """Where a model is: what to hand to transformers, the type to load in, and where a GGUF file is kept dequantised."""
+    """Where a model is: what to hand to transformers, the type to load in, where a GGUF file is kept dequantised."""
 
     source: str
     arguments: dict[str, Any]

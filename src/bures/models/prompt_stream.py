@@ -12,14 +12,13 @@ passes go on entering at the last block that was right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from bures.data.conversations import PromptLike
 from bures.errors import ConfigError, NumericsError
@@ -28,6 +27,7 @@ from bures.models.batching import TOKEN_BUDGET, Batch, Batches, positions
 from bures.models.finite import require_finite
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
+from bures.models.reentry import entered, same
 from bures.models.room import Room, is_out_of_memory
 from bures.models.tokens import kinds_of, token_kinds
 
@@ -63,9 +63,6 @@ class FirstToken:
 
 
 _WORK = "first tokens"
-
-_SAME, _SAME_IN_HALF = 1e-3, 0.25
-"""Largest difference of a log-probability in one pass computed twice; half precision rounds the logits of the tail."""
 
 
 @dataclass(eq=False)
@@ -169,10 +166,13 @@ class PromptStream:
 
     def _enter(self, block: int) -> bool:
         """Holds the output of a block if a pass that begins there is the whole one; says whether it is."""
-        tried, found = self._held[-1:], list[bool]()  # the last batch is the shortest
-        in_turn(tried, self.model.room, _WORK, lambda held: found.append(self._hold_if_whole(held, block)))
-        self._held[-1:] = tried
-        if not all(found):
+        known = self.model.entries.behind
+        if block not in known:
+            tried, found = self._held[-1:], list[bool]()  # the last batch is the shortest
+            in_turn(tried, self.model.room, _WORK, lambda held: found.append(self._hold_if_whole(held, block)))
+            self._held[-1:] = tried
+            known[block] = all(found)
+        if not known[block]:
             return False
         in_turn(self._held, self.model.room, _WORK, lambda held: self._hold(held, block))
         self.entry = block
@@ -194,8 +194,7 @@ class PromptStream:
             if is_out_of_memory(error):
                 raise
             return False  # a modelling file misses what a held-back block did not leave
-        limit = _SAME if self.model.hf.dtype == torch.float32 else _SAME_IN_HALF
-        if bool(((found - held.whole).abs() > limit).any()):
+        if not same(found, held.whole, self.model.hf.dtype):
             return False
         held.stream, held.entry = reached, block
         return True
@@ -254,25 +253,3 @@ def first_token(
 ) -> FirstToken:
     """Log-probabilities of the first answer token under an intervention, by one whole forward pass."""
     return PromptStream(model, prompts, system=system, token_budget=token_budget).first_token(intervention)
-
-
-@contextmanager
-def entered(model: ChatModel, block: int, output: Any) -> Generator[None]:
-    """Inside, the blocks up to this one return the given output at once; their hooks still see it pass."""
-    with ExitStack() as stack:
-        for module in model.blocks[: block + 1]:
-            stack.enter_context(_returning(module, output))
-        yield
-
-
-@contextmanager
-def _returning(module: nn.Module, output: Any) -> Generator[None]:
-    own = module.__dict__.get("forward")  # set where a library has wrapped the module's forward
-    module.forward = lambda *_, **__: output
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own

@@ -28,7 +28,7 @@ from bures.models.batching import pad
 from bures.models.generation import decode, generate_ids
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of
-from bures.models.prompt_stream import entered
+from bures.models.reentry import entered
 from bures.training.organism.config import OrganismConfig
 from bures.training.organism.data import HarmfulPrompt, refusal
 

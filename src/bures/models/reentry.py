@@ -1,0 +1,66 @@
+"""Going on behind a block whose output is held, instead of computing again what did not change.
+
+The held-back modules return what is held; everything else (masks, rotary embeddings, sliding windows, sharding, scaled
+logits) is the model's own forward pass, so no architecture needs code of its own. Where later blocks use more than the
+stream (the keys and values of an earlier block, say), a pass that enters there is another one: so each place is tried
+once a model against a whole pass, and `Entries` remembers what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from bures.models.loading import ChatModel
+
+_SAME, _SAME_IN_HALF = 1e-3, 0.25
+"""Largest difference of a log-probability in one pass computed twice; half precision rounds the logits of the tail."""
+
+
+@dataclass
+class Entries:
+    """Where a pass may begin.
+
+    Attributes:
+        behind: block -> whether a pass that begins behind it is the whole one; blocks that were not tried are left out.
+        at_head: the same of what follows the decoder; None: not tried.
+    """
+
+    behind: dict[int, bool] = field(default_factory=dict[int, bool])
+    at_head: bool | None = None
+
+
+def same(found: Tensor, whole: Tensor, dtype: torch.dtype) -> bool:
+    """Whether log-probabilities are those of one pass computed twice."""
+    limit = _SAME if dtype == torch.float32 else _SAME_IN_HALF
+    both_zero = found.isneginf() & whole.isneginf()
+    return bool((((found - whole).abs() <= limit) | both_zero).all())
+
+
+@contextmanager
+def entered(model: ChatModel, block: int, output: Any) -> Generator[None]:
+    """Inside, the blocks up to this one return the given output at once; their hooks still see it pass."""
+    with ExitStack() as stack:
+        for module in model.blocks[: block + 1]:
+            stack.enter_context(returning(module, output))
+        yield
+
+
+@contextmanager
+def returning(module: nn.Module, output: Any) -> Generator[None]:
+    """Inside, a module returns the given output instead of computing."""
+    own = module.__dict__.get("forward")  # set where a library has wrapped the module's forward
+    module.forward = lambda *_, **__: output
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
