@@ -190,7 +190,7 @@ def shape_of(
         width=int(text.hidden_size),
         inner=_inner(text),
         blocks=int(text.num_hidden_layers),
-        cached=int(text.num_hidden_layers) * _cached(text),
+        cached=int(text.num_hidden_layers) * cached_numbers(text),
     )
 
 
@@ -221,13 +221,16 @@ def _inner(text: Any) -> int:
     return max(each * chosen, 0)
 
 
-def _cached(text: Any) -> int:
+def cached_numbers(text: Any) -> int:
     """Keys and values of one token in one block."""
     heads = getattr(text, "num_attention_heads", None) or 1
     if getattr(text, "kv_lora_rank", None):  # transformers caches them expanded
         return int(heads * (text.qk_nope_head_dim + text.qk_rope_head_dim + text.v_head_dim))
-    size = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return int(2 * (getattr(text, "num_key_value_heads", None) or heads) * size)
+    try:
+        size = getattr(text, "head_dim", None) or text.hidden_size // heads
+        return int(2 * (getattr(text, "num_key_value_heads", None) or heads) * size)
+    except RuntimeError:  # they differ from block to block
+        return int(2 * text.hidden_size)
 
 
 # The machine ------------------------------------------------------------------------------------------------------

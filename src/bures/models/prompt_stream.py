@@ -24,6 +24,7 @@ from bures.data.conversations import PromptLike
 from bures.errors import ConfigError, NumericsError
 from bures.models.activations import run_blocks
 from bures.models.batching import TOKEN_BUDGET, Batch, Batches, positions
+from bures.models.cached_pass import CACHED, cached_bytes, end_log_probs, past_of
 from bures.models.finite import require_finite
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
@@ -74,12 +75,14 @@ class Held:
         stream: what the block handed on.
         entry: the block, behind which passes begin; -1: none, and passes are whole ones.
         whole: log-probabilities of a whole pass, if they were asked for.
+        cache: keys and values of all positions before the prompt's last, if they were asked for.
     """
 
     batch: Batch
     stream: Any = None
     entry: int = -1
     whole: Tensor | None = None
+    cache: Any = None
 
 
 def in_turn(held: list[Held], room: Room, work: str, step: Callable[[Held], object]) -> None:
@@ -144,6 +147,7 @@ class PromptStream:
             Held(batch) for batch in Batches(sequences, pad_id=model.pad_id, token_budget=budget, equal_length=alike)
         ]
         self._is_stuck = False
+        self._may_cache = cached_bytes(model, sum(map(len, sequences))) <= CACHED and not alike
 
     def __len__(self) -> int:
         return self._n
@@ -186,10 +190,10 @@ class PromptStream:
     def _hold_if_whole(self, held: Held, block: int) -> bool:
         """Holds the output of a block for one batch if a pass that begins there is the whole one."""
         if held.whole is None:
-            held.whole = self._logits(Held(held.batch), Intervention())
+            held.whole = self._all(Held(held.batch), Intervention())
         reached = self._reached(held, block)
         try:
-            found = self._logits(Held(held.batch, reached, block), Intervention())
+            found = self._all(Held(held.batch, reached, block), Intervention())
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -229,6 +233,35 @@ class PromptStream:
         return FirstToken(found)
 
     def _logits(self, held: Held, intervention: Intervention) -> Float[Tensor, "b vocabulary"]:
+        """Log-probabilities of one batch; where only the prompt's last token is moved, by a pass of that alone."""
+        entries = self.model.entries
+        if intervention.tokens != "last" or not intervention.maps or not self._may_cache or entries.over_cache is False:
+            return self._all(held, intervention)
+        try:
+            found = self._end(held, intervention)
+        except NumericsError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error) or entries.over_cache:
+                raise
+            found = None  # a cache that cannot be cut back, or a modelling file that wants the whole of it
+        if entries.over_cache is None:
+            whole = self._all(held, intervention)
+            entries.over_cache = found is not None and same(found, whole, self.model.hf.dtype)
+            return whole
+        return self._all(held, intervention) if found is None else found
+
+    def _end(self, held: Held, intervention: Intervention) -> Float[Tensor, "b vocabulary"] | None:
+        """Log-probabilities of one batch by a pass of the prompts' ends; None where there is nothing before them."""
+        end = 1 + self._begun
+        if held.cache is None:
+            held.cache = past_of(self.model, held.batch, end)
+        if held.cache is None:
+            return None
+        behind = held.entry, held.stream
+        return end_log_probs(self.model, held.batch, end, held.cache, behind, intervention).cpu()
+
+    def _all(self, held: Held, intervention: Intervention) -> Float[Tensor, "b vocabulary"]:
         model = self.model
         attended = held.batch.attended.to(model.device)
         kinds = kinds_of(attended, attended.sum(dim=1) - self._begun)
