@@ -30,12 +30,7 @@ def cached_bytes(model: ChatModel, tokens: int) -> int:
 
 
 def past_of(model: ChatModel, batch: Batch, end: int) -> Any:
-    """Keys and values of all but the last `end` positions.
-
-    None where nothing is left, or where the model keeps a state that a pass changes in place.
-    """
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
+    """Keys and values of all but the last `end` positions; None where nothing is left, or the model keeps others."""
     if batch.ids.shape[1] <= end:
         return None
     attended = batch.attended[:, :-end].to(model.device)
@@ -46,6 +41,13 @@ def past_of(model: ChatModel, batch: Batch, end: int) -> Any:
             position_ids=positions(attended),
             use_cache=True,
         )
+    return cache_that_grows(returned)
+
+
+def cache_that_grows(returned: Any) -> Any:
+    """The keys and values that a decoder returned; None where the model keeps a state that a pass changes in place."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
     cache = getattr(returned, "past_key_values", None)
     layers = list(getattr(cache, "layers", ()))
     return cache if layers and {type(layer) for layer in layers} <= {DynamicLayer, DynamicSlidingWindowLayer} else None

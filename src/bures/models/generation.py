@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -12,10 +12,12 @@ from torch import Tensor
 
 from bures.data.conversations import Prompt, PromptLike
 from bures.errors import ConfigError
-from bures.models.batching import TOKEN_BUDGET, Batches
+from bures.models.batching import TOKEN_BUDGET, Batch, Batches
 from bures.models.finite import watch
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
+from bures.models.shared_prefix import Prefix, prefix_of
+from bures.models.tokens import prompt_lengths_are
 
 Advance = Callable[[int], object]
 """Called with the number of prompts that were answered."""
@@ -113,14 +115,26 @@ def continued(
         room=model.room,
         work="answers",
     )
+    prefix = prefix_of(model, sequences, most)
     for batch in todo:
         with todo.trying(batch):
-            new = _greedy(model, batch.ids, batch.attended, most)
+            new = _behind(model, prefix, batch, [sequences[i] for i in batch.index], most)
             for i, row in zip(batch.index, new.tolist(), strict=True):
                 answers[i] = finished(model, row, max_new_tokens)
             if advance is not None:
                 advance(len(batch.index))
     return answers
+
+
+def _behind(
+    model: ChatModel, prefix: Prefix | None, batch: Batch, prompts: Sequence[Sequence[int]], most: int
+) -> Int[Tensor, "b new"]:
+    """Answers to the prompts of a batch, behind what all prompts begin with, if that was computed."""
+    if prefix is None:
+        return _greedy(model, batch.ids, batch.attended, most)
+    ids, attended = prefix.rows(prompts, model.pad_id)
+    with prompt_lengths_are(attended.sum(dim=1).to(model.device)):
+        return _greedy(model, ids, attended, most, prefix.copies(len(prompts)))
 
 
 def finished(model: ChatModel, row: list[int], max_new_tokens: int) -> list[int]:
@@ -182,7 +196,9 @@ def decode(model: ChatModel, answers: Iterable[list[int]]) -> list[str]:
 
 
 @torch.inference_mode()
-def _greedy(model: ChatModel, ids: Tensor, attended: Tensor, max_new_tokens: int) -> Int[Tensor, "b new"]:
+def _greedy(
+    model: ChatModel, ids: Tensor, attended: Tensor, max_new_tokens: int, cache: Any = None
+) -> Int[Tensor, "b new"]:
     from transformers import GenerationConfig
 
     # Everything that a checkpoint's own generation_config could add to plain argmax is set back to neutral.
@@ -208,6 +224,7 @@ def _greedy(model: ChatModel, ids: Tensor, attended: Tensor, max_new_tokens: int
             attention_mask=attended.long().to(model.device),
             generation_config=config,
             logits_processor=[watch()],
+            **({} if cache is None else {"past_key_values": cache}),
         )
     finally:
         model.hf.generation_config = own

@@ -30,11 +30,13 @@ class Entries:
     Attributes:
         behind: block -> whether a pass that begins behind it is the whole one; blocks that were not tried are left out.
         at_head: the same of what follows the decoder; None: not tried.
+        over_prefix: the same of what stands behind the common beginning of prompts.
         over_cache: the same of the end of a prompt, over the keys and values of what stands before it.
     """
 
     behind: dict[int, bool] = field(default_factory=dict[int, bool])
     at_head: bool | None = None
+    over_prefix: bool | None = None
     over_cache: bool | None = None
 
 

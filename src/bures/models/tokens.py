@@ -47,6 +47,19 @@ def token_kinds(kinds: Int[Tensor, "b s"]) -> Generator[None]:
         _GIVEN.reset(token)
 
 
+_LENGTHS: ContextVar[Int[Tensor, " n"] | None] = ContextVar("bures_prompt_lengths", default=None)
+
+
+@contextmanager
+def prompt_lengths_are(lengths: Int[Tensor, " n"]) -> Generator[None]:
+    """Says how many tokens of each row are its prompt, where passes bring a prompt in pieces."""
+    token = _LENGTHS.set(lengths)
+    try:
+        yield
+    finally:
+        _LENGTHS.reset(token)
+
+
 def kinds_of(attended: Bool[Tensor, "b s"], prompt_lengths: Int[Tensor, " b"]) -> Int[Tensor, "b s"]:
     """Kinds of whole sequences (prompt and answer together) from their mask and the lengths of their prompts."""
     rank = attended.long().cumsum(dim=1)  # 1-based place among the attended tokens
@@ -77,6 +90,7 @@ def kinds_of_pass(
     given = _GIVEN.get()
     if given is not None:
         return given
+    prompt_lengths = _LENGTHS.get() if prompt_lengths is None else prompt_lengths
     ids, mask, cached = shown(module, args, kwargs)
     batch, new = int(ids.shape[0]), int(ids.shape[1])
     if mask is None:
@@ -110,8 +124,8 @@ def shown(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 
 
 def are_given() -> bool:
-    """Whether `token_kinds` says what the positions hold."""
-    return _GIVEN.get() is not None
+    """Whether `token_kinds` or `prompt_lengths_are` says what the positions hold."""
+    return _GIVEN.get() is not None or _LENGTHS.get() is not None
 
 
 def _of_rows(prompt_lengths: Int[Tensor, " n"], rows: int) -> Int[Tensor, " b"]:
