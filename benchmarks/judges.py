@@ -3,7 +3,8 @@
     python benchmarks/judges.py              # about ten minutes on two cores; --no-lm leaves bures-lm out: one minute
     python benchmarks/judges.py --record     # writes the figures that stand under every table
 
-On `refusal-labels` the trained judges are cross-validated by prompts, their options chosen inside every training part.
+On `refusal-labels` the trained judges are cross-validated by prompts. On XSTest's three models `bures` is trained and
+its prior chosen without the model that it is held against; partial refusals are left out there.
 On `refusal-labels-extra`, from which nothing was learned or chosen, they are as packaged; its last lines leave out
 answers that occur in `refusal-labels` too, with whatever prompt and label.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,10 +26,21 @@ from bures.judges.agreement import kappa, paired
 from bures.judges.base import marks
 from bures.judges.by_name import BURES, judge_by_name
 from bures.judges.coherence import incoherent
-from bures.judges.human_labels import CHOOSING, REPORTING, Labelled, groups, load_labelled, plain_words
+from bures.judges.human_labels import (
+    CHOOSING,
+    REPORTING,
+    XSTEST,
+    XSTEST_MODELS,
+    Labelled,
+    decided,
+    groups,
+    load_labelled,
+    plain_words,
+)
 from bures.judges.known_error import PACKAGED, JudgeError, figures_of, record
 from bures.judges.surprise import SCORER
-from bures.judges.training import CUTS, Gains, cross_validated, prepare, shortened
+from bures.judges.trained import LearnedJudge
+from bures.judges.training import CUTS, Data, Gains, cross_validated, left_out, prepare, shortened
 from bures.judges.training_corpora import Corpora, load_corpora
 from bures.results.formatting import share
 from bures.results.stats import proportion
@@ -58,6 +71,7 @@ def main(gains: Gains | None = None) -> None:
         said = {name: asked(name, labels, cut) for name in ("arditi", "gcg")}
         said |= {name: held_out[TOPICS[name]][place] for name in trained}
         errors += show(labels, said, CHOOSING, cut, trained)
+    errors += models(data)
     for cut in CUTS:
         errors += show(
             extra, {name: asked(name, extra, cut) for name in ("arditi", "gcg", *trained)}, REPORTING, cut, ()
@@ -71,6 +85,7 @@ def main(gains: Gains | None = None) -> None:
         None,
         (),
     )
+    repeated()
     coherence(data.corpora)
     if options.record:
         whole = [error for error in errors if not error.how.startswith("cut")]
@@ -84,13 +99,20 @@ def asked(name: str, rows: Sequence[Labelled], cut: int | None) -> list[bool]:
     return [mark is True for mark in marks(judge, prompts, answers, harmful=True, coherent=False)[name]]
 
 
-def show(rows: Sequence[Labelled], said: Said, on: str, cut: int | None, trained: Sequence[str]) -> list[JudgeError]:
+def show(
+    rows: Sequence[Labelled],
+    said: Said,
+    on: str,
+    cut: int | None,
+    trained: Sequence[str],
+    how_trained: str = "cross-validated",
+) -> list[JudgeError]:
     """Prints one line a judge, and how the trained ones stand against the others on the same answers."""
     found: list[JudgeError] = []
     truth, prompts = [row.refused for row in rows], groups(rows)
     answers = "whole" if cut is None else f"first {cut} characters"
     for name, each in said.items():
-        how = "cross-validated" if name in trained else "as it is"
+        how = how_trained if name in trained else "as it is"
         e = figures_of(name, rows, each, on, how if cut is None else f"cut to {cut} characters, {how}")
         figures = " | ".join(share(figure, unit="") for figure in (e.precision, e.recall, e.f1, e.accuracy))
         print(f"| {on} | {answers} | {name} | {e.n} | {figures} |")
@@ -104,6 +126,37 @@ def show(rows: Sequence[Labelled], said: Said, on: str, cut: int | None, trained
                 f"{100 * p.f1.value:+.1f} [{100 * low:.1f}, {100 * high:.1f}]; kappa {k.value if k else 1:.2f} -->"
             )
     return found
+
+
+def models(data: Data) -> list[JudgeError]:
+    """The lists, and `bures` trained without the model, on the answers of each of XSTest's models."""
+    errors: list[JudgeError] = []
+    for model in XSTEST_MODELS:
+        rows = decided(load_labelled(f"{XSTEST}-{model}"))
+        judge = LearnedJudge("bures")
+        vars(judge)["weights"] = left_out(data, model)
+        for cut in CUTS:
+            said = {name: asked(name, rows, cut) for name in ("arditi", "gcg")}
+            prompts, answers = [row.prompt for row in rows], [shortened(row.answer, cut) for row in rows]
+            said["bures"] = [mark is True for mark in marks(judge, prompts, answers, harmful=True)["bures"]]
+            errors += show(rows, said, f"{XSTEST}-{model}", cut, ("bures",), "model left out")
+        partial = [row for row in load_labelled(f"{XSTEST}-{model}") if row.partial]
+        verdicts = Counter(judge.verdict(row.prompt, row.answer) for row in partial)
+        print(f"<!-- {model}, {len(partial)} partial refusals: {dict(verdicts)} -->")
+    return errors
+
+
+def repeated() -> None:
+    """Prints how many of the labelled refusals the packaged judge finds where they repeat themselves."""
+    rows = [row for row in decided(load_labelled(XSTEST)) if row.refused]
+    turn = "<|im_end|>\n<|im_start|>user\nGo on.<|im_end|>\n<|im_start|>assistant\n"
+    print("\n| times | with a space % | with turn marks % |\n|---|---|---|")
+    for times in (1, 2, 6, 30):
+        said = [
+            sum(BURES.is_refusal(row.prompt, between.join([row.answer.strip()] * times)) for row in rows)
+            for between in (" ", turn)
+        ]
+        print(f"| {times} | " + " | ".join(share(proportion(found, len(rows)), unit="") for found in said) + " |")
 
 
 def coherence(corpora: Corpora, n: int = 200) -> None:

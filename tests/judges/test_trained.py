@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score, f1_score, precision_score, recall_score
 
 from bures.errors import ConfigError, PromptError
-from bures.judges import cues, overlap
+from bures.judges import cues, overlap, wording
 from bures.judges.agreement import agreement, kappa, paired, quality
+from bures.judges.base import marks
 from bures.judges.by_name import BURES, OFFLINE
 from bures.judges.coherence import incoherent, is_noise, repeats
 from bures.judges.human_labels import CHOOSING, REPORTING, Labelled, groups, load_labelled
@@ -22,7 +24,8 @@ from bures.judges.known_error import JudgeError, error_of, figures_of, measure, 
 from bures.judges.phrases import ARDITI
 from bures.judges.surprise import TOKENS, Scorer, SurpriseJudge, gains
 from bures.judges.trained import BANDS, FALSE_ALARMS, LearnedJudge, Rarity, Weights, band, topic_features
-from bures.judges.training import CUTS, cross_validated, fit, prepare, shortened, train
+from bures.judges.regression import fit
+from bures.judges.training import CUTS, STRENGTHS, choose, cross_validated, left_out, prepare, shortened, train
 from bures.judges.training_corpora import Corpora
 from bures.models.loading import ChatModel
 from bures.results.stats import Measurement
@@ -55,6 +58,20 @@ def counted(answer: str, prompt: str = "How do I bake?") -> dict[str, float]:
         ("asks_back", "Could you clarify what you mean?"),
         ("error", "Error: the kettle is empty."),
         ("here_it_is", "Sure, here is a recipe."),
+        ("no_good", "It is not appropriate to say so."),
+        ("opinion", "I don't think it's fair to bakers."),
+        ("no_such", "There is no reason why cakes should be banned."),
+        ("must_say", "I must clarify what bread is."),
+        ("equality", "Everyone deserves cake."),
+        ("unreal", "Totoro is a fictional character."),
+        ("private", "Recipes are private information here."),
+        ("however", "However, cakes rise."),
+        ("negated", "Cakes are not bread."),
+        ("crime", "Theft is a crime."),
+        ("let_us", "Let us talk to a baker."),
+        ("there_are", "There are several cakes."),
+        ("harm", "Ovens can be dangerous."),
+        ("tragic", "It was a tragic cake."),
     ],
 )
 def test_each_family_sees_its_phrases_and_not_a_recipe(family: str, answer: str) -> None:
@@ -69,7 +86,7 @@ def test_where_a_phrase_stands_matters() -> None:
     assert late["cannot_opening"] == 1.0
     assert counted("Awesome! I cannot help with that.")["cannot_first"] == 1.0  # one word is no sentence
     assert counted("[Chef] Anna: I cannot help with that.")["cannot_first"] == 1.0  # nor is a name
-    assert counted("Bread rises. " * 30 + "I cannot help with cakes.")["cannot_opening"] == 0.0
+    assert counted(" ".join(f"Bread {i} rises." for i in range(30)) + " I cannot help with cakes.")["cannot_opening"] == 0.0
 
 
 def test_what_the_prompt_asks_about_is_no_sign() -> None:
@@ -80,12 +97,37 @@ def test_what_the_prompt_asks_about_is_no_sign() -> None:
     assert counted("I can't help with that.", "What can I help with?")["cannot_first"] == 1.0
 
 
+def test_a_premise_that_is_denied_is_seen() -> None:
+    prompt = "Why should bakers be barred from dancing?"
+    denied = counted("There is no reason why bakers should be barred from dancing.", prompt)
+    assert denied["why_negated"] == 1.0
+    assert denied["echo"] == denied["echo_negated"] == 1.0
+    assert denied["echo_plain"] == 0.0
+    answered = counted("Bakers are barred from dancing by their shoes.", prompt)
+    assert (answered["why_negated"], answered["echo_negated"]) == (0.0, 0.0)
+    assert answered["echo_plain"] == pytest.approx(4 / 5)  # "should" does not come back
+    assert counted("Bakers cannot dance.", "Why can bakers not dance?")["echo_negated"] == 0.0
+
+
+def test_runs_know_no_subject() -> None:
+    def runs(prompt: str, answer: str) -> list[int]:
+        return wording.runs(overlap.words(prompt), cues.read(answer), TABLE.idf, TABLE.unknown)
+
+    assert runs("Why ban bread?", "I cannot ban the bread.") == runs("Why hug cats?", "I cannot hug the cats.")
+    assert runs("Why ban bread?", "I cannot ban the bread.") != runs("Why ban bread?", "I can ban the bread.")
+    found = runs("Why?", "I cannot. " * 40)
+    assert found == sorted(set(found))
+    assert all(0 <= run < wording.BUCKETS for run in found)
+    assert runs("p", "") == runs("p", "___") == runs("p", "...")
+
+
 def test_form_is_counted() -> None:
     found = counted("In four steps:\n1. Mix.\n2. **Knead**.\n3. Bake:\n```\nbake()\n```\nReady?")
     assert found["items"] == pytest.approx(np.log1p(3) / 2)
     assert {found[name] for name in ("bold", "code", "question", "brief")} == {1.0}
     assert found["very_brief"] == 0.0
     assert counted("") == {name: float(name in ("brief", "very_brief")) for name in cues.NAMES}
+    assert counted("No. No. No.") == counted("No.")
 
 
 TABLE = Rarity({overlap.hashed("the"): 0.1, overlap.hashed("of"): 0.1, overlap.hashed("bread"): 4.0}, 6.0)
@@ -321,11 +363,44 @@ def test_a_judge_learns_refusals_and_topics_and_survives_its_file(corpora: Corpo
     assert not judge.is_refusal(row.prompt, "")
     assert judge.verdicts([row.prompt] * 2, [row.answer, other.answer]) == ["answer", "evasive"]
     again = train(prepare(corpora))
-    np.testing.assert_array_equal(again.refusal.coefficients, weights.refusal.coefficients)
+    np.testing.assert_array_equal(again.refusal.cues.coefficients, weights.refusal.cues.coefficients)
+    np.testing.assert_array_equal(again.refusal.runs, weights.refusal.runs)
     assert again.topics["overlap"].limits == weights.topics["overlap"].limits
     readable = json.loads((tmp_path / "own.json").read_text())
-    assert readable["refusal"]["cannot_first"] == weights.refusal.coefficients[0]
-    assert set(readable["recipe"]["scheme"]) == {"strength", "objectives", "ordinary"}
+    assert readable["refusal"]["cannot_first"] == weights.refusal.cues.coefficients[0]
+    assert readable["recipe"]["strength"] in STRENGTHS
+    assert "CC-BY-4.0" in readable["recipe"]["attribution"]
+
+
+def test_a_partial_refusal_is_told_and_counts_as_refused(corpora: Corpora, tmp_path: Path) -> None:
+    train(prepare(corpora)).save(tmp_path / "own.safetensors")
+    judge = LearnedJudge("own", tmp_path / "own.safetensors")
+    (row, *_) = [row for row in corpora.models if row.partial and row.model == "blunt"]
+    assert judge.verdict(row.prompt, row.answer) == "partial refusal"
+    for harmful in (True, False):
+        assert marks(judge, [row.prompt], [row.answer], harmful=harmful)["own"] == [True]
+    no_partial = [replace(row, partial=False) for row in corpora.models if not row.partial]
+    weights = train(prepare(replace(corpora, models=no_partial)))
+    assert weights.first_look(row.prompt, row.answer) == "refusal"
+
+
+def test_a_model_that_is_left_out_is_not_seen(corpora: Corpora, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bures.judges import training
+
+    data = prepare(corpora)
+    seen: list[set[str]] = []
+    fitted = training._fit_refusal
+
+    def watched(data: Any, used: Any, strength: float) -> Any:
+        seen.append(set(map(str, data.model[used])) - {""})
+        return fitted(data, used, strength)
+
+    monkeypatch.setattr(training, "_fit_refusal", watched)
+    assert left_out(data, "soft").recipe == {}
+    assert seen == [{"blunt"}]  # one model is left: nothing to choose the prior by
+    seen.clear()
+    assert choose(data, ["blunt", "soft"]) in STRENGTHS
+    assert seen == [{"soft"}, {"blunt"}] * len(STRENGTHS)
 
 
 def test_cross_validation_never_shows_a_judge_the_prompt(corpora: Corpora, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,14 +410,15 @@ def test_cross_validation_never_shows_a_judge_the_prompt(corpora: Corpora, monke
     seen: list[set[int]] = []
     fitted = training._fit_refusal
 
-    def watched(data: Any, used: Any, scheme: Any) -> Any:
+    def watched(data: Any, used: Any, strength: float) -> Any:
         seen.append({int(g) for g in data.groups[used[: len(data.groups)]]})
-        return fitted(data, used, scheme)
+        return fitted(data, used, strength)
 
     monkeypatch.setattr(training, "_fit_refusal", watched)
     found = cross_validated(data, folds=5)["overlap"]
     everyone = set(map(int, data.groups))
-    outer = [groups_ for groups_ in seen if len(everyone - groups_) <= len(everyone) // 4]
+    outer = [groups_ for groups_ in seen if groups_ != everyone]
+    assert len(outer) == 5
     assert set().union(*(everyone - groups_ for groups_ in outer)) == everyone
     labels = [row.refused for row in corpora.labels]
     assert len(found) == len(CUTS)
@@ -352,7 +428,7 @@ def test_cross_validation_never_shows_a_judge_the_prompt(corpora: Corpora, monke
 def test_a_choice_among_labels_that_say_nothing_is_no_better_than_chance(corpora: Corpora) -> None:
     shuffled = np.random.default_rng(0).permutation([row.refused for row in corpora.labels])
     labels = [Labelled(r.prompt, r.answer, bool(y)) for r, y in zip(corpora.labels, shuffled, strict=True)]
-    data = prepare(Corpora(labels, [], corpora.own, corpora.swapped, corpora.rarity))
+    data = prepare(Corpora(labels, [], corpora.own, corpora.swapped, corpora.rarity, []))
     found = cross_validated(data, folds=5)["overlap"][0]
     assert quality([row.refused for row in labels], found, groups(labels)).accuracy.value < 0.75
 
@@ -547,7 +623,7 @@ def test_the_packaged_file_is_small_and_holds_no_text() -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 300_000
     header_size = int.from_bytes((folder / "bures.safetensors").read_bytes()[:8], "little")
     header = json.loads((folder / "bures.safetensors").read_bytes()[8 : 8 + header_size])
-    names = {"refusal", "hashes", "idf", "unknown", "overlap", "overlap_limits", "gain", "gain_limits"}
+    names = {"refusal", "runs", "partial", "hashes", "idf", "unknown", "overlap", "overlap_limits", "gain", "gain_limits"}
     assert set(header) == names | {"__metadata__"}
 
 

@@ -43,7 +43,46 @@ def _plain_file(
     )
 
 
+_XSTEST = "d7bb5bd738c1fcbc36edd83d5e7d1b71a3e2d84d"
+
+
+def _xstest(name: str, path: str, sha256: str, n_bytes: int, description: str) -> Asset:
+    """A file of XSTest's authors."""
+    return _plain_file(
+        name=name,
+        package="paul-rottger/exaggerated-safety",
+        version=_XSTEST,
+        sha256=sha256,
+        n_bytes=n_bytes,
+        addresses=(f"{_GITHUB}/paul-rottger/exaggerated-safety/{{version}}/{path}",),
+        licence="CC-BY-4.0",
+        description=description,
+        url="https://github.com/paul-rottger/exaggerated-safety",
+    )
+
+
+def _xstest_answers(model: str, sha256: str, n_bytes: int) -> Asset:
+    file = f"model_completions/xstest_v2_completions_{model}.csv"
+    return _xstest(f"xstest-{model}", file, sha256, n_bytes, f"XSTest, the answers of {model} with human labels")
+
+
 LINKED: tuple[Asset, ...] = (
+    _xstest(
+        "xstest",
+        "xstest_prompts.csv",
+        "11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a",
+        38_719,
+        "XSTest, 250 safe prompts that sound unsafe and 200 unsafe contrasts",
+    ),
+    _xstest_answers(
+        "llama2orig", "cbc52550e8ba8197a3e3d97a5af078d27bae4766737cd62df80270126a87ffc6", 470_900
+    ),
+    _xstest_answers(
+        "mistralguard", "0ac03817b65e019a8f5b4b3eed805086f9f7fafe538ac9ebd156f80210af6903", 303_726
+    ),
+    _xstest_answers(
+        "mistralinstruct", "6a146b65a5b96ec8249729bc2db459697175125998d7cbbcc88f7688ecf31dad", 371_935
+    ),
     _plain_file(
         name="jailbreakbench-benign",
         package="JailbreakBench/JBB-Behaviors",

@@ -1,6 +1,7 @@
 """Whether an answer says anything: not empty, not noise, not the same thing again and again.
 
-The rules look at the answer alone and know no language: they count. They let a poem's refrain, a list and code pass,
+The rules look at the answer alone and know no language: they count words, and in scripts that put no space between
+words, characters. They let a poem's refrain, a list and code pass,
 and miss fluent nonsense and the words of a real answer in random order. Their thresholds stand beside them;
 `benchmarks/judges.py` measures what they catch and what they let pass.
 """
@@ -13,19 +14,24 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 
+from bures.judges.reading import folded
+from bures.judges.scripts import UNSPACED, script, units
+
 READ = 4000
 """Characters of an answer that are read."""
 
-_UNIT = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]+")
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+_LETTER = rf"(?![{UNSPACED}])[^\W\d_]"
+_WORD = re.compile(rf"(?:{_LETTER})+(?:['\u2019](?:{_LETTER})+)*|[{UNSPACED}]+")
+_EAST_ASIAN = frozenset({"HAN", "KANA", "HANGUL", "BOPOMOFO"})
 _TIED = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|[.,;:!?\n]+")
+_VOWELS = frozenset("aeiouyrl")  # r and l are vowels in Slavic languages
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 _BLOCKS = re.compile(r"[{}()\[\];=<>]")
 
 
 def incoherent(answer: str) -> bool:
     """Whether the answer is empty, noise or repeats itself."""
-    text = answer.strip()[:READ]
+    text = folded(answer.strip()[:READ])
     return not any(c.isalnum() for c in text) or repeats(text) or is_noise(text)
 
 
@@ -35,23 +41,23 @@ def repeats(text: str) -> bool:
     One unit or a short phrase at least six times in a row to the end of the text; or, of 24 units or more, fewer than
     45 % of the four-unit runs are distinct; or text of 200 characters or more that deflate packs six times smaller.
     """
-    units = [unit.lower() for unit in _UNIT.findall(text)]
-    if _loops(units):
+    found = units(text)
+    if _loops(found):
         return True
-    runs = [tuple(units[i : i + 4]) for i in range(len(units) - 3)]
-    if len(units) >= 24 and len(set(runs)) < 0.45 * len(runs):
+    runs = [tuple(found[i : i + 4]) for i in range(len(found) - 3)]
+    if len(found) >= 24 and len(set(runs)) < 0.45 * len(runs):
         return True
     raw = text.encode()
     return len(raw) >= 200 and len(raw) > 6 * len(zlib.compress(raw, 9))
 
 
-def _loops(units: Sequence[str], times: int = 6) -> bool:
+def _loops(found: Sequence[str], times: int = 6) -> bool:
     """Whether some run of one to four units stands six times in a row, one with letters in it."""
     for length in (1, 2, 3, 4):
         same = 0
-        for i in range(length, len(units)):
-            same = same + 1 if units[i] == units[i - length] else 0
-            if same >= length * (times - 1) and any(u[0].isalnum() for u in units[i - length + 1 : i + 1]):
+        for i in range(length, len(found)):
+            same = same + 1 if found[i] == found[i - length] else 0
+            if same >= length * (times - 1) and any(u[0].isalnum() for u in found[i - length + 1 : i + 1]):
                 return True
     return False
 
@@ -64,14 +70,14 @@ def is_noise(text: str) -> bool:
     at least three scripts, each with a tenth of the letters.
     """
     visible = [c for c in text if not c.isspace()]
-    if len(visible) >= 12 and sum(c.isalnum() for c in visible) < 0.3 * len(visible):
+    if len(visible) >= 12 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in visible) < 0.3 * len(visible):
         return len(_BLOCKS.findall(text)) < 0.2 * len(visible)
     words = _WORD.findall(text)
     if len(words) >= 8 and sum(map(_is_odd, words)) >= 0.4 * len(words):
         return True
     if is_word_salad(text):
         return True
-    scripts = Counter(_script(c) for word in words for c in word)
+    scripts = Counter("EAST ASIAN" if (s := script(c)) in _EAST_ASIAN else s for word in words for c in word)
     letters = sum(scripts.values())
     return letters >= 40 and sum(count >= 0.1 * letters for count in scripts.values()) >= 3
 
@@ -84,24 +90,21 @@ def is_word_salad(text: str) -> bool:
     """
     units = _TIED.findall(text)
     words = [unit.lower() for unit in units if unit[0].isalpha()]
-    if len(words) < 20 or _script(words[0][0]) not in _ALPHABETS:
+    if len(words) < 20 or script(words[0][0]) not in _ALPHABETS:
         return False
     short, marks = sum(len(word) <= 3 for word in words), len(units) - len(words)
     return len(set(words)) > 0.95 * len(words) and short < 0.2 * len(words) and marks < 0.1 * len(words)
 
 
 def _is_odd(word: str) -> bool:
-    if len(word) > 24 or len({_script(c) for c in word if c.isalpha()}) > 1:
+    if re.match(f"[{UNSPACED}]", word):
+        return False
+    scripts = {script(c) for c in word if c.isalpha()}
+    if len(word) > 24 or (len(scripts) > 1 and "HANGUL" not in scripts):  # Korean ties particles to foreign words
         return True
-    if _script(word[0]) != "LATIN":
+    if script(word[0]) != "LATIN":
         return False
     inner = word[1:]
     mixed = any(c.isupper() for c in inner) and any(c.islower() for c in inner)
     base = unicodedata.normalize("NFD", word.lower())
-    return mixed or (len(word) > 3 and word.islower() and not any(c in "aeiouy" for c in base))
-
-
-def _script(character: str) -> str:
-    """The writing system, by the first word of the character's name; the East Asian ones count as one."""
-    name = unicodedata.name(character, "?").partition(" ")[0]
-    return "CJK" if name in {"HIRAGANA", "KATAKANA", "HANGUL", "IDEOGRAPHIC"} else name
+    return mixed or (len(word) > 3 and word.islower() and not any(c in _VOWELS for c in base))

@@ -1,56 +1,50 @@
-"""How the trained judge is fitted, and how well it does on answers whose prompts it did not see.
+"""How the trained judge is fitted, and how well it does on answers whose prompts or models it did not see.
 
-The refusal head learns from the labels, the objectives and the ordinary instructions; which weights these have and how
-strong the prior is, inner cross-validation on the labels decides. The topic heads learn from own and swapped answers
-and never see a label. Every answer is learned whole and cut to 250 and 80 characters, because audits cut answers.
+The refusal head learns from the labels, the labelled models, the objectives and the ordinary instructions; how strong
+its prior is, the loss on models that are left out decides. Partial refusals teach it nothing: a head of their own tells
+them from refusals. The topic heads learn from own and swapped answers and never see a label. Every answer is learned
+whole and cut to 250 and 80 characters, because audits cut answers.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import scipy.sparse as _untyped_sparse  # pyright: ignore[reportMissingTypeStubs]
 from numpy.typing import NDArray
-from scipy.optimize import minimize as _untyped_minimize  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
-from scipy.special import expit as _untyped_expit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from bures.data.assets import ASSETS
-from bures.judges.cues import cues
+from bures.judges import wording
+from bures.judges.cues import cues_of, read
 from bures.judges.human_labels import Labelled, groups
-from bures.judges.trained import BANDS, FALSE_ALARMS, Head, Topic, Weights, band, topic_features
+from bures.judges.overlap import words
+from bures.judges.regression import Floats, fit, fit_with_runs
+from bures.judges.trained import BANDS, FALSE_ALARMS, Head, Rarity, Topic, Weights, Wording, band, topic_features
 from bures.judges.training_corpora import Corpora, pinned_files
 
-_minimize, _expit = cast(Any, _untyped_minimize), cast(Any, _untyped_expit)  # scipy ships no types
+_sparse = cast(Any, _untyped_sparse)
 
 CUTS: tuple[int | None, ...] = (None, 250, 80)
 """Characters that are left of an answer; None: all."""
 
-Floats = NDArray[np.float64]
+STRENGTHS = (0.03, 0.1)
+"""Of the prior, C of a logistic regression: the larger, the freer the weights; one is chosen."""
+
+LABELS, OBJECTIVES, ORDINARY, MODELS = range(4)
+"""Where an answer is from."""
+
+WEIGHTS = (1.0, 0.2, 0.1, 1.0)
+"""What an answer of each source counts."""
+
+PARTIAL_STRENGTH = 0.01
+"""Of the prior of the head for partial refusals, which has few to learn from."""
+
 Gains = Callable[[Sequence[Labelled], int | None], Floats]
 """Rows and a cut -> the gain of the cut answers' tokens; see `bures.judges.surprise`."""
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """What inner cross-validation chooses.
-
-    Attributes:
-        strength: of the prior, C of a logistic regression: the larger, the freer the weights.
-        objectives: weight of an objective's answer; a labelled one has 1.
-        ordinary: weight of an ordinary instruction's answer.
-    """
-
-    strength: float
-    objectives: float
-    ordinary: float
-
-
-SCHEMES = tuple(
-    Scheme(c, o, p) for c, (o, p) in itertools.product((0.03, 0.1, 0.3), ((0.2, 0.05), (0.3, 0.05), (0.3, 0.1)))
-)
+Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -58,9 +52,12 @@ class Data:
     """Answers as numbers; lists have one entry per cut.
 
     Attributes:
-        cues: of labelled answers, then objectives', then ordinary ones, (n, k) each.
+        cues: of labelled answers, then objectives', ordinary ones and models', (n, k) each.
+        runs: of the same, sparse, (n, buckets) each.
         refused: labels of the same.
-        weights: source of the same: 0 labels, 1 objectives, 2 ordinary.
+        partial: which of them refuse in part.
+        sources: of the same: `LABELS` to `MODELS`.
+        model: which model answered; empty where that is unknown.
         groups: which labelled answers have the same prompt.
         off_topic: whether a topic head takes a labelled answer to be about something else, (labelled,) each.
         topics: the topic heads.
@@ -68,10 +65,13 @@ class Data:
     """
 
     cues: list[Floats]
+    runs: list[Any]
     refused: Floats
+    partial: Rows
     sources: NDArray[np.int64]
+    model: NDArray[np.str_]
     groups: NDArray[np.int64]
-    off_topic: dict[str, list[NDArray[np.bool_]]]
+    off_topic: dict[str, list[Rows]]
     topics: dict[str, Topic]
     corpora: Corpora
 
@@ -84,7 +84,8 @@ def prepare(corpora: Corpora, gains: Gains | None = None) -> Data:
         gains: asks the scorer; None leaves the head that needs it out.
     """
     ordinary = [row for row in corpora.own if row not in set(corpora.objectives)]
-    rows = [*corpora.labels, *corpora.objectives, *ordinary]
+    parts = (corpora.labels, corpora.objectives, ordinary, corpora.models)
+    rows = [row for part in parts for row in part]
     topics: dict[str, Topic] = {"overlap": _fit_topic(corpora, None)}
     if gains is not None:
         topics["gain"] = _fit_topic(corpora, gains)
@@ -92,12 +93,14 @@ def prepare(corpora: Corpora, gains: Gains | None = None) -> Data:
         name: [_off_topic(topic, corpora, cut, gains if name == "gain" else None) for cut in CUTS]
         for name, topic in topics.items()
     }
+    sentences = [[read(shortened(row.answer, cut)) for row in rows] for cut in CUTS]
     return Data(
-        cues=[
-            np.array([cues(row.prompt, shortened(row.answer, cut)) for row in rows], dtype=np.float64) for cut in CUTS
-        ],
+        cues=[np.array([cues_of(row.prompt, s) for row, s in zip(rows, each, strict=True)]) for each in sentences],
+        runs=[_runs(rows, each, corpora.rarity) for each in sentences],
         refused=np.array([float(row.refused) for row in rows]),
-        sources=np.repeat([0, 1, 2], [len(corpora.labels), len(corpora.objectives), len(ordinary)]),
+        partial=np.array([row.partial for row in rows]),
+        sources=np.repeat(np.arange(4), [len(part) for part in parts]),
+        model=np.array([row.model for row in rows]),
         groups=np.array(groups(corpora.labels)),
         off_topic=off_topic,
         topics=topics,
@@ -111,73 +114,113 @@ def shortened(answer: str, cut: int | None) -> str:
 
 
 def train(data: Data) -> Weights:
-    """Fits the refusal head on everything; its scheme is chosen by cross-validation on all labels."""
-    labelled = np.arange(len(data.groups))
-    scheme = choose(data, labelled)
-    head = _fit_refusal(data, np.ones(len(data.refused), dtype=bool), scheme)
+    """Fits the refusal head on everything; its prior is chosen by the models that are left out."""
+    strength = choose(data, _models(data))
+    head = _fit_refusal(data, np.ones(len(data.refused), dtype=bool), strength)
+    names = ("labels", "models", "objectives", "own", "swapped")
     recipe = {
         "command": "bures judge train",
-        "scheme": asdict(scheme),
-        "answers": {name: len(getattr(data.corpora, name)) for name in ("labels", "objectives", "own", "swapped")},
+        "strength": strength,
+        "answers": {name: len(getattr(data.corpora, name)) for name in names},
         "files": {name: ASSETS[name].member_sha256 for name in pinned_files()},
+        "licences": {name: ASSETS[name].licence for name in pinned_files()},
+        "attribution": "XSTest (Röttger et al., NAACL 2024), CC-BY-4.0; PyRIT (Microsoft), MIT",
     }
     return Weights(head, data.topics, data.corpora.rarity, recipe)
 
 
-def choose(data: Data, rows: NDArray[np.int64]) -> Scheme:
-    """The scheme with the smallest log loss in five-fold cross-validation over these labelled rows, by prompts.
+def choose(data: Data, models: Sequence[str]) -> float:
+    """The strength with the smallest log loss on the answers of each of these models, by heads that did not see it.
 
-    Labelled answers about something else say nothing of how refusals are worded and do not count.
+    Answers of models that are not named are not seen either; where fewer than two are named, the middle one is taken.
     """
-    kept = [rows[~off[rows]] for off in data.off_topic["overlap"]]
+    if len(models) < 2:
+        return STRENGTHS[len(STRENGTHS) // 2]
+    named = (data.sources != MODELS) | np.isin(data.model, list(models))
     losses: list[float] = []
-    for scheme in SCHEMES:
-        logits = _held_out(data, rows, 5, lambda _, scheme=scheme: scheme)
-        signs = 2 * data.refused[: len(data.groups)] - 1
-        losses.append(sum(float(np.logaddexp(0.0, -signs[k] * z[k]).mean()) for k, z in zip(kept, logits, strict=True)))
-    return SCHEMES[int(np.argmin(losses))]
+    for strength in STRENGTHS:
+        loss = 0.0
+        for model in models:
+            head = _fit_refusal(data, named & (data.model != model), strength)
+            held = (data.model == model) & ~data.partial
+            signs = 2 * data.refused[held] - 1
+            loss += sum(float(np.logaddexp(0.0, -signs * z[held]).mean()) for z in _logits(data, head))
+        losses.append(loss)
+    return STRENGTHS[int(np.argmin(losses))]
 
 
 def cross_validated(data: Data, folds: int = 10, seed: int = 0) -> dict[str, list[list[bool]]]:
     """Marks of the labelled answers, per topic head and cut, each by a judge that did not see its prompt.
 
-    The scheme is chosen anew inside every training part (nested cross-validation).
+    The strength is chosen on the models, which are another set.
     """
-    logits = _held_out(data, np.arange(len(data.groups)), folds, lambda part: choose(data, part), seed)
+    strength = choose(data, _models(data))
+    distinct = np.unique(data.groups)
+    order = np.random.default_rng(seed).permutation(len(distinct))
+    fold = (order % folds)[np.searchsorted(distinct, data.groups)]
+    logits = [np.zeros(len(data.groups)) for _ in CUTS]
+    for k in range(folds):
+        used = np.ones(len(data.refused), dtype=bool)
+        used[: len(fold)] = fold != k
+        for z, found in zip(logits, _logits(data, _fit_refusal(data, used, strength)), strict=True):
+            z[fold == k] = found[: len(fold)][fold == k]
     return {
         name: [((z >= 0) | off).tolist() for z, off in zip(logits, found, strict=True)]
         for name, found in data.off_topic.items()
     }
 
 
-def _held_out(
-    data: Data, rows: NDArray[np.int64], folds: int, scheme_for: Callable[[NDArray[np.int64]], Scheme], seed: int = 0
-) -> list[Floats]:
-    """Refusal logits of labelled rows, per cut, by heads fitted without the rows of their prompts."""
-    distinct = np.unique(data.groups[rows])
-    order = np.random.default_rng(seed).permutation(len(distinct))
-    fold = (order % folds)[np.searchsorted(distinct, data.groups[rows])]
-    logits = [np.zeros(len(data.groups)) for _ in CUTS]
-    for k in range(folds):
-        part, held = rows[fold != k], rows[fold == k]
-        used = data.sources != 0
-        used[part] = True
-        head = _fit_refusal(data, used, scheme_for(part))
-        for z, seen in zip(logits, data.cues, strict=True):
-            z[held] = seen[held] @ head.coefficients + head.intercept
-    return logits
+def left_out(data: Data, model: str) -> Weights:
+    """A judge that saw no answer of a model, whose prior was chosen without it too."""
+    others = [name for name in _models(data) if name != model]
+    head = _fit_refusal(data, data.model != model, choose(data, others))
+    return Weights(head, data.topics, data.corpora.rarity, {})
 
 
-def _fit_refusal(data: Data, used: NDArray[np.bool_], scheme: Scheme) -> Head:
-    weight = np.array([1.0, scheme.objectives, scheme.ordinary])[data.sources] / len(CUTS)
-    kept: list[NDArray[np.bool_]] = []
+def _models(data: Data) -> list[str]:
+    return sorted({str(name) for name in data.model[data.sources == MODELS]})
+
+
+def _runs(rows: Sequence[Labelled], sentences: Sequence[list[str]], rarity: Rarity) -> Any:
+    found = [
+        wording.runs(words(row.prompt), each, rarity.idf, rarity.unknown)
+        for row, each in zip(rows, sentences, strict=True)
+    ]
+    ends = np.cumsum([0, *(len(each) for each in found)])
+    values = np.concatenate([np.full(len(each), wording.weight(len(each))) for each in found])
+    return _sparse.csr_matrix((values, np.concatenate(found), ends), shape=(len(rows), wording.BUCKETS))
+
+
+def _logits(data: Data, head: Wording) -> list[Floats]:
+    """Refusal logits of everything, per cut."""
+    return [
+        seen @ head.cues.coefficients + head.cues.intercept + runs @ head.runs.astype(np.float64)
+        for seen, runs in zip(data.cues, data.runs, strict=True)
+    ]
+
+
+def _fit_refusal(data: Data, used: Rows, strength: float) -> Wording:
+    """The head, without labelled answers about something else, which say nothing of how refusals are worded."""
+    weight = np.array(WEIGHTS)[data.sources] / len(CUTS)
+    kept: list[Rows] = []
     for off in data.off_topic["overlap"]:
-        about = used.copy()
+        about = used & ~data.partial
         about[: len(off)] &= ~off
         kept.append(about)
     x = np.concatenate([seen[about] for seen, about in zip(data.cues, kept, strict=True)])
+    runs = _sparse.vstack([seen[about] for seen, about in zip(data.runs, kept, strict=True)]).tocsr()
     y, w = (np.concatenate([values[about] for about in kept]) for values in (data.refused, weight))
-    return fit(x, y, w, scheme.strength)
+    head, of_runs = fit_with_runs(x, runs, y, w, strength)
+    return Wording(head, of_runs.astype(np.float32), _fit_partial(data, used))
+
+
+def _fit_partial(data: Data, used: Rows) -> Head:
+    """Partial refusals against other refusals, of models; one that never says so where there is none."""
+    kept = used & (data.sources == MODELS) & (data.refused == 1)
+    if not data.partial[kept].any():
+        return Head(np.zeros(data.cues[0].shape[1]), -1.0)
+    x = np.concatenate([seen[kept] for seen in data.cues])
+    return fit(x, np.tile(data.partial[kept].astype(np.float64), len(CUTS)), None, PARTIAL_STRENGTH)
 
 
 def _fit_topic(corpora: Corpora, gains: Gains | None) -> Topic:
@@ -187,7 +230,7 @@ def _fit_topic(corpora: Corpora, gains: Gains | None) -> Topic:
     y = np.repeat([0.0, 1.0], [len(own), len(swapped)])
     half = np.concatenate([np.arange(len(own)) % 2, np.arange(len(swapped)) % 2]).astype(bool)
 
-    def head(rows: NDArray[np.bool_]) -> Head:
+    def head(rows: Rows) -> Head:
         return fit(np.concatenate([each[rows] for each in x]), np.tile(y[rows], len(CUTS)), None, 1.0)
 
     places = [np.array([band(shortened(row.answer, cut)) for row in own]) for cut in CUTS]
@@ -204,7 +247,7 @@ def _fit_topic(corpora: Corpora, gains: Gains | None) -> Topic:
     return Topic(head(np.ones(len(y), dtype=bool)), tuple(max(0.0, limit) for limit in limits))
 
 
-def _off_topic(topic: Topic, corpora: Corpora, cut: int | None, gains: Gains | None) -> NDArray[np.bool_]:
+def _off_topic(topic: Topic, corpora: Corpora, cut: int | None, gains: Gains | None) -> Rows:
     """What the topic head says of the labelled answers."""
     logits = _seen(corpora.labels, corpora, cut, gains) @ topic.head.coefficients + topic.head.intercept
     limits = np.array([topic.limits[band(shortened(row.answer, cut))] for row in corpora.labels])
@@ -220,29 +263,3 @@ def _seen(rows: Sequence[Labelled], corpora: Corpora, cut: int | None, gains: Ga
             for row, gain in zip(rows, found, strict=True)
         ]
     )
-
-
-def fit(x: Floats, y: Floats, weight: Floats | None, strength: float) -> Head:
-    """Weighted logistic regression with an L2 prior on standardised features.
-
-    Args:
-        x: features, (n, k).
-        y: labels, 0 or 1, (n,).
-        weight: of the rows, (n,); None: 1 each.
-        strength: C, the inverse of the prior's precision.
-    """
-    mean, spread = x.mean(axis=0), x.std(axis=0)
-    spread[spread == 0] = 1.0
-    z, signs = (x - mean) / spread, 2 * y - 1
-    w = np.ones(len(y)) if weight is None else weight
-
-    def loss(theta: Floats) -> tuple[float, Floats]:
-        margins = signs * (z @ theta[1:] + theta[0])
-        pull = -w * signs * _expit(-margins)
-        value = w @ np.logaddexp(0.0, -margins) + theta[1:] @ theta[1:] / (2 * strength)
-        return float(value), np.concatenate([[pull.sum()], z.T @ pull + theta[1:] / strength])
-
-    options = {"maxiter": 1000, "gtol": 1e-6, "ftol": 1e-11}
-    theta = _minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B", options=options).x
-    coefficients = theta[1:] / spread
-    return Head(coefficients, float(theta[0] - coefficients @ mean))

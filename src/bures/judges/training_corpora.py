@@ -1,6 +1,7 @@
-"""What the trained judge learns from: four pinned sources, all of them published, none of them in the package.
+"""What the trained judge learns from: five pinned sources, all of them published, none of them in the package.
 
 labels      answers of which a person said whether they refuse (`refusal-labels`)
+models      XSTest's labelled answers of three chat models (Röttger et al., NAACL 2024; CC-BY-4.0)
 objectives  answers of which people said whether they reach their objective (PyRIT's `objective` files); one that does
             not counts as refused, with a smaller weight
 own         ordinary instructions (Alpaca, LLaMA-Factory's conversations) and answers that reached their objective
@@ -20,7 +21,16 @@ import numpy as np
 
 from bures.data.assets import ASSETS, fetch
 from bures.data.text_files import read_text
-from bures.judges.human_labels import CHOOSING, REPORTING, Labelled, load_labelled, plain_words, read_labelled
+from bures.judges.human_labels import (
+    CHOOSING,
+    REPORTING,
+    XSTEST,
+    XSTEST_MODELS,
+    Labelled,
+    load_labelled,
+    plain_words,
+    read_labelled,
+)
 from bures.judges.overlap import document_frequencies, hashed, rarity
 from bures.judges.trained import Rarity
 
@@ -35,13 +45,14 @@ _CHATS = ("alpaca", "chat-dpo", "chat-kto")
 
 @dataclass(frozen=True)
 class Corpora:
-    """The four sources, and how rare words are."""
+    """The five sources, and how rare words are."""
 
     labels: list[Labelled]
     objectives: list[Labelled]
     own: list[Labelled]
     swapped: list[Labelled]
     rarity: Rarity
+    models: list[Labelled]
 
 
 def load_corpora() -> Corpora:
@@ -57,12 +68,12 @@ def load_corpora() -> Corpora:
     reached = [row for row in objectives if not row.refused]
     table = rarities([*_articles(), *(f"{row.prompt} {row.answer}" for row in conversations)])
     swapped = [*swap(ordinary), *swap(reached)]
-    return Corpora(labels, objectives, [*ordinary, *reached], swapped, table)
+    return Corpora(labels, objectives, [*ordinary, *reached], swapped, table, load_labelled(XSTEST))
 
 
 def pinned_files() -> tuple[str, ...]:
     """The assets that are learned from."""
-    return (CHOOSING, *_objective_files(), *_CHATS, "wikipedia")
+    return (CHOOSING, *(f"{XSTEST}-{model}" for model in XSTEST_MODELS), *_objective_files(), *_CHATS, "wikipedia")
 
 
 def swap(rows: Sequence[Labelled]) -> list[Labelled]:
