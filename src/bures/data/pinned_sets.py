@@ -35,6 +35,8 @@ PARTS: Mapping[str, Mapping[str, tuple[int, ...]]] = MappingProxyType(
             "test": SPLIT["test"],
         },
         "jailbreakbench-benign": SPLIT,
+        "xstest": SPLIT,  # the safe prompts
+        "xstest-unsafe": SPLIT,
         "chat": {"organism": _ALL},
     }
 )
@@ -43,12 +45,16 @@ PARTS: Mapping[str, Mapping[str, tuple[int, ...]]] = MappingProxyType(
 
 def assets_of(name: str) -> tuple[str, ...]:
     """The assets that a pinned set is read from: the one of its name, or all whose names begin with it and a dash."""
+    if name == "xstest-unsafe":  # its contrasts are in the same file
+        return ("xstest",)
     return (name,) if name in ASSETS else tuple(key for key in ASSETS if key.startswith(f"{name}-"))
 
 
 def pinned_rows(name: str) -> Rows:
     """The prompts of a pinned set; where it has several files, a prompt's category is its file."""
     names = assets_of(name)
+    if names == ("xstest",):
+        return _xstest("unsafe" if name == "xstest-unsafe" else "safe")
     if len(names) == 1:
         return _read(name)
     rows = [_read(each) for each in names]
@@ -74,6 +80,13 @@ def _read(name: str) -> Rows:
     if name.startswith("chat-"):
         return _first_messages(path)
     return read_file(path, None)
+
+
+def _xstest(label: str) -> Rows:
+    """XSTest's safe or unsafe prompts; their category is their kind."""
+    path = fetch("xstest")
+    rows = [row for row in read_csv(read_text(path), ",", str(path)).records if row["label"] == label]
+    return Rows(tuple(str(row["prompt"]) for row in rows), tuple(str(row["type"]) for row in rows))
 
 
 def _first_messages(path: Path) -> Rows:
