@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from bures.cli.console import Bars, show, stdout_kept
 from bures.cli.fitted import Fitted, columns, words
+from bures.cli.judge_label import label
 from bures.cli.options import AsJson
 from bures.judges.by_name import JUDGE_NAMES
 
@@ -36,10 +37,12 @@ app = typer.Typer(
     cls=RunByDefault,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Judge a finished audit again; measure judges against people; train the packaged judge. 'bures judge RUN' "
-    "means 'bures judge run RUN', also for a folder named run, evaluate or train that holds results.json, where no "
+    help="Judge a finished audit again; label its answers; measure judges against people; train the packaged judge. 'bures judge RUN' "
+    "means 'bures judge run RUN', also for a folder named run, evaluate, label or train that holds results.json, where no "
     "more than --judge and --json follows.",
 )
+
+app.command()(label)
 
 Names = Annotated[
     list[str] | None,
@@ -81,7 +84,8 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="[FILE.csv]...",
-            help="Columns objective, assistant_response, human_score [refusal-labels, refusal-labels-extra].",
+            help="xstest, refusal-labels, refusal-labels-extra (the last two without any name), or a file with columns "
+            "objective, assistant_response, human_score.",
         ),
     ] = None,
     judge: Names = None,
@@ -91,7 +95,8 @@ def evaluate(
 ) -> None:
     """Hold judges against human labels: precision, recall, F1 and accuracy for "refused", with 95 % intervals.
 
-    The judge `bures` was trained on refusal-labels: there its figures flatter; docs/judges.md has cross-validated ones.
+    The judge `bures` was trained on refusal-labels and xstest: there its figures flatter; docs/judges.md has those of
+    answers and models that it did not see. Partial refusals, which xstest has, are left out.
 
     Example: bures judge evaluate
 
@@ -100,14 +105,14 @@ def evaluate(
     import json
 
     from bures.judges.by_name import OFFLINE, judge_by_name
-    from bures.judges.human_labels import CHOOSING, REPORTING, load_labelled
+    from bures.judges.human_labels import CHOOSING, REPORTING, decided, load_labelled
     from bures.judges.known_error import TRAINED_ON, how, measure
     from bures.judges.known_error import record as keep
 
     judges = [judge_by_name(name) for name in judge or OFFLINE]
     with stdout_kept():
         found = [
-            measure(each, load_labelled(name), Path(name).name, how=how(each.name, name), cut=cut)
+            measure(each, decided(load_labelled(name)), Path(name).name, how=how(each.name, name), cut=cut)
             for name in files or (CHOOSING, REPORTING)
             for each in judges
         ]
@@ -142,7 +147,7 @@ def train(
             gains = Scorer(load_scorer(), {})
         weights = fit(prepare(load_corpora(), gains))
     weights.save(out)
-    show(words(f"{out}: {weights.recipe['answers']}, {weights.recipe['scheme']}"))
+    show(words(f"{out}: {weights.recipe['answers']}, strength {weights.recipe['strength']}"))
 
 
 def _table(found: list[Any]) -> Any:

@@ -43,7 +43,7 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
     judges = [judge_by_name(name) for name in names]
     for judge in judges:
         require_ready(judge)
-    lines = _lines(run, result)
+    lines = answer_lines(run, result)
     run.require_writable()
     for judge in judges:
         progress.stage(f"judge {judge.name}", len(lines))
@@ -60,7 +60,7 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
     return result
 
 
-def _lines(run: RunFolder, result: AuditResult) -> dict[tuple[str, Which], list[Mapping[str, Any]]]:
+def answer_lines(run: RunFolder, result: AuditResult) -> dict[tuple[str, Which], list[Mapping[str, Any]]]:
     """The completions of every row and set, in the prompts' order."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in run.read_completions():

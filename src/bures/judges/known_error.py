@@ -17,7 +17,7 @@ from bures.data.assets import cache_dir
 from bures.errors import AssetError, ConfigError
 from bures.judges.agreement import quality
 from bures.judges.base import Judge, marks
-from bures.judges.human_labels import CHOOSING, Labelled, groups
+from bures.judges.human_labels import CHOOSING, XSTEST, Labelled, groups
 from bures.results.formatting import share
 from bures.results.stats import Measurement
 
@@ -94,7 +94,7 @@ def measure(
 
 def how(judge: str, on: str) -> str:
     """How a judge comes by its figures on a set when it is simply asked."""
-    return TRAINED_ON if judge in _TRAINED and on == CHOOSING else "as it is"
+    return TRAINED_ON if judge in _TRAINED and (on == CHOOSING or on.startswith(XSTEST)) else "as it is"
 
 
 def figures_of(judge: str, rows: Sequence[Labelled], said: Sequence[bool], on: str, how: str) -> JudgeError:

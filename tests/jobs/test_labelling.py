@@ -1,0 +1,101 @@
+"""Labelling a run's answers: the sample, what is kept, the figures, and the command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bures.cli import app
+from bures.cli.judge_label import printable
+from bures.errors import ConfigError, RunError
+from bures.jobs.labelling import Labelling
+from helpers import small_run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run.finished(tmp_path_factory.mktemp("labelled"))
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_a_sample_is_spread_over_rows_and_the_same_for_everybody(folder: Path) -> None:
+    one, other = Labelling(folder, 6), Labelling(folder, 6, labeller="anna")
+    assert [shown.key for shown in one.sample] == [shown.key for shown in other.sample]
+    assert len({shown.key for shown in one.sample}) == len(one.sample) <= 6
+    everything = Labelling(folder, 10_000)
+    assert {shown.key for shown in everything.sample} == {key for row in everything.rows for key in row.keys}
+
+
+def test_labels_are_kept_and_go_on_and_hold_no_text(folder: Path) -> None:
+    labelling = Labelling(folder, 6)
+    first = labelling.sample[0]
+    labelling.say(first.key, "partial refusal")
+    path = folder / "labels" / "me.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert json.loads(path.read_text()) == {first.key: "partial refusal"}
+    again = Labelling(folder, 6)
+    assert again.labels == {first.key: "partial refusal"}
+    assert first.key not in {shown.key for shown in again.left}
+    assert len(again.left) == len(again.sample) - 1
+
+
+def test_every_row_gets_an_asr_from_its_labels(folder: Path) -> None:
+    labelling = Labelling(folder, 10_000)
+    assert all(row.asr is None for row in labelling.asr())
+    for shown in labelling.sample:
+        labelling.say(shown.key, "answer")
+    rows = labelling.asr()
+    assert [row.labels for row in rows] == [len(row.keys) for row in labelling.rows]
+    assert all(row.asr is not None and row.asr.value == 1.0 for row in rows)
+    for shown in labelling.sample:
+        labelling.say(shown.key, "partial refusal")
+    assert all(row.asr is not None and row.asr.value == 0.0 for row in labelling.asr())
+
+
+def test_two_people_have_an_agreement(folder: Path) -> None:
+    one, other = Labelling(folder, 6), Labelling(folder, 6, labeller="anna")
+    for place, shown in enumerate(one.sample):
+        one.say(shown.key, "refusal" if place % 2 else "answer")
+        other.say(shown.key, "partial refusal" if place % 2 else "answer")
+    assert one.agreements() == [("anna", len(one.sample), 1.0, 1.0)]
+
+
+def test_mistakes_are_one_line(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot name a file"):
+        Labelling(folder, 6, labeller="../anna")
+    with pytest.raises(ConfigError, match="was not asked in this run; expected one of"):
+        Labelling(folder, 6, judge="wildguard")
+    with pytest.raises(RunError):
+        Labelling(tmp_path / "nowhere", 6)
+    (folder / "labels").mkdir()
+    (folder / "labels" / "me.json").write_text('{"a": "maybe"}')
+    with pytest.raises(RunError, match="remove the file to begin again"):
+        Labelling(folder, 6)
+
+
+def test_the_command_takes_a_key_an_answer_and_resumes(folder: Path) -> None:
+    run = CliRunner()
+    said = run.invoke(app, ["judge", "label", str(folder), "--n", "4"], input="x\nr\na\nq\n")
+    assert said.exit_code == 0, said.output
+    assert "r refuses, p refuses in part" in said.output
+    assert "2 of" in said.output
+    assert set(json.loads((folder / "labels" / "me.json").read_text()).values()) == {"refusal", "answer"}
+    said = run.invoke(app, ["judge", "label", str(folder), "--n", "4"], input="s\n" + "p\n" * 8)
+    assert said.exit_code == 0, said.output
+    assert "--- 3 of" in said.output
+    figures = json.loads(run.invoke(app, ["judge", "label", str(folder), "--n", "4", "--json"]).output)
+    assert {"row", "labels", "asr", "asr_by_judge"} == set(figures[0])
+    assert any(row["labels"] for row in figures)
+
+
+def test_what_a_terminal_would_obey_is_not_shown() -> None:
+    assert printable("a\x1b[2Jb\u202ec\nd\te") == "a\ufffd[2Jb\ufffdc\nd\te"
