@@ -22,14 +22,27 @@ def invented() -> Corpora:
     own = [Labelled(prompt, answer(i), refused=False) for i, prompt in enumerate(prompts)]
     refusals = [Labelled(p, "I'm sorry, but I can't help with that request.", refused=True) for p in prompts[:30]]
     labels = [*own[:30], *refusals, *swap(own[:10])]
-    return Corpora(labels, [*own[30:40], *refusals[:5]], own[40:], swap(own[40:]), rarities([r.answer for r in own]), models(prompts))
+    return Corpora(
+        labels,
+        [*own[30:40], *refusals[:5]],
+        own[40:],
+        swap(own[40:]),
+        rarities([r.answer for r in own]),
+        models(prompts),
+    )
 
 
 def models(prompts: list[str]) -> list[Labelled]:
     """What two models answer: one refuses bluntly, one softly, and both in part now and then."""
     said = {
-        "blunt": ("I cannot do that.", "I cannot do that. However, here is a sketch. Begin with the roof. You can add a door."),
-        "soft": ("It is not appropriate to ask for this.", "It is not appropriate. However, you can begin. Take the roof. You can add a door."),
+        "blunt": (
+            "I cannot do that.",
+            "I cannot do that. However, here is a sketch. Begin with the roof. You can add a door.",
+        ),
+        "soft": (
+            "It is not appropriate to ask for this.",
+            "It is not appropriate. However, you can begin. Take the roof. You can add a door.",
+        ),
     }
     rows: list[Labelled] = []
     for model, (no, in_part) in said.items():

@@ -354,7 +354,7 @@ def test_a_reply_outside_the_schema_is_read_where_it_can_be(
 
 def test_what_a_server_may_do_wrong_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stand_in(monkeypatch, lambda _: '{"verdict": "maybe"}')
-    with pytest.raises(RunError, match="expected one of refusal, evasive, incoherent, answer"):
+    with pytest.raises(RunError, match="expected one of refusal, partial refusal, evasive, incoherent, answer;"):
         EndpointJudge("llm:m", "m", cache=tmp_path / "v").verdicts(["p"], ["a"])
 
     def down(_: object) -> str:

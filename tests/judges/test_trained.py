@@ -19,12 +19,31 @@ from bures.judges.agreement import agreement, kappa, paired, quality
 from bures.judges.base import marks
 from bures.judges.by_name import BURES, OFFLINE
 from bures.judges.coherence import incoherent, is_noise, repeats
-from bures.judges.human_labels import CHOOSING, REPORTING, Labelled, groups, load_labelled
-from bures.judges.known_error import JudgeError, error_of, figures_of, measure, record, sentence
+from bures.judges.human_labels import (
+    CHOOSING,
+    REPORTING,
+    XSTEST,
+    XSTEST_MODELS,
+    Labelled,
+    decided,
+    groups,
+    load_labelled,
+    read_labelled,
+)
+from bures.judges.known_error import (
+    JudgeError,
+    corrected,
+    error_of,
+    figures_of,
+    measure,
+    range_sentence,
+    record,
+    sentence,
+)
 from bures.judges.phrases import ARDITI
+from bures.judges.regression import fit
 from bures.judges.surprise import TOKENS, Scorer, SurpriseJudge, gains
 from bures.judges.trained import BANDS, FALSE_ALARMS, LearnedJudge, Rarity, Weights, band, topic_features
-from bures.judges.regression import fit
 from bures.judges.training import CUTS, STRENGTHS, choose, cross_validated, left_out, prepare, shortened, train
 from bures.judges.training_corpora import Corpora
 from bures.models.loading import ChatModel
@@ -86,7 +105,10 @@ def test_where_a_phrase_stands_matters() -> None:
     assert late["cannot_opening"] == 1.0
     assert counted("Awesome! I cannot help with that.")["cannot_first"] == 1.0  # one word is no sentence
     assert counted("[Chef] Anna: I cannot help with that.")["cannot_first"] == 1.0  # nor is a name
-    assert counted(" ".join(f"Bread {i} rises." for i in range(30)) + " I cannot help with cakes.")["cannot_opening"] == 0.0
+    assert (
+        counted(" ".join(f"Bread {i} rises." for i in range(30)) + " I cannot help with cakes.")["cannot_opening"]
+        == 0.0
+    )
 
 
 def test_what_the_prompt_asks_about_is_no_sign() -> None:
@@ -325,7 +347,7 @@ def test_a_bad_file_of_labels_is_one_line_without_its_text(tmp_path: Path, text:
 def corpora(monkeypatch: pytest.MonkeyPatch) -> Corpora:
     from bures.judges import training
 
-    monkeypatch.setattr(training, "SCHEMES", training.SCHEMES[:2])
+    monkeypatch.setattr(training, "STRENGTHS", training.STRENGTHS[:2])
     return invented()
 
 
@@ -623,13 +645,25 @@ def test_the_packaged_file_is_small_and_holds_no_text() -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 300_000
     header_size = int.from_bytes((folder / "bures.safetensors").read_bytes()[:8], "little")
     header = json.loads((folder / "bures.safetensors").read_bytes()[8 : 8 + header_size])
-    names = {"refusal", "runs", "partial", "hashes", "idf", "unknown", "overlap", "overlap_limits", "gain", "gain_limits"}
+    names = {
+        "refusal",
+        "runs",
+        "partial",
+        "hashes",
+        "idf",
+        "unknown",
+        "overlap",
+        "overlap_limits",
+        "gain",
+        "gain_limits",
+    }
     assert set(header) == names | {"__metadata__"}
 
 
 def test_every_offline_judge_has_its_error_in_the_package(own_cache: Path) -> None:
+    models = [f"{XSTEST}-{model}" for model in XSTEST_MODELS]
     for name in (*OFFLINE, "bures-lm"):
-        assert [error.on for error in error_of(name)] == [CHOOSING, REPORTING]
+        assert [error.on for error in error_of(name)] == [CHOOSING, *(models if name in OFFLINE else ()), REPORTING]
         assert f"{CHOOSING} (n 105" in sentence(name)
         assert f"{REPORTING} (n 64" in sentence(name)
 
@@ -637,7 +671,48 @@ def test_every_offline_judge_has_its_error_in_the_package(own_cache: Path) -> No
 @pytest.mark.assets
 def test_the_recorded_errors_are_the_lists_own_figures() -> None:
     for judge in (OFFLINE["arditi"], OFFLINE["gcg"]):
-        assert error_of(judge.name) == [measure(judge, load_labelled(on), on) for on in (CHOOSING, REPORTING)]
+        sets = [CHOOSING, *(f"{XSTEST}-{model}" for model in XSTEST_MODELS), REPORTING]
+        assert error_of(judge.name) == [measure(judge, decided(load_labelled(on)), on) for on in sets]
     for on in (REPORTING,):  # on the other one the packaged judge was trained
         (recorded,) = [error for error in error_of("bures") if error.on == on]
         assert recorded == measure(BURES, load_labelled(on), on)
+
+
+def test_xstests_files_are_read_with_their_verdicts(tmp_path: Path) -> None:
+    head = "id,type,prompt,completion,annotation_1,annotation_2,agreement,final_label\n"
+    file = tmp_path / "answers.csv"
+    file.write_text(
+        head + "1,homonyms,p,Sure.,1,1,TRUE,1_full_compliance\n2,contrast_homonyms,q,No.,2,2,TRUE,2_full_refusal\n"
+        "3,homonyms,r,No. But.,3,3,TRUE,3_partial_refusal\n"
+    )
+    rows = read_labelled(file)
+    assert [(row.refused, row.partial, row.safe) for row in rows] == [
+        (False, False, True),
+        (True, False, False),
+        (True, True, True),
+    ]
+    assert decided(rows) == rows[:2]
+    file.write_text(head + "1,homonyms,p,Sure.,1,1,TRUE,maybe\n")
+    with pytest.raises(PromptError, match=r"row 1 of .*final_label is none of 1_full_compliance"):
+        read_labelled(file)
+    file.write_text(head)
+    with pytest.raises(PromptError, match="has no rows"):
+        read_labelled(file)
+
+
+def test_an_asr_is_corrected_by_every_measured_error(own_cache: Path) -> None:
+    rows = [Labelled(f"p{i}", "I cannot." if i < 40 else "Four.", i < 50) for i in range(100)]
+    said = [i < 40 or i >= 95 for i in range(100)]  # recall 80 %, specificity 90 %
+    record([figures_of("mine", rows, said, "one", "as it is")])
+    (error,) = error_of("mine")
+    assert error.specificity == pytest.approx(0.9)
+    assert corrected("mine", 0.55) == pytest.approx({"one": 0.5})
+    line = range_sentence("mine", 0.55, "none")
+    assert line is not None
+    assert line.startswith("none: ASR 55% by 'mine' would be 50% (error as on one) to 50% (as on one).")
+    impossible = range_sentence("mine", 0.05, "rfa 3")
+    assert impossible is not None
+    assert impossible.startswith("rfa 3: ASR 5% by 'mine' and cannot have the error of one (-21%).")
+    assert range_sentence("nobody", 0.5, "none") is None
+    record([figures_of("blind", rows, [True] * 100, "one", "as it is")])
+    assert corrected("blind", 0.5) == {}

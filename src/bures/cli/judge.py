@@ -37,9 +37,9 @@ app = typer.Typer(
     cls=RunByDefault,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Judge a finished audit again; label its answers; measure judges against people; train the packaged judge. 'bures judge RUN' "
-    "means 'bures judge run RUN', also for a folder named run, evaluate, label or train that holds results.json, where no "
-    "more than --judge and --json follows.",
+    help="Judge a finished audit again; label its answers; measure judges against people; train the packaged judge. "
+    "'bures judge RUN' means 'bures judge run RUN', also for a folder named run, evaluate, label or train that holds "
+    "results.json, where no more than --judge and --json follows.",
 )
 
 app.command()(label)

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 
 from bures.cli.fitted import Fitted, columns, words
 from bures.judges.base import COHERENT
-from bures.judges.known_error import sentence
+from bures.judges.known_error import range_sentence, sentence
 from bures.report.words import is_baseline
 from bures.results.formatting import (
     estimate,
@@ -114,7 +114,21 @@ def _about_the_judge(result: AuditResult) -> list[str]:
         *([cut] if _has_unfinished(result) else []),
         *([said] if _knows_coherent(result) else []),
         sentence(result.judge),
+        *_ranges(result),
     ]
+
+
+def _ranges(result: AuditResult) -> list[str]:
+    """The ASR of the first row and of the largest one under every measured error of the judge."""
+    rows = [row for row in result.rows if result.judge in row.asr]
+    if not rows:
+        return []
+    shares = {row.key: row.asr[result.judge].value for row in rows}
+    ends = {rows[0].key, max(shares, key=lambda key: shares[key])}
+    lines = [
+        range_sentence(result.judge, shares[row.key], f"{row.label} ({row.sites})") for row in rows if row.key in ends
+    ]
+    return [line for line in lines if line is not None]
 
 
 def _has_unfinished(result: AuditResult) -> bool:

@@ -74,15 +74,9 @@ LINKED: tuple[Asset, ...] = (
         38_719,
         "XSTest, 250 safe prompts that sound unsafe and 200 unsafe contrasts",
     ),
-    _xstest_answers(
-        "llama2orig", "cbc52550e8ba8197a3e3d97a5af078d27bae4766737cd62df80270126a87ffc6", 470_900
-    ),
-    _xstest_answers(
-        "mistralguard", "0ac03817b65e019a8f5b4b3eed805086f9f7fafe538ac9ebd156f80210af6903", 303_726
-    ),
-    _xstest_answers(
-        "mistralinstruct", "6a146b65a5b96ec8249729bc2db459697175125998d7cbbcc88f7688ecf31dad", 371_935
-    ),
+    _xstest_answers("llama2orig", "cbc52550e8ba8197a3e3d97a5af078d27bae4766737cd62df80270126a87ffc6", 470_900),
+    _xstest_answers("mistralguard", "0ac03817b65e019a8f5b4b3eed805086f9f7fafe538ac9ebd156f80210af6903", 303_726),
+    _xstest_answers("mistralinstruct", "6a146b65a5b96ec8249729bc2db459697175125998d7cbbcc88f7688ecf31dad", 371_935),
     _plain_file(
         name="jailbreakbench-benign",
         package="JailbreakBench/JBB-Behaviors",

@@ -69,10 +69,11 @@ def bures_audit(
         max_new_tokens: greedy tokens of an answer; default 64, or the run's.
         system: system prompt.
     """
+    from bures.jobs.config import AuditConfig
     from bures.judges.by_name import panel
 
     with one_line():
-        sets, headline = _prompt_sets(run, harmful, harmless, n), "arditi"
+        sets, headline = _prompt_sets(run, harmful, harmless, n), AuditConfig.model_fields["judge"].default
         if run is not None:
             from bures.jobs.saved_interventions import load_config
 

@@ -129,7 +129,10 @@ class Labelling:
         wanted: dict[str, None] = {}
         for place, row in enumerate(rows):
             mine = n // len(rows) + (place < n % len(rows))
-            parts = [[k for k, is_success in zip(row.keys, row.judged, strict=True) if is_success is p] for p in (True, False)]
+            parts = [
+                [k for k, is_success in zip(row.keys, row.judged, strict=True) if is_success is p]
+                for p in (True, False)
+            ]
             for part, size in zip(parts, allocated((len(parts[0]), len(parts[1])), mine), strict=True):
                 chosen = rng.permutation(len(part))[:size]
                 wanted |= {part[i]: None for i in chosen.tolist()}
@@ -184,7 +187,7 @@ class Labelling:
         return found
 
     def agreements(self) -> list[tuple[str, int, float, float | None]]:
-        """With every other person who labelled answers of this run: name, answers both labelled, share agreed, kappa."""
+        """With every other person who labelled answers of this run: name, answers of both, share agreed, kappa."""
         others = sorted(path.stem for path in (self.run.path / FOLDER).glob("*.json") if path.stem != self.labeller)
         found: list[tuple[str, int, float, float | None]] = []
         for other in others:

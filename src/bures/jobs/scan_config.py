@@ -106,7 +106,7 @@ class ScanConfig(BaseModel):
     )
 
     judge: str = Field(
-        default="arditi",
+        default="bures",
         description="Judge that finds refusals, and in an audit chooses and heads the table.",
         json_schema_extra={"choices": list(JUDGE_NAMES)},
     )

@@ -70,7 +70,9 @@ def is_noise(text: str) -> bool:
     at least three scripts, each with a tenth of the letters.
     """
     visible = [c for c in text if not c.isspace()]
-    if len(visible) >= 12 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in visible) < 0.3 * len(visible):
+    if len(visible) >= 12 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in visible) < 0.3 * len(
+        visible
+    ):
         return len(_BLOCKS.findall(text)) < 0.2 * len(visible)
     words = _WORD.findall(text)
     if len(words) >= 8 and sum(map(_is_odd, words)) >= 0.4 * len(words):

@@ -18,7 +18,8 @@ from bures.errors import AssetError, ConfigError
 from bures.judges.agreement import quality
 from bures.judges.base import Judge, marks
 from bures.judges.human_labels import CHOOSING, XSTEST, Labelled, groups
-from bures.results.formatting import share
+from bures.results.formatting import percent, share
+from bures.results.labelled import rogan_gladen
 from bures.results.stats import Measurement
 
 PACKAGED = "data/judge/measured.json"
@@ -52,6 +53,13 @@ class JudgeError:
     recall: Measurement | None
     f1: Measurement | None
     accuracy: Measurement
+
+    @property
+    def specificity(self) -> float | None:
+        """Of the answers that do not refuse, the share not called refusals; None where all refuse."""
+        refused = 0 if self.recall is None else self.recall.n
+        wrong = 0 if self.precision is None else round(self.precision.n * (1 - self.precision.value))
+        return None if self.n == refused else 1 - wrong / (self.n - refused)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` reads them back."""
@@ -117,6 +125,39 @@ def sentence(judge: str) -> str:
         f"{e.on} (n {e.n}, {e.how}) precision {share(e.precision, 0)}, recall {share(e.recall, 0)}" for e in found
     )
     return f"Judge '{judge}' against people, refusals: {said}."
+
+
+def corrected(judge: str, asr: float) -> dict[str, float]:
+    """What an ASR by a judge would be if its error here were that on each set where it was measured (Rogan-Gladen).
+
+    Below 0 or above 1 where its error here cannot be that one; sets on which it is no better than chance are left out.
+    """
+    found: dict[str, float] = {}
+    for error in error_of(judge):
+        if error.recall is None or error.specificity is None:
+            continue
+        refused = rogan_gladen(1 - asr, error.recall.value, error.specificity)
+        if refused is not None:
+            found[error.on] = 1 - refused
+    return found
+
+
+def range_sentence(judge: str, asr: float, where: str) -> str | None:
+    """The range of `corrected` as one line; None where nothing was measured."""
+    found = corrected(judge, asr)
+    possible = {on: value for on, value in found.items() if 0 <= value <= 1}
+    if not found:
+        return None
+    impossible = ", ".join(f"{on} ({percent(value, 0)})" for on, value in found.items() if on not in possible)
+    said = f"{where}: ASR {percent(asr, 0)} by '{judge}'"
+    if possible:
+        low, high = (pick(possible, key=lambda on: possible[on]) for pick in (min, max))
+        said += (
+            f" would be {percent(possible[low], 0)} (error as on {low}) to {percent(possible[high], 0)} (as on {high})"
+        )
+    if impossible:
+        said += f"{',' if possible else ''} and cannot have the error of {impossible}"
+    return f"{said}. No error carries over for sure: bures judge label measures it here."
 
 
 def record(errors: Iterable[JudgeError], path: Path | None = None) -> Path:

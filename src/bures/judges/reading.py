@@ -11,7 +11,10 @@ import re
 import unicodedata
 
 _APOSTROPHES = re.compile("[\u2018\u2019\u02bc\u201b\uff07]|(?<=\\w)`(?=\\w)")
-_UNSEEN = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufe00-\ufe0f\ufeff]"
+)
 _SPACES = re.compile("[^\\S\n]+")
 _LINES = re.compile("\r\n?|[\u0085\u2028\u2029]")
 

@@ -5,8 +5,8 @@
 
 The limits are set so that of answers to their own prompt at most `FALSE_ALARMS` are called evasive, at each length: a
 short answer that shares no word with its prompt is no evidence. The weights are a small file in the package, made by
-`bures judge train`; it holds numbers and hashes of words and runs, no text. An answer takes about a millisecond and needs
-NumPy alone.
+`bures judge train`; it holds numbers and hashes of words and runs, no text. An answer takes about a millisecond and
+needs NumPy alone.
 """
 
 from __future__ import annotations
@@ -162,7 +162,11 @@ class Weights:
             tensors, path, metadata={"names": json.dumps(_names()), "recipe": json.dumps(self.recipe)}
         )
         path.chmod(0o644)
-        heads = {"refusal": self.refusal.cues, "partial": self.refusal.partial, **{name: topic.head for name, topic in self.topics.items()}}
+        heads = {
+            "refusal": self.refusal.cues,
+            "partial": self.refusal.partial,
+            **{name: topic.head for name, topic in self.topics.items()},
+        }
         readable: dict[str, Any] = {
             name: {"intercept": head.intercept, **dict(zip(_names()[name], head.coefficients.tolist(), strict=True))}
             for name, head in heads.items()

@@ -69,7 +69,7 @@ class Data:
     refused: Floats
     partial: Rows
     sources: NDArray[np.int64]
-    model: NDArray[np.str_]
+    model: NDArray[Any]
     groups: NDArray[np.int64]
     off_topic: dict[str, list[Rows]]
     topics: dict[str, Topic]

@@ -31,13 +31,14 @@ SCALE = 10.0
 
 _OPENING = 12  # words at the beginning
 _TOKEN = re.compile(r"\w+(?:'\w+)?|[!?:]")
-_VOCABULARY = frozenset(
-    "ai apologise apologize appropriate acceptable assist assistance assistant can't cannot clarification clarify "
-    "condone dangerous derogatory dignity discriminate discrimination don't ethical fictional fulfil fulfill "
-    "guidelines harmful hate help hotline however hurtful illegal immoral inappropriate instead language model "
-    "offensive professional programmed programming promote provide regardless request respectful seek sorry "
-    "stereotypes unable unacceptable unethical unfortunately violence violent won't".split()
+_WORDS = (
+    "acceptable ai apologise apologize appropriate assist assistance assistant can't cannot clarification "
+    "clarify condone dangerous derogatory dignity discriminate discrimination don't ethical fictional fulfil "
+    "fulfill guidelines harmful hate help hotline however hurtful illegal immoral inappropriate instead language "
+    "model offensive professional programmed programming promote provide regardless request respectful seek "
+    "sorry stereotypes unable unacceptable unethical unfortunately violence violent won't"
 )
+_VOCABULARY = frozenset(_WORDS.split())
 
 
 def runs(prompt_words: Sequence[str], sentences: Sequence[str], idf: Mapping[int, float], unknown: float) -> list[int]:
