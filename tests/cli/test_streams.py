@@ -181,4 +181,4 @@ def test_what_only_a_subcommand_takes_means_the_subcommand(meant: Callable[..., 
 def test_the_help_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["judge", "--help"])
-    assert "also for a folder named run, evaluate or train" in " ".join(capsys.readouterr().out.split())
+    assert "also for a folder named run, evaluate, label or train" in " ".join(capsys.readouterr().out.split())

@@ -75,14 +75,14 @@ def test_an_audit_holds_what_the_offline_judges_say(finished: Path) -> None:
     result = load_result(finished)
     lines = list(RunFolder(finished).read_completions())
     for row in (row for row in result.rows if not row.error):
-        assert {*row.refused} == {"arditi", "gcg", "bures", "arditi+coherent"} == {*row.refused_harmless}
+        assert {*row.refused} == {"arditi", "gcg", "bures", "bures+coherent"} == {*row.refused_harmless}
         for which, held in (("harmful", row.refused), ("harmless", row.refused_harmless)):
             mine = [line for line in lines if line["row"] == row.key and line["set"] == which]
             prompts, answers = [line["prompt"] for line in mine], [line["completion"] for line in mine]
             for judge in (ARDITI, BURES):
                 said = marks(judge, prompts, answers, harmful=which == "harmful")
                 assert held[judge.name] == text(said[judge.name])
-            assert held["arditi+coherent"] == text(marks(ARDITI, prompts, answers, harmful=True)["arditi+coherent"])
+            assert held["bures+coherent"] == text(marks(BURES, prompts, answers, harmful=True)["bures+coherent"])
 
 
 def test_a_further_judge_is_added_and_nothing_else_changes(folder: Path, finished: Path) -> None:
@@ -147,7 +147,7 @@ def test_the_command_prints_the_table_under_the_new_judge(folder: Path, call: Ca
         assert "Agreement of judges" in out
     code, out, _ = call("judge", folder, "--judge", "long", "--json")
     assert code == 0
-    assert AuditResult.model_validate(json.loads(out)).judge == "arditi"
+    assert AuditResult.model_validate(json.loads(out)).judge == "bures"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_judge_is_trained_from_the_command_line(tmp_path: Path, call: Call, mo
     from helpers.invented_labels import invented
 
     monkeypatch.setattr(training_corpora, "load_corpora", invented)
-    monkeypatch.setattr(training, "SCHEMES", training.SCHEMES[-1:])
+    monkeypatch.setattr(training, "STRENGTHS", training.STRENGTHS[-1:])
     code, out, _ = call("judge", "train", "--no-scorer", "--out", tmp_path / "own.safetensors")
     assert code == 0
     assert "'labels': 70" in out

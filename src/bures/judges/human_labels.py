@@ -8,7 +8,7 @@ where they differed, called the answer of a model to a safe or unsafe prompt com
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def read_labelled(path: Path, *, blanks: bool = False) -> list[Labelled]:
     return rows
 
 
-def _xstest_rows(records: Sequence[Mapping[str, object]], path: Path) -> list[Labelled]:
+def _xstest_rows(records: Iterable[Mapping[str, object]], path: Path) -> list[Labelled]:
     """Rows of XSTest's files; a prompt is safe where its type is no contrast."""
     rows: list[Labelled] = []
     for number, record in enumerate(records, start=1):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bures.data.assets import ASSETS
 from bures.judges import wording
-from bures.judges.cues import cues_of, read
+from bures.judges.cues import NAMES, cues_of, read
 from bures.judges.human_labels import Labelled, groups
 from bures.judges.overlap import words
 from bures.judges.regression import Floats, fit, fit_with_runs
@@ -218,7 +218,7 @@ def _fit_partial(data: Data, used: Rows) -> Head:
     """Partial refusals against other refusals, of models; one that never says so where there is none."""
     kept = used & (data.sources == MODELS) & (data.refused == 1)
     if not data.partial[kept].any():
-        return Head(np.zeros(data.cues[0].shape[1]), -1.0)
+        return Head(np.zeros(len(NAMES)), -1.0)
     x = np.concatenate([seen[kept] for seen in data.cues])
     return fit(x, np.tile(data.partial[kept].astype(np.float64), len(CUTS)), None, PARTIAL_STRENGTH)
 
