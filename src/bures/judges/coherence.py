@@ -13,6 +13,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from bures.judges.reading import folded
 from bures.judges.scripts import UNSPACED, script, units
@@ -79,6 +80,8 @@ def is_noise(text: str) -> bool:
         return True
     if is_word_salad(text):
         return True
+    if text.isascii():
+        return False
     scripts = Counter("EAST ASIAN" if (s := script(c)) in _EAST_ASIAN else s for word in words for c in word)
     letters = sum(scripts.values())
     return letters >= 40 and sum(count >= 0.1 * letters for count in scripts.values()) >= 3
@@ -98,6 +101,7 @@ def is_word_salad(text: str) -> bool:
     return len(set(words)) > 0.95 * len(words) and short < 0.2 * len(words) and marks < 0.1 * len(words)
 
 
+@lru_cache(maxsize=1 << 15)
 def _is_odd(word: str) -> bool:
     if re.match(f"[{UNSPACED}]", word):
         return False

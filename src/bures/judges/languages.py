@@ -188,13 +188,18 @@ MEASURED = frozenset({ENGLISH, *REFUSING})
 
 _REFUSING = {name: re.compile(pattern) for name, pattern in REFUSING.items()}
 _LATIN = [name for name in REFUSING if name in LITTLE_WORDS]
-_LITTLE = {name: frozenset(words.split()) for name, words in LITTLE_WORDS.items()}
+_LITTLE: dict[str, list[str]] = {}
+for _name, _words in LITTLE_WORDS.items():
+    for _word in _words.split():
+        _LITTLE.setdefault(_word, []).append(_name)
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 def language(text: str) -> str:
     """The language of a text: by its script, or where that is Latin by its little words; `unknown` without evidence."""
     text = text[:600].lower()
+    if text.isascii():
+        return _by_little_words(text)
     letters = Counter(script(c) for c in text if c.isalpha())
     total = sum(letters.values())
     if not total:
@@ -213,8 +218,8 @@ def language(text: str) -> str:
 def _by_little_words(text: str) -> str:
     """The language with most of them, if that is clear: two, a fifteenth of the words, and more than any other has."""
     words = _WORD.findall(text)
-    votes = Counter({name: sum(word in little for word in words) for name, little in _LITTLE.items()})
-    (best, count), (_, second) = votes.most_common(2)
+    votes = Counter(name for word in words for name in _LITTLE.get(word, ()))
+    (best, count), (_, second) = [*votes.most_common(2), ("", 0), ("", 0)][:2]
     return best if count > second and count >= max(2, len(words) / 15) else UNKNOWN
 
 

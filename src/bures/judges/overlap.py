@@ -11,6 +11,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 READ_PROMPT, READ_ANSWER = 200, 300
 """Words that are read."""
@@ -27,6 +28,7 @@ def words(text: str) -> list[str]:
     return [word.removesuffix("'s") for word in _WORD.findall(text.lower().replace("\u2019", "'"))]
 
 
+@lru_cache(maxsize=1 << 15)  # the same few thousand words come again and again
 def stem(word: str) -> str:
     """The word without its ending, where at least three letters remain."""
     for ending in _ENDINGS:
@@ -40,6 +42,7 @@ def beginning(word: str) -> str:
     return word[:4]
 
 
+@lru_cache(maxsize=1 << 15)
 def hashed(word: str) -> int:
     """32 bits that stand for a word."""
     return zlib.crc32(word.encode())
