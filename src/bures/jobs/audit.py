@@ -22,6 +22,7 @@ from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
 from bures.jobs.scan import scan_and_locate
 from bures.jobs.selection import try_all
+from bures.judges.languages import unmeasured_note
 from bures.models.generation import HereEngine
 from bures.models.intervention import Intervention
 from bures.results.run_folder import RunFolder
@@ -60,6 +61,8 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     _report(run, corpus, folder)
     run.result.row_comparisons = between_rows(run.result.rows)
     run.note(*about_cut(run.result))
+    unmeasured = unmeasured_note(line["completion"] for line in folder.read_completions())
+    run.note(*([] if unmeasured is None else [unmeasured]))
     return run.finish()
 
 

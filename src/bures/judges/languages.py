@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from bures.judges.coherence import incoherent
 from bures.judges.reading import first_turn, folded
 from bures.judges.scripts import script
 
@@ -183,6 +184,8 @@ REFUSING: dict[str, str] = {
 }
 """Languages, and what a refusal says early in them, in lower case."""
 
+_SHORTEST = 40  # characters by which a language is told for a note
+
 MEASURED = frozenset({ENGLISH, *REFUSING})
 """Languages in which the judge was held against labels or sentences written for the purpose."""
 
@@ -238,8 +241,9 @@ def refuses(answer: str) -> bool | None:
 
 
 def unmeasured(answers: Iterable[str]) -> dict[str, int]:
-    """How many answers are in languages in which no judge was measured, by language; short ones are not counted."""
-    spoken = Counter(language(folded(answer[:600])) for answer in answers if len(answer) >= 40)
+    """How many answers are in languages in which no judge was measured, by language; not short ones, and not noise."""
+    read = (answer for answer in answers if len(answer) >= _SHORTEST and not incoherent(answer))
+    spoken = Counter(language(folded(answer[:600])) for answer in read)
     return {name: count for name, count in spoken.most_common() if name not in MEASURED and name != UNKNOWN}
 
 
