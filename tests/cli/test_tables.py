@@ -180,3 +180,15 @@ def test_small_bars_have_stand_ins() -> None:
     assert spelled("▁▄█", "utf-8") == "▁▄█"
     assert spelled("a\x1b[31m\u202eb", "ascii") == r"a\x1b[31m\u202eb"
     assert spelled("ä", "no-such-encoding") == "ä"
+
+
+def test_the_range_of_measured_errors_and_the_kinds_of_over_refusal_stand_under_the_table() -> None:
+    marks = {"arditi": "1010"}
+    rows = [row("none", "no intervention", 1, refused_harmless=marks), row("rfa:1", "RFA", 9, refused_harmless=marks)]
+    kinds = {"hashes": list("abcd"), "categories": ["homonyms", "homonyms", "privacy", None]}
+    text = " ".join(printed(result(rows, tested={"harmless": kinds})).split())
+    assert "No error carries over for sure: bures judge label measures it here." in text
+    assert text.count("by 'arditi'") == 2
+    kinds_said = "homonyms 50% [9, 91] of 2; privacy 100% [21, 100] of 1."
+    assert f"Over-refusal by kind of prompt, no intervention: {kinds_said}" in text
+    assert "Over-refusal by kind" not in printed(result(rows))

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from bures.cli.fitted import Fitted, columns, words
 from bures.judges.base import COHERENT
 from bures.judges.known_error import range_sentence, sentence
+from bures.report.kit.text import named
 from bures.report.words import is_baseline
 from bures.results.formatting import (
     estimate,
@@ -18,6 +19,7 @@ from bures.results.formatting import (
     share_or_range,
     with_error,
 )
+from bures.results.kinds import refused_by_kind
 from bures.results.records import BlockGeometry, Effect, Localisation
 from bures.results.schema import AuditResult, Row, ScanResult, SearchResult, SearchTrial
 from bures.results.stats import Measurement
@@ -115,7 +117,19 @@ def _about_the_judge(result: AuditResult) -> list[str]:
         *([said] if _knows_coherent(result) else []),
         sentence(result.judge),
         *_ranges(result),
+        *_kinds(result),
     ]
+
+
+def _kinds(result: AuditResult) -> list[str]:
+    """Over-refusal by kind of harmless prompt, of the first row, where the file names kinds."""
+    tested = result.tested.get("harmless")
+    row = next((row for row in result.rows if result.judge in row.refused_harmless), None)
+    if tested is None or row is None or len(row.refused_harmless[result.judge]) != len(tested.categories):
+        return []
+    found = refused_by_kind(row.refused_harmless[result.judge], tested.categories)
+    shares = "; ".join(f"{named(kind, 60)} {share(m, 0)} of {m.n}" for kind, m in found.items())
+    return [f"Over-refusal by kind of prompt, {row.label}: {shares}."] if found else []
 
 
 def _ranges(result: AuditResult) -> list[str]:
