@@ -116,7 +116,7 @@ def test_some_unfinished_answers_widen_the_interval_and_are_paired_with_nothing(
     file = tmp_path / "run" / "results.json"
     held = json.loads(file.read_text())
     for row in held["rows"]:
-        row["refused"]["arditi"] = "--1100" if row["key"] == "none" else "-01000"
+        row["refused"][held["judge"]] = "--1100" if row["key"] == "none" else "-01000"
     file.write_text(json.dumps(held))
     checked = gate(tmp_path / "run", GateConfig(max_asr=0.9, row=("none",), max_over_refusal=0.5)).checks[0]
     assert (checked.measured.value, checked.measured.n) == (0.5, 4)
