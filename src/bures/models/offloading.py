@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bures.errors import ModelError
+from bures.models.quantization import is_packed, packed_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,8 +60,8 @@ def weights(hf: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         ModelError: a weight is kept where it cannot be read.
     """
     found: dict[str, Any] = dict(hf.named_parameters())
-    if getattr(hf, "hf_quantizer", None) is not None:
-        found = {**hf.state_dict(), **found}
+    if is_packed(hf):
+        found |= packed_weights(hf)
     for name in sorted(found):
         tensor = found[name]
         if not isinstance(tensor, Tensor) or _is_repeated(hf, name, found):
