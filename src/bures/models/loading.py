@@ -21,7 +21,7 @@ from bures.models.chat import Chat
 from bures.models.checkpoints import from_pretrained, merge, require_adapter, shape_before_loading
 from bures.models.dequantised import Kept
 from bures.models.memory import Shape
-from bures.models.offloading import count, device_of, weights, whereabouts
+from bures.models.offloading import count, device_of, remarks, weights, whereabouts
 from bures.models.precision import widen
 from bures.models.quantization import Quantization, described, gguf_packed_again
 from bures.models.reentry import Entries
@@ -209,9 +209,8 @@ def load_model(
     found = _located(spec, dtype, device, revision, trust_remote_code)
     if quantization is not None and (found.kept is not None or "gguf_file" in found.arguments):
         raise gguf_packed_again(quantization, name)
-    tokenizer, hf, unpacked = from_pretrained(
-        found.source, found.arguments, name, found.dtype, place_of(device), quantization
-    )
+    place = place_of(device)
+    tokenizer, hf, unpacked = from_pretrained(found.source, found.arguments, name, found.dtype, place, quantization)
     if found.kept is not None and not found.kept.is_there:
         found.kept.write(hf, tokenizer)
     if adapter is not None:
@@ -288,9 +287,7 @@ def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> 
     hf.eval()
     parts = find_parts(hf, name)
     chat = settled(tokenizer, name, hf=hf)
-    away = whereabouts(hf)
-    notes = () if away is None else (f"{away}: slower, and the figures are the same.",)
-    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat, notes=notes)
+    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat, notes=remarks(hf))
 
 
 def organism_adapter() -> Path:

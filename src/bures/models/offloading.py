@@ -45,6 +45,12 @@ def whereabouts(hf: PreTrainedModel) -> str | None:
     return f"{share:.0%} of the weights are brought from memory or disk for every pass"
 
 
+def remarks(hf: PreTrainedModel) -> tuple[str, ...]:
+    """What a reader of the figures has to know of it."""
+    away = whereabouts(hf)
+    return () if away is None else (f"{away}: slower, and the figures are the same.",)
+
+
 def count(hf: PreTrainedModel) -> int:
     """Number of parameters, tied ones once, packed ones as many as they stand for."""
     found = dict(hf.named_parameters())
