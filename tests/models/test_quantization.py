@@ -126,6 +126,66 @@ def test_a_float8_checkpoint_is_unpacked_where_no_device_computes_with_it(tmp_pa
     assert shape.weights == sum(p.nbytes for p in model.hf.parameters())
 
 
+# MXFP4, as GPT-OSS is published -----------------------------------------------------------------------------------
+
+FP4 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])
+
+
+def mxfp4(path: Path) -> tuple[Path, Path]:
+    """GPT-OSS with experts of two numbers a byte and a power of two for every 32; and the same numbers as float32."""
+    from transformers import GptOssConfig, GptOssForCausalLM
+
+    torch.manual_seed(0)
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    config = GptOssConfig(
+        vocab_size=tiny.VOCABULARY,
+        hidden_size=64,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        max_position_embeddings=512,
+        sliding_window=16,
+        rope_parameters=rope,
+        dtype=torch.float32,
+    )
+    network = GptOssForCausalLM(config)
+    packed, unpacked = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
+    for name, values in network.state_dict().items():
+        if not name.endswith(("gate_up_proj", "down_proj")):
+            packed[name] = unpacked[name] = values.clone()
+            continue
+        experts, inside, outside = values.shape
+        codes = torch.randint(0, 16, (experts, outside, inside // 32, 32))
+        scales = torch.randint(121, 125, (experts, outside, inside // 32))  # 2 to the (scale - 127)
+        packed[f"{name}_blocks"] = (codes[..., 0::2] | codes[..., 1::2] << 4).to(torch.uint8)  # the lower half first
+        packed[f"{name}_scales"] = scales.to(torch.uint8)
+        numbers = FP4[codes] * torch.exp2(scales - 127.0)[..., None]
+        unpacked[name] = numbers.flatten(2).transpose(1, 2).contiguous()
+    for folder, tensors in ((path / "mxfp4", packed), (path / "whole", unpacked)):
+        network.save_pretrained(folder)
+        tiny.tokenizer().save_pretrained(folder)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    told = json.loads((path / "mxfp4" / "config.json").read_text())
+    told["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    (path / "mxfp4" / "config.json").write_text(json.dumps(told))
+    return path / "mxfp4", path / "whole"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="packed while it computes, where there is a device")
+def test_an_mxfp4_checkpoint_is_unpacked_where_nothing_computes_with_it(tmp_path: Path) -> None:
+    small, whole = mxfp4(tmp_path)
+    model, plain = load_model(small), load_model(whole)
+    assert "packed (mxfp4)" in model.notes[0]
+    rows, expected = collect(model, tiny.PROMPTS), collect(plain, tiny.PROMPTS)
+    for block in expected:
+        torch.testing.assert_close(rows[block], expected[block], rtol=1e-2, atol=1e-2)
+    assert generate_ids(model, tiny.PROMPTS, max_new_tokens=4) == generate_ids(plain, tiny.PROMPTS, max_new_tokens=4)
+
+
 # bitsandbytes -----------------------------------------------------------------------------------------------------
 
 
