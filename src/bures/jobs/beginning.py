@@ -240,7 +240,7 @@ def open_model(config: ScanConfig, progress: Progress) -> ChatModel:
 
 def versions() -> dict[str, str]:
     """Versions of what the figures depend on."""
-    packages = ("bures", "torch", "transformers", "tokenizers", "peft", "bitsandbytes", "safetensors", "numpy", "scipy")
+    packages = ("bures", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "scipy")
     found = {"python": platform.python_version()}
     for name in packages:
         try:

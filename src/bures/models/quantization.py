@@ -7,6 +7,7 @@ is in an ordinary number format, and maps are applied to it in float32 as to any
 from __future__ import annotations
 
 import copy
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
@@ -135,7 +136,8 @@ def described(hf: PreTrainedModel) -> str:
     method = str(getattr(config.quant_method, "value", config.quant_method))
     if method != "bitsandbytes":
         return method
-    return f"bitsandbytes, 4 bit ({config.bnb_4bit_quant_type})" if config.load_in_4bit else "bitsandbytes, 8 bit"
+    bits = f"4 bit ({config.bnb_4bit_quant_type})" if config.load_in_4bit else "8 bit"
+    return f"bitsandbytes {version('bitsandbytes')}, {bits}"
 
 
 def _config(hf: PreTrainedModel) -> Any:
