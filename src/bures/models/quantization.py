@@ -7,6 +7,7 @@ is in an ordinary number format, and maps are applied to it in float32 as to any
 from __future__ import annotations
 
 import copy
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -35,7 +36,7 @@ def packing_on_load(how: Quantization, dtype: torch.dtype | Literal["auto"]) -> 
     if how not in get_args(Quantization):
         raise ModelError(f"unknown quantization {how!r}; expected one of {', '.join(get_args(Quantization))}")
     with needs("quantization", f"--quantization {how}"):
-        import bitsandbytes  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import_module("bitsandbytes")
     import transformers
 
     make = cast("Any", transformers).BitsAndBytesConfig
