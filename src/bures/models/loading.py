@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -21,7 +20,7 @@ from bures.models.chat import Chat
 from bures.models.checkpoints import from_pretrained, merge, require_adapter, shape_before_loading
 from bures.models.dequantised import Kept
 from bures.models.memory import Shape
-from bures.models.offloading import count, device_of, remarks, weights, whereabouts
+from bures.models.offloading import count, device_of, fingerprint, remarks, whereabouts
 from bures.models.precision import widen
 from bures.models.quantization import Quantization, described, gguf_packed_again
 from bures.models.reentry import Entries
@@ -147,13 +146,7 @@ class ChatModel:
 
     def fingerprint(self) -> str:
         """sha256 over names, shapes and evenly spaced values (1,024 to 2,047) of every weight, as loaded."""
-        digest = hashlib.sha256()
-        for name, weight in weights(self.hf):
-            values = weight.flatten()
-            step = max(1, values.numel() // 1024)
-            digest.update(f"{name}{tuple(weight.shape)}".encode())
-            digest.update(values[::step].float().cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(self.hf)
 
     def describe(self) -> dict[str, Any]:
         """What the results say of the model."""

@@ -6,6 +6,7 @@ it; only where values or devices of parameters are asked for does it matter, and
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,17 @@ def weights(hf: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         if not isinstance(tensor, Tensor) or _is_repeated(hf, name, found):
             continue
         yield name, _read(hf, name).to(tensor.dtype) if tensor.is_meta else tensor.detach()
+
+
+def fingerprint(hf: PreTrainedModel) -> str:
+    """sha256 over names, shapes and evenly spaced values (1,024 to 2,047) of every weight, as loaded."""
+    digest = hashlib.sha256()
+    for name, weight in weights(hf):
+        values = weight.flatten()
+        step = max(1, values.numel() // 1024)
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        digest.update(values[::step].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _is_repeated(hf: PreTrainedModel, name: str, found: dict[str, Any]) -> bool:
