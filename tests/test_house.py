@@ -17,6 +17,7 @@ STRICT = ("jobs", "models", "transport")
 EXCEPTIONS = {
     "models.activations.collect": "public: independent keyword options, each with a default",
     "models.activations.gather": "as collect",
+    "models.loading.load_model": "public: independent keyword options, each with a default",
     "jobs.metrics.answer_costs": "public: independent keyword options, each with a default",
     "jobs.metrics.corpus_perplexity": "public: independent keyword options, each with a default",
 }

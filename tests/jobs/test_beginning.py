@@ -6,6 +6,7 @@ On the hand-made model, whose every figure is known.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Listening:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.memory: list[str] = []
         self.stages: list[str] = []
 
     def stage(self, name: str, total: int) -> None:
@@ -39,7 +41,10 @@ class Listening:
         pass
 
     def say(self, line: str) -> None:
-        self.said.append(line)
+        if line.startswith("memory: about "):  # before every model that is loaded
+            self.memory.append(line)
+        else:
+            self.said.append(line)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +201,8 @@ def test_rows_measured_under_other_options_are_kept_and_made_again(
     completions = (out / "completions.jsonl").read_text()
     second = audit(config(max_new_tokens=2, n_test=4), out, progress=progress)
     (said,) = progress.said
+    (memory,) = progress.memory
+    assert re.search(r"at most \(weights \d+ \w+, passes .*\); this machine has .* free$", memory)
     assert said.startswith("other options for the rows (max_new_tokens, n_test): they are measured again")
     assert said.endswith(f"those measured before are kept in {out / 'earlier-1'}")
     assert second.scan == first.scan

@@ -232,6 +232,7 @@ def open_model(config: ScanConfig, progress: Progress) -> ChatModel:
         adapter=config.adapter,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
+        quantization=config.quantization,
     )
     progress.advance()
     return model

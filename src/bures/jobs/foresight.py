@@ -54,6 +54,7 @@ def say_memory(config: ScanConfig, splits: Splits, progress: Progress) -> None:
         device=config.device,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
+        quantization=config.quantization,
     )
     if shape is not None:
         progress.say(need(shape, passes_of(config, splits)).sentence(*free_memory(place_of(config.device))))

@@ -48,6 +48,9 @@ class ScanConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Number format of the weights."
     )
+    quantization: Literal["bnb-4bit", "bnb-8bit"] | None = Field(
+        default=None, description="Pack the linear layers while loading (extra `quantization`)."
+    )
     device: str | None = Field(
         default=None,
         description="cpu, cuda, cuda:1, or auto to shard over all devices.",

@@ -15,6 +15,7 @@ from torch import nn
 
 from bures.errors import ConfigError, ModelError
 from bures.models.probing import blocks_of, is_causal, look, pads_matter
+from bures.models.quantization import described, is_packed
 from bures.models.room import is_out_of_memory
 from bures.models.wrappers import refusal
 from bures.models.writers import Role, find_writers, reads_mask
@@ -98,6 +99,11 @@ def find_parts(hf: PreTrainedModel, name: str) -> Parts:
         if is_out_of_memory(error):
             raise
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        if is_packed(hf):
+            raise ModelError(
+                f"{name} does not run here with its weights packed ({described(hf)}: {what}); take another "
+                "--quantization, another device or the unpacked checkpoint"
+            ) from error
         raise refusal(architecture, f"{name} does not run on text alone as a decoder does ({what})") from error
     return Parts(
         decoder=decoder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 import torch
@@ -61,6 +61,7 @@ def positions(attended: Tensor) -> Int[Tensor, "b s"]:
     return (attended.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
+@dataclass
 class Batches:
     """Batches padded on the left, longest rows first, so that memory runs out at once or not at all.
 
@@ -69,38 +70,31 @@ class Batches:
         for batch in (todo := Batches(sequences, ...)):
             with todo.trying(batch):
                 ...
+
+    Attributes:
+        sequences: token ids, none of them empty.
+        pad_id: what pads hold; never attended.
+        token_budget: upper bound on rows x (longest row + `extra`), except that a batch always has one row.
+        max_rows: upper bound on rows.
+        extra: tokens that each row will grow by (generation).
+        equal_length: only rows of one length share a batch, for models whose results depend on pads.
+        room: the model's, which knows how much was too much.
+        work: the kind of pass.
     """
 
-    def __init__(
-        self,
-        sequences: Sequence[Sequence[int]],
-        *,
-        pad_id: int,
-        token_budget: int = TOKEN_BUDGET,
-        max_rows: int = 64,
-        extra: int = 0,
-        equal_length: bool = False,
-        room: Room | None = None,
-        work: str = "passes",
-    ) -> None:
-        """Sorts the rows.
+    sequences: Sequence[Sequence[int]]
+    _: KW_ONLY
+    pad_id: int
+    token_budget: int = TOKEN_BUDGET
+    max_rows: int = 64
+    extra: int = 0
+    equal_length: bool = False
+    room: Room = field(default_factory=Room)
+    work: str = "passes"
 
-        Args:
-            sequences: token ids, none of them empty.
-            pad_id: what pads hold; never attended.
-            token_budget: upper bound on rows x (longest row + `extra`), except that a batch always has one row.
-            max_rows: upper bound on rows.
-            extra: tokens that each row will grow by (generation).
-            equal_length: only rows of one length share a batch, for models whose results depend on pads.
-            room: the model's, which knows how much was too much.
-            work: the kind of pass.
-        """
-        self._sequences = sequences
-        self._lengths = [len(row) for row in sequences]
-        self._order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
-        self._pad_id, self._extra, self._equal_length = pad_id, extra, equal_length
-        self._budget, self._max_rows = token_budget, max_rows
-        self._room, self._work = room or Room(), work
+    def __post_init__(self) -> None:
+        self._lengths = [len(row) for row in self.sequences]
+        self._order = sorted(range(len(self._lengths)), key=lambda i: -self._lengths[i])
         self._done = 0
 
     def __iter__(self) -> Iterator[Batch]:
@@ -108,7 +102,7 @@ class Batches:
         while self._done < len(self._order):
             index = self._next()
             self._done += len(index)
-            yield Batch(index, *pad([self._sequences[i] for i in index], pad_id=self._pad_id, side="left"))
+            yield Batch(index, *pad([self.sequences[i] for i in index], pad_id=self.pad_id, side="left"))
 
     @contextmanager
     def trying(self, batch: Batch) -> Generator[None]:
@@ -117,19 +111,19 @@ class Batches:
         Raises:
             ModelError: it is a single row.
         """
-        with self._room.trying(self._work, *self._size(batch)) as attempt:
+        with self.room.trying(self.work, *self._size(batch)) as attempt:
             yield
         if attempt.failed:
             self._done -= len(batch.index)
 
     def _size(self, batch: Batch) -> tuple[int, int]:
         rows, width = batch.ids.shape
-        return rows, width + self._extra
+        return rows, width + self.extra
 
     def _next(self) -> tuple[int, ...]:
         """The rows that come next."""
         longest = self._lengths[self._order[self._done]]
-        budget = self._room.budget(self._work, self._budget)
-        rows = max(1, min(self._max_rows, budget // (longest + self._extra)))
+        budget = self.room.budget(self.work, self.token_budget)
+        rows = max(1, min(self.max_rows, budget // (longest + self.extra)))
         index = self._order[self._done : self._done + rows]
-        return tuple(i for i in index if not self._equal_length or self._lengths[i] == longest)
+        return tuple(i for i in index if not self.equal_length or self._lengths[i] == longest)

@@ -17,6 +17,14 @@ import torch
 from bures.errors import ModelError
 from bures.models.memory import Shape, on_meta, shape_of
 from bures.models.offloading import offloaded
+from bures.models.quantization import (
+    Quantization,
+    is_packed,
+    packing_on_load,
+    require_known,
+    stored_packing,
+    unpacking,
+)
 from bures.models.room import is_out_of_memory
 from bures.models.wrappers import text_model_class
 
@@ -27,9 +35,14 @@ if TYPE_CHECKING:
 
 
 def from_pretrained(
-    source: str, arguments: Mapping[str, Any], name: str, dtype: torch.dtype | Literal["auto"], place: str
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Tokenizer and network of a checkpoint.
+    source: str,
+    arguments: Mapping[str, Any],
+    name: str,
+    dtype: torch.dtype | Literal["auto"],
+    place: str,
+    quantization: Quantization | None = None,
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, str | None]:
+    """Tokenizer and network of a checkpoint, and what the results have to say of its weights.
 
     Args:
         source: hub id or folder.
@@ -37,22 +50,31 @@ def from_pretrained(
         name: what the user asked for.
         dtype: to load in; `auto` is the checkpoint's own.
         place: device, or `auto`: over all devices, and what does not fit stays in memory or on disk.
+        quantization: how its linear layers are packed on the way.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: it cannot be read, or not all of it is there.
     """
     import transformers
 
     library = cast("Any", transformers)  # its loaders carry no useful types
     loading: dict[str, Any] = {"dtype": dtype, "device_map": place}
+    if quantization is not None:
+        loading["quantization_config"] = packing_on_load(quantization, dtype)
     if "gguf_file" in arguments:
         loading["quantization_config"] = library.GgufConfig(dequantize=True)
     else:
         loading["use_safetensors"] = True  # never a pickle
     with explained(name, is_local=Path(source).is_dir()):
         tokenizer = library.AutoTokenizer.from_pretrained(source, **arguments)
-        _, kind = _planned(source, arguments, name)
-        return tokenizer, _placed(kind, source, {**arguments, **loading})
+        config, kind = _planned(source, arguments, name)
+        method = None if "gguf_file" in arguments else stored_packing(config)
+        if method is not None:
+            require_known(method, config, name)
+            if quantization is not None:
+                raise ModelError(f"{name} is packed as {method} already; leave --quantization out")
+        hf = _placed(kind, source, {**arguments, **loading})
+    return tokenizer, hf, unpacking(hf, method)
 
 
 def _planned(source: str, arguments: Mapping[str, Any], name: str) -> tuple[Any, Any]:
@@ -65,7 +87,11 @@ def _planned(source: str, arguments: Mapping[str, Any], name: str) -> tuple[Any,
 
 
 def shape_before_loading(
-    source: str, arguments: Mapping[str, Any], name: str, dtype: torch.dtype | Literal["auto"]
+    source: str,
+    arguments: Mapping[str, Any],
+    name: str,
+    dtype: torch.dtype | Literal["auto"],
+    quantization: Quantization | None = None,
 ) -> Shape:
     """The shape that a model will have once it is loaded; see `from_pretrained`."""
     config, kind = _planned(source, arguments, name)
@@ -73,13 +99,20 @@ def shape_before_loading(
     stored = _stored(files[0]) if files and not is_gguf else None
     loaded_as = dtype if isinstance(dtype, torch.dtype) else config.dtype or stored or torch.float32
     trusted = {"trust_remote_code": arguments.get("trust_remote_code", False)}
-    packed = getattr(config, "quantization_config", None) is not None
-    if packed:
+    method = stored_packing(config)
+    if method is not None:
         del config.quantization_config
     shape = shape_of(
-        config, on_meta(kind, config, **trusted), dtype=loaded_as, stored=None if packed else stored, is_gguf=is_gguf
+        config,
+        on_meta(kind, config, **trusted),
+        dtype=loaded_as,
+        quantization=quantization,
+        stored=None if method or quantization else stored,
+        is_gguf=is_gguf,
     )
-    return replace(shape, weights=sum(file.stat().st_size for file in files)) if packed and files else shape
+    if not files or method is None or (method in ("fp8", "mxfp4") and not torch.cuda.is_available()):
+        return shape
+    return replace(shape, weights=sum(file.stat().st_size for file in files))
 
 
 def _stored(file: Path) -> torch.dtype | None:
@@ -95,13 +128,24 @@ def _stored(file: Path) -> torch.dtype | None:
 def _placed(kind: Any, source: str, loading: Mapping[str, Any]) -> PreTrainedModel:
     """The network; layers that go to disk are read from the checkpoint, or from copies where they differ there."""
     try:
-        return kind.from_pretrained(source, **loading)
+        return _complete(*kind.from_pretrained(source, **loading, output_loading_info=True))
     except ValueError as error:
         if "offload_folder" not in str(error):
             raise
     folder = tempfile.TemporaryDirectory(prefix="bures-offload-", ignore_cleanup_errors=True)
-    hf = kind.from_pretrained(source, **loading, offload_folder=folder.name)
+    hf = _complete(*kind.from_pretrained(source, **loading, output_loading_info=True, offload_folder=folder.name))
     weakref.finalize(hf, folder.cleanup)
+    return hf
+
+
+def _complete(hf: PreTrainedModel, info: Mapping[str, Any]) -> PreTrainedModel:
+    """The network, if every weight of it was in the files; transformers makes up what is missing at random."""
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"the files lack {len(missing)} of the weights that {type(hf).__name__} has ({missing[0]}, ...), and "
+            "figures of made-up weights say nothing; check that the files are complete and of this architecture"
+        )
     return hf
 
 
@@ -119,6 +163,11 @@ def merge(hf: PreTrainedModel, adapter: Path, name: str) -> PreTrainedModel:
     """
     import peft
 
+    if is_packed(hf):
+        raise ModelError(
+            f"the adapter {adapter.name} is merged into whole weights, and those of {name} are packed; merge it into "
+            "the unpacked model, save that, and load it with --quantization"
+        )
     if offloaded(hf):  # peft would write what it merged beside the checkpoint
         raise ModelError(
             f"the adapter {adapter.name} cannot be merged into {name}, of which some layers are offloaded: they do not "
@@ -144,6 +193,10 @@ def explained(name: str, *, is_local: bool) -> Generator[None]:
             ) from error
         reason = " ".join(str(error).split())[:200]
         kind = type(error).__name__
+        if isinstance(error, ImportError):
+            raise ModelError(
+                f"{name} needs what is not installed here: {reason}; install what is named, or take another checkpoint"
+            ) from error
         if is_local:
             hint = "check that the files are complete and of a decoder that transformers knows"
         else:

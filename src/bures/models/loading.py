@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -21,8 +20,9 @@ from bures.models.chat import Chat
 from bures.models.checkpoints import from_pretrained, merge, require_adapter, shape_before_loading
 from bures.models.dequantised import Kept
 from bures.models.memory import Shape
-from bures.models.offloading import count, device_of, weights, whereabouts
+from bures.models.offloading import count, device_of, fingerprint, remarks, whereabouts
 from bures.models.precision import widen
+from bures.models.quantization import Quantization, described, gguf_packed_again
 from bures.models.reentry import Entries
 from bures.models.room import Room
 from bures.models.settling import settled
@@ -146,13 +146,7 @@ class ChatModel:
 
     def fingerprint(self) -> str:
         """sha256 over names, shapes and evenly spaced values (1,024 to 2,047) of every weight, as loaded."""
-        digest = hashlib.sha256()
-        for name, weight in weights(self.hf):
-            values = weight.flatten()
-            step = max(1, values.numel() // 1024)
-            digest.update(f"{name}{tuple(weight.shape)}".encode())
-            digest.update(values[::step].float().cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(self.hf)
 
     def describe(self) -> dict[str, Any]:
         """What the results say of the model."""
@@ -167,6 +161,7 @@ class ChatModel:
             "d_model": self.d_model,
             "dtype": str(self.hf.dtype).removeprefix("torch."),
             "device": str(self.device),
+            "quantization": described(self.hf),
             "offloaded": whereabouts(self.hf) or "no",
             "n_parameters": count(self.hf),
             "batches": "prompts of equal length" if self.parts.pads_matter else "padded",
@@ -182,6 +177,7 @@ def load_model(
     adapter: str | Path | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    quantization: Quantization | None = None,
 ) -> ChatModel:
     """Loads a chat model for measuring.
 
@@ -192,8 +188,10 @@ def load_model(
         adapter: folder of a LoRA adapter (peft) that is merged in memory.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: run the code that comes with a hub repository; off unless the user turns it on.
+        quantization: pack the linear layers while loading (`bnb-4bit`, `bnb-8bit`; needs bitsandbytes).
 
     Raises:
+        ConfigError: bitsandbytes is missing.
         ModelError: nothing there, not readable, no chat template, or blocks not found.
     """
     name = str(spec)
@@ -202,7 +200,10 @@ def load_model(
     if adapter is not None:
         require_adapter(Path(adapter))  # before the model, which may take minutes
     found = _located(spec, dtype, device, revision, trust_remote_code)
-    tokenizer, hf = from_pretrained(found.source, found.arguments, name, found.dtype, place_of(device))
+    if quantization is not None and (found.kept is not None or "gguf_file" in found.arguments):
+        raise gguf_packed_again(quantization, name)
+    place = place_of(device)
+    tokenizer, hf, unpacked = from_pretrained(found.source, found.arguments, name, found.dtype, place, quantization)
     if found.kept is not None and not found.kept.is_there:
         found.kept.write(hf, tokenizer)
     if adapter is not None:
@@ -212,9 +213,9 @@ def load_model(
     for parameter in hf.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     hf.eval()
-    note = widen(hf, tokenizer) if dtype == "auto" else None
+    notes = (unpacked, widen(hf, tokenizer) if dtype == "auto" else None)
     model = wrap(hf, tokenizer, name)
-    return model if note is None else replace(model, notes=(note, *model.notes))
+    return replace(model, notes=(*filter(None, notes), *model.notes))
 
 
 def foreseen(
@@ -224,6 +225,7 @@ def foreseen(
     device: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    quantization: Quantization | None = None,
 ) -> Shape | None:
     """The shape that a model will have once it is loaded, from its configuration; see `load_model`.
 
@@ -232,7 +234,7 @@ def foreseen(
     """
     try:
         found = _located(spec, dtype, device, revision, trust_remote_code)
-        return shape_before_loading(found.source, found.arguments, str(spec), found.dtype)
+        return shape_before_loading(found.source, found.arguments, str(spec), found.dtype, quantization)
     except Exception:  # noqa: BLE001 - configurations of all kinds, and code that comes with some
         return None
 
@@ -278,9 +280,7 @@ def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> 
     hf.eval()
     parts = find_parts(hf, name)
     chat = settled(tokenizer, name, hf=hf)
-    away = whereabouts(hf)
-    notes = () if away is None else (f"{away[:1].upper()}{away[1:]}: slower, and the figures are the same.",)
-    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat, notes=notes)
+    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat, notes=remarks(hf))
 
 
 def organism_adapter() -> Path:

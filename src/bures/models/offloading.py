@@ -6,6 +6,7 @@ it; only where values or devices of parameters are asked for does it matter, and
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bures.errors import ModelError
+from bures.models.quantization import is_packed, packed_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,6 +46,12 @@ def whereabouts(hf: PreTrainedModel) -> str | None:
     return f"{share:.0%} of the weights are brought from memory or disk for every pass"
 
 
+def remarks(hf: PreTrainedModel) -> tuple[str, ...]:
+    """What a reader of the figures has to know of it."""
+    away = whereabouts(hf)
+    return () if away is None else (f"{away}: slower, and the figures are the same.",)
+
+
 def count(hf: PreTrainedModel) -> int:
     """Number of parameters, tied ones once, packed ones as many as they stand for."""
     found = dict(hf.named_parameters())
@@ -59,13 +67,24 @@ def weights(hf: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         ModelError: a weight is kept where it cannot be read.
     """
     found: dict[str, Any] = dict(hf.named_parameters())
-    if getattr(hf, "hf_quantizer", None) is not None:
-        found = {**hf.state_dict(), **found}
+    if is_packed(hf):
+        found |= packed_weights(hf)
     for name in sorted(found):
         tensor = found[name]
         if not isinstance(tensor, Tensor) or _is_repeated(hf, name, found):
             continue
         yield name, _read(hf, name).to(tensor.dtype) if tensor.is_meta else tensor.detach()
+
+
+def fingerprint(hf: PreTrainedModel) -> str:
+    """sha256 over names, shapes and evenly spaced values (1,024 to 2,047) of every weight, as loaded."""
+    digest = hashlib.sha256()
+    for name, weight in weights(hf):
+        values = weight.flatten()
+        step = max(1, values.numel() // 1024)
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        digest.update(values[::step].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _is_repeated(hf: PreTrainedModel, name: str, found: dict[str, Any]) -> bool:

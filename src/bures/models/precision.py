@@ -10,6 +10,7 @@ import torch
 from bures.errors import NumericsError
 from bures.models.finite import require_finite
 from bures.models.offloading import device_of
+from bures.models.quantization import is_packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,7 +31,7 @@ def widen(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None
 @torch.inference_mode()
 def widen_for(hf: PreTrainedModel, sequences: Iterable[Sequence[int]]) -> str | None:
     """Tries token sequences, and goes over to float32, in place, where the logits are NaN or infinite."""
-    if hf.dtype not in (torch.float16, torch.bfloat16):
+    if hf.dtype not in (torch.float16, torch.bfloat16) or is_packed(hf):
         return None
     device = device_of(hf)
     narrow = str(hf.dtype).removeprefix("torch.")
