@@ -47,9 +47,11 @@ from .models.loading import wrap as wrap
 from .models.methods import FitOptions as FitOptions
 from .models.methods import Method as Method
 from .report.build import Report as Report
+from .results.bootstrap import bootstrap_mean as bootstrap_mean
 from .results.comparison import compare as compare
 from .results.gate import gate as gate
 from .results.history import history as history
+from .results.inference import mcnemar as mcnemar
 from .results.questions import CompareConfig as CompareConfig
 from .results.questions import GateConfig as GateConfig
 from .results.questions import HistoryConfig as HistoryConfig
@@ -60,8 +62,6 @@ from .results.schema import SearchResult as SearchResult
 from .results.shares import attack_success_rate as attack_success_rate
 from .results.shares import over_refusal as over_refusal
 from .results.stats import Measurement as Measurement
-from .results.stats import bootstrap_mean as bootstrap_mean
-from .results.stats import mcnemar_exact as mcnemar_exact
 from .results.stats import proportion as proportion
 from .transport import DiagonalAffine as DiagonalAffine
 from .transport import LowRankAffine as LowRankAffine

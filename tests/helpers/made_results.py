@@ -7,9 +7,10 @@ from itertools import combinations, cycle
 from random import Random
 from typing import Any
 
+from bures.results.inference import mcnemar
 from bures.results.records import Candidate, Scope, Trial
 from bures.results.schema import AuditResult, Row, RowComparison, ScanResult, SearchResult, SearchTrial, Tested
-from bures.results.stats import Measurement, mcnemar_exact, proportion
+from bures.results.stats import Measurement, proportion
 from helpers.made_records import METHODS, NOTES, Text, localisation, measured, scores, view
 
 JUDGES = ("arditi", "gcg", "classifier")
@@ -188,7 +189,7 @@ def _row_comparisons(rows: list[Row]) -> list[RowComparison]:
         for judge, judged in a.refused.items():
             pairs = list(zip(judged, b.refused[judge], strict=True))
             only_a, only_b = pairs.count(("0", "1")), pairs.count(("1", "0"))
-            p = mcnemar_exact(only_a, only_b)
+            p = mcnemar(only_a, only_b)
             found.append(RowComparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
     return found
 

@@ -11,20 +11,11 @@ import numpy as np
 import pytest
 
 from bures.data.prompts import load_prompts
-from bures.jobs.localisation import (
-    Evidence,
-    block_effects,
-    conclude,
-    control,
-    largest,
-    needs_more_blocks,
-    partners,
-    probability,
-    removed,
-)
+from bures.jobs.conclusion import Band, Evidence, conclude
+from bures.jobs.localisation import Scanned, probability, ranges, removed, together
 from bures.jobs.scan import scan
 from bures.jobs.scan_config import ScanConfig
-from bures.results.records import BlockGeometry, Candidate, Effect, Localisation, ScanScore, Shuffled
+from bures.results.records import BlockGeometry, BlockRange, Candidate, Effect, Localisation, ScanScore, Shuffled
 from bures.results.stats import Measurement
 
 N = 24
@@ -36,48 +27,101 @@ def score(block: int, log_odds: float, kl: float = 0.1, method: str = "rfa", **m
     return ScanScore(Candidate(method, (block,), None, "all"), log_odds, kl, (log_odds,) * N, **more)
 
 
+def scan_of(*scores: ScanScore) -> Scanned:
+    return Scanned(BEFORE, scores, 0.5)
+
+
 def figures(block: int, auroc: float) -> BlockGeometry:
     measured = Measurement(auroc, 40, (auroc - 0.08, min(1.0, auroc + 0.02)))
     return BlockGeometry(block, 8, 1.0, 0.5, 1.0, 0.5, (1.0,), 9.0, measured, 1.0, None, 10.0, None, None)
 
 
-def told(scores: list[ScanScore], *, joint: tuple[Effect, ...] = (), **changes: Any) -> Localisation:
-    effects = block_effects(BEFORE, scores, 0.5)
+def told(scores: list[ScanScore], **changes: Any) -> Localisation:
+    found = scan_of(*scores)
+    onset, reached = found.band()
     given: dict[str, Any] = {
         "harmful": BEFORE,
         "harmless": HARMLESS,
-        "control": Effect((6,), "act-b6-all", Measurement(0.8, N, (0.7, 0.9)), 0.1),
+        "control": Effect((6,), "act-b6-all", Measurement(0.8, N, (0.7, 0.9)), None),
         "shuffled": Shuffled(0.05, 19),
-        "geometry": [figures(e.blocks[0], 0.99) for e in effects],
+        "geometry": [figures(block, 0.99) for block in found.blocks],
+        "effects": found.effects(),
+        "peak": found.peak(),
+        "band": Band(
+            BlockRange(found.blocks[onset.first], found.blocks[reached.first]),
+            *ranges(found.blocks, (onset, reached)),
+        ),
+        "one_falls_short": found.none_suffices(0.5),
     }
-    return conclude(Evidence(10, effects=effects, joint=joint, **(given | changes)))
+    return conclude(Evidence(10, **(given | changes)))
 
 
 RISE = [score(2, 2.0), score(3, 1.5), score(4, -0.5), score(5, -3.0), score(6, -3.1), score(7, 1.0)]
+PAIR = Effect((3, 4), "rfa-b3+4-all", Measurement(0.8, N, (0.7, 0.9)), 0.1)
+EVERYWHERE = Effect((2, 3, 4), "rfa-b2to4n3-all", Measurement(0.9, N, (0.8, 0.95)), 0.1)
 
 
 def test_one_block_suffices_and_the_decision_is_the_rise_to_it() -> None:
     found = told(RISE)
     assert found.extent == "one block"
     assert (found.first, found.last) == (4, 5)
-    assert "decided at blocks 4-5 of 10 (50-60% depth); one block suffices" in found.sentence
+    assert (found.first_range, found.last_range) == ((4, 4), (5, 5))
+    assert (
+        "decided at blocks 4-5 of 10 (50-60% depth; the first of them is one of 4, the last one of 5, 95%); one "
+        in (found.sentence)
+    )
     assert "rfa-b6-all" in found.sentence
     assert "as early as block 2" in found.sentence
-    assert not needs_more_blocks(found.effects)
+    assert found.original == tuple(BEFORE)
 
 
-def test_two_blocks_or_a_spread() -> None:
-    weak = [score(2, 2.0), score(3, 0.0), score(4, 0.1)]
-    assert needs_more_blocks(block_effects(BEFORE, weak, 0.5))
-    pair = Effect((3, 4), "rfa-b3+4-all", Measurement(0.8, N, (0.7, 0.9)), 0.1)
-    everywhere = Effect((2, 3, 4), "rfa-b2to4n3-all", Measurement(0.9, N, (0.8, 0.95)), 0.1)
-    both = told(weak, joint=(pair, everywhere))
-    assert both.extent == "two blocks"
-    assert "two blocks are needed (rfa-b2to4n3-all removes" not in both.sentence
-    assert "two blocks are needed (rfa-b3+4-all removes 80% [70, 90])" in both.sentence
-    spread = told(weak, joint=(everywhere,))
+def test_two_blocks_are_needed_only_where_every_map_at_one_falls_short() -> None:
+    weak = [score(2, 2.0), score(3, 0.6), score(4, 0.8)]
+    needed = told(weak, pair=PAIR, everywhere=EVERYWHERE)
+    assert needed.extent == "two blocks"
+    assert "two blocks are needed (rfa-b3+4-all removes 80% [70, 90], at a KL of 0.10 nats" in needed.sentence
+    close = told([score(2, 2.0), score(3, 0.0), score(4, 0.1)], one_falls_short=False, pair=PAIR)
+    assert close.extent == "two blocks"
+    assert "two blocks suffice (rfa-b3+4-all removes 80% [70, 90]" in close.sentence
+    assert "and one is not shown to" in close.sentence
+    spread = told(weak, everywhere=EVERYWHERE)
     assert spread.extent == "spread out"
-    assert "it is spread out" in spread.sentence
+    assert "every map tried at one block removes less than half of it, and none at two is shown to" in spread.sentence
+
+
+def test_a_map_of_which_half_is_not_ruled_out_does_not_fall_short() -> None:
+    rng = np.random.default_rng(0)
+    wide = tuple(map(float, rng.normal(0.0, 3.0, size=N)))  # removes 0.44 or so, of 24 prompts
+    assert scan_of(score(1, 0.6)).none_suffices(0.5)
+    assert not scan_of(score(1, 0.6), ScanScore(Candidate("act", (2,), None, "all"), 0.0, 0.1, wide)).none_suffices(0.5)
+
+
+def test_a_pair_that_wrecks_the_model_says_nothing() -> None:
+    """At 2b04838 a pair with a KL of 11 nats made the sentence say that two blocks are needed."""
+    weak = scan_of(score(2, 2.0), score(3, 0.6), score(4, 0.8))
+    pairs = weak.proposed_pairs()
+    wrecked = [ScanScore(c, -9.0, 11.0, (-9.0,) * N) for c in {c for half in pairs for c in half}]
+    assert together(BEFORE, wrecked, pairs, 0.5) is None
+    fine = [ScanScore(s.candidate, -1.0, 0.2, (-1.0,) * N) for s in wrecked]
+    found = together(BEFORE, fine, pairs, 0.5)
+    assert found is not None
+    assert (found.kl, len(found.blocks)) == (0.2, 2)
+
+
+def test_several_blocks_that_do_it_only_together_name_no_band() -> None:
+    """At 2b04838 the strongest single effect being negative ended the scan with a StopIteration."""
+    worse = [score(block, 4.0 + block) for block in range(3)]
+    found = told(worse, pair=PAIR, everywhere=EVERYWHERE)
+    assert found.strongest.removed.value < 0
+    assert (found.extent, found.decided, found.first_range) == ("two blocks", None, None)
+    assert "decided only by several blocks together; two blocks are needed" in found.sentence
+
+
+def test_without_enough_fits_on_shuffled_labels_nothing_is_localised() -> None:
+    for shuffled in (None, Shuffled(0.05, 18)):
+        found = told(RISE, shuffled=shuffled)
+        assert found.extent == "nothing"
+        assert "takes 19 fits and" in found.sentence
 
 
 @pytest.mark.parametrize(
@@ -86,7 +130,7 @@ def test_two_blocks_or_a_spread() -> None:
         ({"harmful": HARMLESS}, "not told apart"),
         (
             {"shuffled": Shuffled(0.99, 19)},
-            "act-b6-all removes 80% [70, 90] of the first-token refusal, and the best of 19 such",
+            "fitted anew on other prompts, act-b6-all removes 80% [70, 90] of the first-token refusal, and the best",
         ),
         ({"geometry": [figures(b, 0.55) for b in range(2, 8)]}, "held-out AUROC 0.55"),
     ],
@@ -105,49 +149,64 @@ def test_maps_that_remove_little_localise_nothing() -> None:
 
 
 def test_a_map_over_the_kl_limit_does_not_speak() -> None:
-    effects = block_effects(BEFORE, [score(1, -9.0, kl=0.6), score(1, 1.0, method="act"), score(2, -9.0, kl=2.0)], 0.5)
-    assert [e.candidate for e in effects] == ["act-b1-all", None]
-    assert effects[1].removed.value == 0.0
-    assert largest(effects).candidate == "act-b1-all"
+    found = scan_of(score(1, -9.0, kl=0.6), score(1, 1.0, method="act"), score(2, -9.0, kl=2.0))
+    assert [e.candidate for e in found.effects()] == ["act-b1-all", None]
+    assert found.effects()[1].removed.value == 0.0
+    assert found.peak().candidate == "act-b1-all"
 
 
 def test_no_ablation_is_held_against_shuffled_labels_where_there_is_a_transport_map() -> None:
     def held(*scores: ScanScore) -> str | None:
-        found = control(BEFORE, scores, block_effects(BEFORE, scores, 0.5), 0.5)
-        return None if found is None else found[1].candidate
+        found = scan_of(*scores).control()
+        return None if found is None else found.key
 
     rfa, act, dear = score(1, -3.0), score(1, -1.0, method="act"), score(1, -2.0, kl=0.6, method="mean-act")
     assert held(rfa, act, dear, score(2, -0.5, method="act")) == "act-b1-all"
     assert held(rfa, dear) == "rfa-b1-all"
     assert held(dear) is None
-    found = control(BEFORE, [rfa, act], block_effects(BEFORE, [rfa, act], 0.5), 0.5)
-    assert found is not None
-    assert found[1].removed.value == pytest.approx(1 - probability([-1.0])[0] / probability(BEFORE).mean())
+
+
+def noise(blocks: int, candidates: int, seed: int = 0) -> list[ScanScore]:
+    """Candidates at several blocks that all do the same on the average."""
+    rng = np.random.default_rng(seed)
+    return [
+        ScanScore(Candidate("pca-ot", (b,), k + 1, "all"), float(each.mean()), 0.1, tuple(map(float, each)))
+        for b in range(blocks)
+        for k, each in enumerate(rng.normal(2.0, 4.0, size=(candidates, N)))
+    ]
 
 
 def test_the_effect_is_chosen_on_one_half_and_measured_on_the_other() -> None:
-    rng = np.random.default_rng(0)
-    noise = [
-        ScanScore(Candidate("pca-ot", (1,), k, "all"), float(each.mean()), 0.1, tuple(each))
-        for k, each in enumerate(rng.normal(2.0, 4.0, size=(60, N)), start=1)
-    ]
-    honest = block_effects([2.0] * N, noise, 0.5)[0].removed.value
-    best = min(noise, key=lambda s: s.refusal_log_odds)
+    scores = noise(1, 60)
+    honest = Scanned([2.0] * N, scores, 0.5).effects()[0].removed.value
+    best = min(scores, key=lambda s: s.refusal_log_odds)
     flattering = removed([2.0] * N, probability(best.each)).value
     assert flattering > honest + 0.1
 
 
+def test_the_strongest_of_many_blocks_does_not_flatter_itself() -> None:
+    """At 2b04838 the peak was the largest of all blocks' effects, +0.06 to +0.09 of 30 that are alike."""
+    gaps, true = [], float(1 - probability(np.random.default_rng(9).normal(2.0, 4.0, size=10**5)).mean() / 0.8808)
+    for seed in range(40):
+        found = Scanned([2.0] * N, noise(20, 4, seed), 0.5)
+        gaps.append((found.peak().removed.value - true, max(e.removed.value for e in found.effects()) - true))
+    honest, flattering = np.mean(gaps, axis=0)
+    assert abs(honest) < 0.035
+    assert flattering > 0.1
+
+
 def test_effects_carry_what_the_reverse_induces() -> None:
-    found = block_effects(BEFORE, [score(1, 0.0, induced=(0.0,) * 5)], 0.5)[0]
+    found = scan_of(score(1, 0.0, induced=(0.0,) * 5)).effects()[0]
     assert found.induced is not None
     assert (found.induced.value, found.induced.n) == (0.5, 5)
     assert found.removed.value == pytest.approx(1 - N * 0.5 / probability(BEFORE).sum())
 
 
-def test_partners_are_the_next_strongest_blocks() -> None:
-    effects = block_effects(BEFORE, RISE, 0.5)
-    found = partners(effects, Candidate("rfa", (6,), None, "all"), 2)
-    assert [c.blocks for c in found] == [(5, 6), (4, 6)]
+def test_partners_are_the_next_strongest_blocks_of_the_other_half() -> None:
+    even, odd = scan_of(*RISE).proposed_pairs()
+    assert [c.blocks for c in even] == [c.blocks for c in odd] == [(5, 6), (4, 6), (6, 7)]
+    (on_all,), _ = scan_of(*RISE).proposed_everywhere()
+    assert on_all.blocks == (2, 3, 4, 5, 6, 7)
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +245,7 @@ def test_the_organisms_refusal_is_localised_and_with_shuffled_labels_nothing_is(
     assert true is not None
     assert true.extent != "nothing"
     assert true.sentence.startswith("Refusal is decided at block")
+    assert true.rules == 2
     assert max(g.auroc.value for g in true.geometry) > 0.9
     assert shuffled is not None
     assert shuffled.extent == "nothing"

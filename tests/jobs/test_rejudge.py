@@ -17,9 +17,9 @@ from bures.jobs.rejudge import rejudge
 from bures.judges.base import COHERENT, marks
 from bures.judges.by_name import BURES, JUDGES
 from bures.judges.phrases import ARDITI
+from bures.results.inference import mcnemar
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult
-from bures.results.stats import mcnemar_exact
 from helpers import small_run
 
 Call = Callable[..., tuple[int, str, str]]
@@ -102,7 +102,7 @@ def test_a_further_judge_is_added_and_nothing_else_changes(folder: Path, finishe
     assert before.row_comparisons == [c for c in after.row_comparisons if not c.judge.startswith("long")]
     pairs = [c for c in after.row_comparisons if c.judge == "long"]
     assert len(pairs) == len([c for c in before.row_comparisons if c.judge == "arditi"])
-    assert all(c.p == mcnemar_exact(c.only_a, c.only_b) for c in pairs)
+    assert all(c.p == mcnemar(c.only_a, c.only_b) for c in pairs)
     assert (folder / "completions.jsonl").read_bytes() == (finished / "completions.jsonl").read_bytes()
 
 

@@ -15,18 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from bures.results.stats import (
-    Measurement,
-    auroc,
-    bootstrap_difference,
-    bootstrap_mean,
-    bootstrap_ratio_of_sums,
-    fewest_for_bound,
-    holm,
-    mcnemar_exact,
-    paired_difference,
-    proportion,
-)
+from bures.results.bootstrap import bootstrap_difference, bootstrap_mean, bootstrap_ratio_of_sums
+from bures.results.inference import holm, mcnemar, paired_difference
+from bures.results.power import fewest_for_bound
+from bures.results.stats import Measurement, auroc, proportion
 
 
 def wilson_by_hand(successes: int, n: int, confidence: float) -> tuple[float, float]:
@@ -55,21 +47,37 @@ def test_wilson_interval_of_none_and_all_is_not_empty() -> None:
     assert none.interval[1] > 0.25
 
 
-@pytest.mark.parametrize("only_a", range(9))
-@pytest.mark.parametrize("only_b", range(9))
-def test_mcnemar_equals_enumeration(only_a: int, only_b: int) -> None:
-    n = only_a + only_b
-    at_least_as_uneven = [k for k in range(n + 1) if abs(2 * k - n) >= abs(only_a - only_b)]
-    expected = sum(math.comb(n, k) for k in at_least_as_uneven) / 2**n
-    assert mcnemar_exact(only_a, only_b) == pytest.approx(expected, rel=1e-12)
-    assert mcnemar_exact(only_a, only_b) == mcnemar_exact(only_b, only_a)
+@given(n=st.integers(1, 300), data=st.data())
+@settings(deadline=None, max_examples=80)
+def test_mcnemar_says_what_the_interval_of_the_difference_says(n: int, data: st.DataObject) -> None:
+    only_a = data.draw(st.integers(0, n))
+    only_b = data.draw(st.integers(0, n - only_a))
+    p = mcnemar(only_a, only_b)
+    assert p == mcnemar(only_b, only_a)
+    for level in (0.05, 0.01):
+        low, high = paired_difference(only_a, only_b, n, confidence=1 - level).bounds
+        assert (low > 0 or high < 0) == (p < level)
 
 
-def test_mcnemar_without_discordant_pairs_and_with_one_sided_ones() -> None:
-    assert mcnemar_exact(0, 0) == 1.0
-    assert mcnemar_exact(0, 10) == pytest.approx(2 / 2**10)
+def test_mcnemar_of_published_and_of_impossible_counts() -> None:
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(59, 6) == pytest.approx(4.9e-11, rel=0.02)  # chi-squared 43.2, Fagerland et al. (2013) say < 0.001
+    assert mcnemar(1, 7) == pytest.approx(0.0339, abs=1e-4)  # the same: airway reactivity, 0.034
     with pytest.raises(ValueError, match="negative"):
-        mcnemar_exact(-1, 3)
+        mcnemar(-1, 3)
+
+
+@pytest.mark.parametrize("n", [32, 100, 159])
+def test_mcnemar_calls_equal_methods_different_about_as_rarely_as_it_says(n: int) -> None:
+    """Exactly, over all outcomes, where up to half of the prompts are discordant."""
+    for apart in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5):
+        level = sum(
+            math.comb(n, m) * apart**m * (1 - apart) ** (n - m) * math.comb(m, a) / 2**m
+            for m in range(n + 1)
+            for a in range(m + 1)
+            if mcnemar(a, m - a) < 0.05
+        )
+        assert level <= 0.056, apart
 
 
 def test_no_samples_is_an_error() -> None:
@@ -132,7 +140,7 @@ def test_bootstrap_is_deterministic_in_its_seed_and_does_not_depend_on_the_step(
     first = bootstrap_mean(values)
     assert bootstrap_mean(values) == first
     assert bootstrap_mean(values, seed=1) != first
-    monkeypatch.setattr("bures.results.stats._RESAMPLED_AT_ONCE", 137)
+    monkeypatch.setattr("bures.results.bootstrap._RESAMPLED_AT_ONCE", 137)
     assert bootstrap_mean(values) == first
 
 

@@ -26,10 +26,11 @@ from bures.models.generation import Engine, read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
 from bures.results.marks import UNFINISHED
+from bures.results.inference import mcnemar
 from bures.results.records import Candidate, Placement, Trial, View
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult, Row, RowComparison, Tested
-from bures.results.stats import Measurement, mcnemar_exact
+from bures.results.stats import Measurement
 
 DIGITS = 5
 """Decimals of the figures of single prompts, as results keep them."""
@@ -271,6 +272,6 @@ def between_rows(rows: Sequence[Row]) -> list[RowComparison]:
             if not pairs:
                 continue
             only_a, only_b = pairs.count(("0", "1")), pairs.count(("1", "0"))
-            p = mcnemar_exact(only_a, only_b)
+            p = mcnemar(only_a, only_b)
             found.append(RowComparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
     return found

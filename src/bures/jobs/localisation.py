@@ -1,15 +1,12 @@
-"""Where refusal is decided: the scan's scores and the geometry of the blocks, put into words.
+"""Where refusal is decided: the scan's scores and the geometry of the blocks, as figures that hold after a choice.
 
 The effect of a block is the share of first-token refusal that its map removes from harmful prompts,
-1 - sum p(refusal | intervened) / sum p(refusal | original). The candidate that speaks for a block is chosen on one half
-of the selection prompts and measured on the other, both ways round, so that the best of many does not flatter itself;
-the interval resamples prompts. A candidate whose KL on harmless prompts is over the limit does not speak.
+1 - sum p(refusal | intervened) / sum p(refusal | original). What is chosen among many (the map that speaks for a block,
+the strongest block and its map, the strongest pair) is chosen on one half of the selection prompts and measured on the
+other, both ways round, so that the best of many does not flatter itself; intervals resample prompts. A candidate whose
+KL on harmless prompts is over the limit does not speak, at one block or at several.
 
-Refusal counts as localised where a block's effect stands clear of zero, harmful and harmless prompts can be told apart
-there (held-out AUROC), and maps fitted on shuffled labels do less: a permutation test at the strongest block. Its map
-is a transport map where there is one. An ablation takes away a direction however short the gap along it is, and the gap
-of shuffled labels points where activations vary most, which is often from harmless to harmful: such ablations may
-remove refusal too, and are no control.
+`bures.jobs.conclusion` puts them into words.
 """
 
 from __future__ import annotations
@@ -21,240 +18,173 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bures.models.methods import METHODS
-from bures.results.formatting import number, percent, share
-from bures.results.records import BlockGeometry, Candidate, Effect, Extent, Localisation, ScanScore, Shuffled
-from bures.results.stats import Measurement, bootstrap_mean, bootstrap_ratio_of_sums
-
-HALF = 0.5
-"""Share of refusal that a map has to remove, by its interval's lower end, to suffice."""
-
-CLEAR = 0.2
-"""Share of refusal that a map has to remove, by its interval's lower end, to count at all."""
+from bures.results.bootstrap import bootstrap_mean, bootstrap_ratio_of_sums
+from bures.results.inference import Reached, cross_fitted, first_reaching, halves
+from bures.results.records import BlockRange, Candidate, Effect, ScanScore
+from bures.results.stats import Measurement
 
 ONSET, REACHED = 0.5, 0.95
 """The decision begins at the first block with this part of the largest effect, and ends at the first with that part."""
 
+PARTNERS = 3
+"""Blocks with which the strongest map is tried together."""
 
-def probability(log_odds: Sequence[float]) -> NDArray[np.float64]:
+Matrix = NDArray[np.float64]
+
+
+def probability(log_odds: Sequence[float] | Matrix) -> Matrix:
     """Refusal probabilities from log-odds."""
     return 1.0 / (1.0 + np.exp(-np.asarray(log_odds, dtype=np.float64)))
 
 
-def removed(original: Sequence[float], moved: NDArray[np.float64]) -> Measurement:
+def removed(original: Sequence[float], moved: Matrix) -> Measurement:
     """Share of refusal probability that is gone, with a bootstrap interval over prompts."""
     before = probability(original)
-    return bootstrap_ratio_of_sums(before - moved, before)
+    kept = bootstrap_ratio_of_sums(moved, before, within=(0.0, len(before) / float(before.sum())))
+    low, high = kept.bounds
+    return Measurement(1 - kept.value, kept.n, None if kept.interval is None else (1 - high, 1 - low))
 
 
-def block_effects(original: Sequence[float], scores: Sequence[ScanScore], max_kl: float) -> tuple[Effect, ...]:
-    """The cross-fitted effect of every scanned block.
+@dataclass(frozen=True)
+class Scanned:
+    """The scan's scores of single blocks, and what follows from them.
 
-    Args:
+    Attributes:
         original: log-odds of the harmful prompts in the original model.
         scores: of all candidates, each on one block.
         max_kl: largest first-token KL with which a candidate may speak.
     """
-    blocks = sorted({score.candidate.blocks[0] for score in scores})
-    found: list[Effect] = []
-    for block in blocks:
-        speaking = [s for s in scores if s.candidate.blocks == (block,) and s.first_token_kl <= max_kl]
-        if not speaking:
-            found.append(Effect((block,), None, removed(original, probability(original)), None))
-            continue
-        best = min(speaking, key=lambda s: (s.refusal_log_odds, s.first_token_kl))
-        induced = bootstrap_mean(probability(best.induced)) if best.induced else None
-        moved = _cross_fitted(np.array([s.each for s in speaking], dtype=np.float64))
-        found.append(Effect((block,), best.candidate.key, removed(original, moved), best.first_token_kl, induced))
-    return tuple(found)
 
-
-def largest(effects: Sequence[Effect]) -> Effect:
-    """The block that removes most."""
-    return max(effects, key=lambda effect: effect.removed.value)
-
-
-def control(
-    original: Sequence[float], scores: Sequence[ScanScore], effects: Sequence[Effect], max_kl: float
-) -> tuple[Candidate, Effect] | None:
-    """The map at the strongest block that is held against shuffled labels, and its effect with the true ones.
-
-    The strongest within the KL limit that is no ablation; an ablation where there is nothing else; None where no
-    candidate is within the limit.
-    """
-    block = largest(effects).blocks
-    speaking = [s for s in scores if s.candidate.blocks == block and s.first_token_kl <= max_kl]
-    if not speaking:
-        return None
-    moving = [s for s in speaking if not METHODS[s.candidate.method].ablates] or speaking
-    best = min(moving, key=lambda s: (s.refusal_log_odds, s.first_token_kl))
-    effect = Effect(block, best.candidate.key, removed(original, probability(best.each)), best.first_token_kl)
-    return best.candidate, effect
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is concluded from.
-
-    Attributes:
-        n_blocks: of the model.
-        harmful: log-odds of refusal of the harmful prompts in the original model.
-        harmless: of the harmless ones.
-        effects: of single blocks.
-        joint: of several blocks together.
-        control: the map that is held against shuffled labels.
-        shuffled: what it does where it is fitted on shuffled labels.
-        geometry: of the scanned blocks.
-    """
-
-    n_blocks: int
-    harmful: Sequence[float]
-    harmless: Sequence[float]
-    effects: Sequence[Effect]
-    joint: Sequence[Effect] = ()
-    control: Effect | None = None
-    shuffled: Shuffled | None = None
-    geometry: Sequence[BlockGeometry] = ()
+    original: Sequence[float]
+    scores: Sequence[ScanScore]
+    max_kl: float
 
     @property
-    def refusal(self) -> Measurement:
-        """First-token refusal probability of the harmful prompts."""
-        return bootstrap_mean(probability(self.harmful))
+    def blocks(self) -> list[int]:
+        """The scanned blocks, in order."""
+        return sorted({score.candidate.blocks[0] for score in self.scores})
 
-    @property
-    def refusal_harmless(self) -> Measurement:
-        """The same of the harmless ones."""
-        return bootstrap_mean(probability(self.harmless))
+    def speaking(self, block: int | None = None) -> list[ScanScore]:
+        """The candidates within the KL limit: at a block, or at all."""
+        return [
+            s
+            for s in self.scores
+            if s.first_token_kl <= self.max_kl and block in (None, s.candidate.blocks[0]) and len(s.each)
+        ]
 
-    @property
+    def moved(self, block: int | None = None) -> Matrix:
+        """Per prompt, the refusal probability that is left: cross-fitted among the candidates that speak."""
+        among = self.speaking(block)
+        return _cross_fitted(among) if among else probability(self.original)
+
+    def effects(self) -> tuple[Effect, ...]:
+        """The cross-fitted effect of every scanned block."""
+        return tuple(self._effect((block,), self.speaking(block), self.moved(block)) for block in self.blocks)
+
     def peak(self) -> Effect:
-        """The block that removes most."""
-        return largest(self.effects)
+        """The strongest map at one block: block and map chosen on one half of the prompts, measured on the other.
+
+        It is named after the best of all prompts; each half's choice may be another.
+        """
+        among = self.speaking()
+        blocks = _best(among).candidate.blocks if among else (self.blocks[0],)
+        return self._effect(blocks, among, self.moved())
+
+    def none_suffices(self, part: float) -> bool:
+        """Whether every candidate that speaks is shown to remove less than a part.
+
+        Were there one that removes as much, it would have to be shown wrongly itself: nothing is adjusted.
+        """
+        return all(removed(self.original, probability(s.each)).bounds[1] < part for s in self.speaking())
+
+    def band(self) -> tuple[Reached, Reached]:
+        """Where the rise of the effect over the blocks begins and ends, as places among the scanned blocks."""
+        before, peak = probability(self.original), self.moved()
+        at_blocks = before - np.array([self.moved(block) for block in self.blocks])
+        onset, reached = (first_reaching(at_blocks, before - peak, part) for part in (ONSET, REACHED))
+        return onset, reached
+
+    def _effect(self, blocks: tuple[int, ...], among: Sequence[ScanScore], moved: Matrix) -> Effect:
+        if not among:
+            return Effect(blocks, None, removed(self.original, moved), None)
+        best = _best(among)
+        induced = bootstrap_mean(probability(best.induced), within=(0.0, 1.0)) if best.induced else None
+        return Effect(blocks, best.candidate.key, removed(self.original, moved), best.first_token_kl, induced)
+
+    # What is tried next -----------------------------------------------------------------------------------------------
+
+    def control(self) -> Candidate | None:
+        """The map that is held against shuffled labels: the strongest at the strongest block.
+
+        The strongest within the KL limit that is no ablation; an ablation where there is nothing else; None where no
+        candidate is within the limit.
+        """
+        among = self.speaking()
+        if not among:
+            return None
+        here = self.speaking(_best(among).candidate.blocks[0])
+        return _best([s for s in here if not METHODS[s.candidate.method].ablates] or here).candidate
+
+    def proposed_pairs(self) -> tuple[tuple[Candidate, ...], ...]:
+        """Per half, the best map on its block together with each of the next strongest; found on the other half."""
+        return tuple(self._pairs(~here) for here in halves(len(self.original)))
+
+    def proposed_everywhere(self) -> tuple[tuple[Candidate, ...], ...]:
+        """Per half, the map that is the best of the other half, on all scanned blocks."""
+        found: list[tuple[Candidate, ...]] = []
+        for here in halves(len(self.original)):
+            best = _best(self.speaking(), ~here).candidate
+            found.append((Candidate(best.method, tuple(self.blocks), best.rank, best.tokens),))
+        return tuple(found)
+
+    def _pairs(self, there: NDArray[np.bool_]) -> tuple[Candidate, ...]:
+        best = _best(self.speaking(), there).candidate
+        others = {b: _best(self.speaking(b), there) for b in self.blocks if b not in best.blocks and self.speaking(b)}
+        nearest = sorted(others, key=lambda b: _score(others[b], there))[:PARTNERS]
+        return tuple(Candidate(best.method, tuple(sorted({*best.blocks, b})), best.rank, best.tokens) for b in nearest)
 
 
-def conclude(found: Evidence) -> Localisation:
-    """The extent and the sentence."""
-    problem, peak = _problem(found), found.peak
-    extent: Extent = "nothing" if problem else _extent(peak, found.joint)
-    first = last = None
-    if extent != "nothing":
-        reached = {
-            part: next(e.blocks[0] for e in found.effects if e.removed.value >= part * peak.removed.value)
-            for part in (ONSET, REACHED)
-        }
-        first, last = reached[ONSET], reached[REACHED]
-    return Localisation(
-        found.n_blocks,
-        found.refusal,
-        found.refusal_harmless,
-        tuple(found.effects),
-        tuple(found.joint),
-        found.shuffled,
-        tuple(found.geometry),
-        extent,
-        first,
-        last,
-        problem or _sentence(found, extent, (first or 0, last or 0)),
-        found.control,
-    )
+def together(
+    original: Sequence[float],
+    tried: Sequence[ScanScore],
+    proposed: Sequence[Sequence[Candidate]],
+    max_kl: float,
+) -> Effect | None:
+    """The strongest of several candidates on several blocks, within the KL limit; None where none is.
+
+    Args:
+        original: log-odds of the harmful prompts in the original model.
+        tried: the scores of those that could be fitted.
+        proposed: per half of the prompts, the candidates found without it.
+        max_kl: largest first-token KL with which a candidate may speak.
+    """
+    among = [s for s in tried if s.first_token_kl <= max_kl]
+    keys = [s.candidate.key for s in among]
+    offered = [[keys.index(c.key) for c in half if c.key in keys] for half in proposed]
+    if not among or not all(offered):
+        return None
+    best = _best([among[i] for i in {*offered[0], *offered[-1]}])
+    moved = _cross_fitted(among, offered)
+    return Effect(best.candidate.blocks, best.candidate.key, removed(original, moved), best.first_token_kl)
 
 
-def needs_more_blocks(effects: Sequence[Effect]) -> bool:
-    """Whether one block does not suffice, so that several have to be tried together."""
-    return largest(effects).removed.bounds[0] < HALF
+def ranges(blocks: Sequence[int], band: tuple[Reached, Reached]) -> tuple[BlockRange, BlockRange]:
+    """The blocks that may be the first and the last of the band."""
+    onset, reached = (BlockRange(blocks[each.low], blocks[each.high]) for each in band)
+    return onset, reached
 
 
-def partners(effects: Sequence[Effect], candidate: Candidate, count: int = 3) -> tuple[Candidate, ...]:
-    """The candidate on its block together with each of the next strongest ones."""
-    others = sorted((e for e in effects if e.blocks != candidate.blocks), key=lambda e: -e.removed.value)
-    return tuple(
-        Candidate(candidate.method, tuple(sorted({*candidate.blocks, *e.blocks})), candidate.rank, candidate.tokens)
-        for e in others[:count]
-    )
+def _score(score: ScanScore, there: NDArray[np.bool_] | None = None) -> tuple[float, float]:
+    each = np.asarray(score.each)
+    value = score.refusal_log_odds if there is None or not there.any() else float(each[there].mean())
+    return value, score.first_token_kl
 
 
-# What follows decides and says ------------------------------------------------------------------------------------
+def _best(scores: Sequence[ScanScore], there: NDArray[np.bool_] | None = None) -> ScanScore:
+    """The lowest refusal log-odds, on some of the prompts where given; ties by KL."""
+    return min(scores, key=lambda s: _score(s, there))
 
 
-def _cross_fitted(each: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Per prompt, the refusal probability under the candidate (row) that is best on the other half of the prompts."""
-    moved = np.empty(each.shape[1])
-    even = np.arange(each.shape[1]) % 2 == 0
-    for here, there in ((even, ~even), (~even, even)):
-        chosen = each[:, there].mean(axis=1).argmin() if there.any() else 0
-        moved[here] = probability(each[chosen, here].tolist())
-    return moved
-
-
-def _problem(found: Evidence) -> str | None:
-    """Why nothing is localised, in words; None where something is."""
-    refusal, refusal_harmless, peak = found.refusal, found.refusal_harmless, found.peak
-    control, shuffled = found.control, found.shuffled
-    if refusal.bounds[0] <= refusal_harmless.bounds[1]:
-        return (
-            f"Nothing is localised: the model begins a refusal with probability {share(refusal, 0)} on harmful prompts "
-            f"and {share(refusal_harmless, 0)} on harmless ones, which are not told apart."
-        )
-    best = max([peak, *found.joint], key=lambda e: e.removed.value)
-    if best.removed.bounds[0] < CLEAR:
-        return (
-            f"Nothing is localised: the strongest map ({_where(best)}) removes {share(best.removed, 0)} of the "
-            "first-token refusal."
-        )
-    if control is not None and shuffled is not None and control.removed.value <= shuffled.largest:
-        return (
-            f"Nothing is localised: at the strongest block {_where(control)} removes {share(control.removed, 0)} of "
-            f"the first-token refusal, and the best of {shuffled.fits} such maps fitted on shuffled labels "
-            f"{percent(shuffled.largest, 0)}."
-        )
-    here = [g for g in found.geometry if g.block == peak.blocks[0]]
-    if here and here[0].auroc.bounds[0] <= HALF:
-        return (
-            f"Nothing is localised: at block {peak.blocks[0]}, where the strongest map is, harmful and harmless "
-            f"prompts are not told apart (held-out AUROC {number(here[0].auroc)})."
-        )
-    return None
-
-
-def _extent(peak: Effect, joint: Sequence[Effect]) -> Extent:
-    if peak.removed.bounds[0] >= HALF:
-        return "one block"
-    pairs = [e for e in joint if len(e.blocks) == 2]
-    if pairs and largest(pairs).removed.bounds[0] >= HALF:
-        return "two blocks"
-    return "spread out"
-
-
-def _sentence(found: Evidence, extent: Extent, band: tuple[int, int]) -> str:
-    n_blocks, peak, refusal = found.n_blocks, found.peak, found.refusal
-    first, last = band
-    low, high = (first + 1) / n_blocks, (last + 1) / n_blocks
-    if first == last:
-        where = f"at block {first} of {n_blocks} ({percent(low, 0)} depth)"
-    else:
-        where = f"at blocks {first}-{last} of {n_blocks} ({percent(low, 0, '')}-{percent(high, 0)} depth)"
-    pairs = [effect for effect in found.joint if len(effect.blocks) == 2]
-    best = largest(pairs) if pairs else peak
-    suffices = {
-        "one block": "one block suffices",
-        "two blocks": f"two blocks are needed ({_where(best)} removes {share(best.removed, 0)})",
-        "spread out": "it is spread out: no map tried at one or two blocks surely removes half of it",
-        "nothing": "",
-    }[extent]
-    kl = "" if peak.kl is None else f", at a KL of {number(peak.kl)} nats on harmless ones"
-    said = (
-        f"Refusal is decided {where}; {suffices}. The strongest map at one block ({_where(peak)}) removes "
-        f"{share(peak.removed, 0)} of the first-token refusal (probability {number(refusal)}, {refusal.n} harmful "
-        f"prompts){kl}."
-    )
-    apart = next((g for g in found.geometry if g.auroc.bounds[0] >= 0.9), None)
-    if apart is None:
-        return said
-    return (
-        f"{said} Harmful and harmless prompts are told apart as early as block {apart.block} (held-out AUROC "
-        f"{number(apart.auroc)})."
-    )
-
-
-def _where(effect: Effect) -> str:
-    blocks = "+".join(map(str, effect.blocks)) if len(effect.blocks) <= 2 else f"{len(effect.blocks)} blocks"
-    return effect.candidate or f"block {blocks}"
+def _cross_fitted(scores: Sequence[ScanScore], offered: Sequence[Sequence[int]] | None = None) -> Matrix:
+    each = np.array([s.each for s in scores], dtype=np.float64)
+    return cross_fitted(each, probability(each), offered)

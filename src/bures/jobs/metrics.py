@@ -31,7 +31,8 @@ from bures.models.along import Along
 from bures.models.batching import LOGIT_BUDGET, TOKEN_BUDGET, Batch, Batches
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
-from bures.results.stats import Measurement, bootstrap_ratio_of_sums
+from bures.results.bootstrap import bootstrap_ratio_of_sums
+from bures.results.stats import Measurement
 
 
 @dataclass(frozen=True)

@@ -8,28 +8,25 @@ from typing import Any
 
 from bures.errors import FitError
 from bures.jobs.beginning import open_run, start
+from bures.jobs.conclusion import HALF, Band, Evidence, conclude
 from bures.jobs.geometry import geometry
-from bures.jobs.localisation import (
-    Evidence,
-    block_effects,
-    conclude,
-    control,
-    largest,
-    needs_more_blocks,
-    partners,
-    probability,
-    removed,
-)
+from bures.jobs.localisation import Scanned, probability, ranges, removed, together
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
 from bures.jobs.scan_config import ScanConfig
 from bures.jobs.scanner import Scanner, candidates_at, scan_blocks
 from bures.models.finite import overflowing
-from bures.results.records import BlockGeometry, Candidate, Effect, Failure, Localisation, ScanScore, Shuffled
+from bures.results.inference import SHUFFLES
+from bures.results.records import (
+    BlockGeometry,
+    BlockRange,
+    Effect,
+    Failure,
+    Localisation,
+    ScanScore,
+    Shuffled,
+)
 from bures.results.schema import ScanResult
-
-SHUFFLES = 19
-"""Fits on shuffled labels at the strongest block: a permutation test at the 5 % level."""
 
 MIN_FOR_GEOMETRY = 9
 """Fit prompts on each side below which the blocks' geometry is left out."""
@@ -104,26 +101,31 @@ def locate(run: Run[Any, Any], scanner: Scanner, scores: Sequence[ScanScore]) ->
     """Where refusal is decided, from the scan and the geometry; None where the model refuses nothing."""
     if not scanner.tokens or not scores:
         return None
-    config = run.config
-    blocks = sorted({score.candidate.blocks[0] for score in scores})
+    scanned = Scanned(scanner.harmful, scores, run.config.max_kl)
     run.progress.stage("localising", len(run.splits.select) + 2)
-    figures = _geometry(run, blocks)
+    figures = _geometry(run, scanned.blocks)
     run.progress.advance()
-    effects = block_effects(scanner.harmful, scores, config.max_kl)
-    found = {score.candidate.key: score.candidate for score in scores}
-    best = found.get(largest(effects).candidate or "")
-    joint: tuple[Effect, ...] = ()
-    if best is not None and needs_more_blocks(effects):
-        joint = _joint(scanner, effects, best, blocks)
-    shuffled, held = None, control(scanner.harmful, scores, effects, config.max_kl)
-    if held is not None:
-        drawn = scanner.shuffled(held[0], times=SHUFFLES, seed=config.seed)
-        effects_drawn = [removed(scanner.harmful, probability(each)).value for each in drawn]
-        shuffled = Shuffled(max(effects_drawn), len(drawn)) if drawn else None
+    peak, (onset, reached) = scanned.peak(), scanned.band()
+    blocks = scanned.blocks
+    band = Band(BlockRange(blocks[onset.first], blocks[reached.first]), *ranges(blocks, (onset, reached)))
+    tried, pair, everywhere = _joint(scanner, scanned, peak)
+    control, shuffled = _control(run, scanner, scanned)
     run.progress.advance()
-    tested = None if held is None else held[1]
-    n_blocks = len(run.model.blocks)
-    return conclude(Evidence(n_blocks, scanner.harmful, scanner.harmless, effects, joint, tested, shuffled, figures))
+    found = Evidence(
+        n_blocks=len(run.model.blocks),
+        harmful=scanner.harmful,
+        harmless=scanner.harmless,
+        effects=scanned.effects(),
+        peak=peak,
+        band=band,
+        one_falls_short=scanned.none_suffices(HALF),
+        pair=pair,
+        everywhere=everywhere,
+        control=control,
+        shuffled=shuffled,
+        geometry=figures,
+    )
+    return conclude(found, tried)
 
 
 def _geometry(run: Run[Any, Any], blocks: Sequence[int]) -> tuple[BlockGeometry, ...]:
@@ -136,14 +138,37 @@ def _geometry(run: Run[Any, Any], blocks: Sequence[int]) -> tuple[BlockGeometry,
     return tuple(geometry(*sides)) if fine else ()
 
 
-def _joint(scanner: Scanner, effects: Sequence[Effect], best: Candidate, blocks: Sequence[int]) -> tuple[Effect, ...]:
-    """The best map with each of its strongest partners, and on all scanned blocks."""
-    found: list[Effect] = []
-    for candidate in (*partners(effects, best), Candidate(best.method, tuple(blocks), best.rank, best.tokens)):
+def _control(run: Run[Any, Any], scanner: Scanner, scanned: Scanned) -> tuple[Effect | None, Shuffled | None]:
+    """The strongest map, fitted anew on the control prompts: with their true labels, and with shuffled ones."""
+    candidate = scanned.control()
+    if candidate is None or run.splits.control is None:
+        return None, None
+    sides = run.splits.control.items()
+    rows = [run.gather(prompts, candidate.blocks)[candidate.blocks[0]] for _, prompts in sides]
+    true, drawn = scanner.relabelled(candidate, (rows[0], rows[1]), times=SHUFFLES, seed=run.config.seed)
+    if true is None or not drawn:
+        return None, None
+    effects = [removed(scanner.harmful, probability(each)).value for each in drawn]
+    effect = Effect(candidate.blocks, candidate.key, removed(scanner.harmful, probability(true)), None)
+    return effect, Shuffled(max(effects), len(effects))
+
+
+def _joint(scanner: Scanner, scanned: Scanned, peak: Effect) -> tuple[tuple[Effect, ...], Effect | None, Effect | None]:
+    """What maps do at several blocks, where one is not shown to suffice: each, the strongest pair, and on all."""
+    if peak.candidate is None or peak.removed.bounds[0] >= HALF:
+        return (), None, None
+    proposed = scanned.proposed_pairs(), scanned.proposed_everywhere()
+    scores: dict[str, ScanScore] = {}
+    for candidate in dict.fromkeys(c for kind in proposed for half in kind for c in half):
         try:
-            score = scanner.together(candidate)
+            scores[candidate.key] = scanner.together(candidate)
         except FitError:  # moved activations that overflow
             continue
-        moved = removed(scanner.harmful, probability(score.each))
-        found.append(Effect(candidate.blocks, candidate.key, moved, score.first_token_kl))
-    return tuple(found)
+    tried = tuple(_effect(scanner.harmful, score) for score in scores.values())
+    pair, everywhere = (together(scanner.harmful, [*scores.values()], kind, scanned.max_kl) for kind in proposed)
+    return tried, pair, everywhere
+
+
+def _effect(original: Sequence[float], score: ScanScore) -> Effect:
+    candidate = score.candidate
+    return Effect(candidate.blocks, candidate.key, removed(original, probability(score.each)), score.first_token_kl)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from bures.data.conversations import Prompt
 from bures.errors import FitError
@@ -161,27 +163,43 @@ class Scanner:
         kl = self._original.kl_to(harmless.first_token(move))
         return ScanScore(candidate, sum(each) / max(1, len(each)), kl, each)
 
-    def shuffled(self, candidate: Candidate, *, times: int, seed: int) -> list[tuple[float, ...]]:
-        """Log-odds of the harmful prompts under a candidate on one block, fitted on shuffled labels, so many times.
+    def relabelled(
+        self,
+        candidate: Candidate,
+        sides: tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]],
+        *,
+        times: int,
+        seed: int,
+    ) -> tuple[tuple[float, ...] | None, list[tuple[float, ...]]]:
+        """Log-odds of the harmful prompts under a candidate on one block, fitted on true and on shuffled labels.
 
-        Draws that cannot be fitted, or under which numbers overflow, are left out.
+        Args:
+            candidate: what is fitted.
+            sides: activations at its block, of harmful and of harmless prompts.
+            times: fits on shuffled labels. Draws that cannot be fitted, or under which numbers overflow, are left out.
+            seed: of the shuffles.
+
+        Returns:
+            With the true labels (None where they cannot be fitted), and with shuffled ones.
         """
         (block,) = candidate.blocks
-        rows, n = torch.cat([self.fit.source[block], self.fit.target[block]]), len(self.fit.source[block])
+        rows, n = torch.cat(sides), len(sides[0])
         generator = torch.Generator().manual_seed(seed)
         stream = self._stream(self._prompts[0])
         stream.advance(block)
-        found: list[tuple[float, ...]] = []
-        for _ in range(times):
-            mixed = rows[torch.randperm(len(rows), generator=generator)]
+
+        def fitted(order: Tensor) -> tuple[float, ...] | None:
             ranks = [] if candidate.rank is None else [candidate.rank]
+            source, target = rows[order[:n]], rows[order[n:]]
             try:
-                map_ = fit_block(candidate.method, mixed[:n], mixed[n:], ranks, self.fit.options)[candidate.rank or 0]
+                map_ = fit_block(candidate.method, source, target, ranks, self.fit.options)[candidate.rank or 0]
                 move = Intervention({block: map_}, candidate.tokens, self.fit.strength)
-                found.append(self._log_odds(stream.first_token(move)))
-            except FitError:  # a draw that cannot be fitted, or overflows, says nothing
-                continue
-        return found
+                return self._log_odds(stream.first_token(move))
+            except FitError:
+                return None
+
+        drawn = [fitted(torch.randperm(len(rows), generator=generator)) for _ in range(times)]
+        return fitted(torch.arange(len(rows))), [each for each in drawn if each is not None]
 
     def _stream(self, prompts: Sequence[Prompt]) -> PromptStream:
         fit = self.fit

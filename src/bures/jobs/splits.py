@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,6 +13,12 @@ from bures.jobs.option_types import too_large
 from bures.jobs.scan_config import ScanConfig
 
 Side = Literal["harmful", "harmless"]
+
+LOCALISING = frozenset({"scan", "audit"})
+"""Jobs that say where refusal is decided."""
+
+CONTROL_SHARE = 4
+"""Of a source too small for both, one prompt in so many is kept for the control."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,20 @@ class Sides:
 
 @dataclass(frozen=True)
 class Splits:
-    """What maps are fitted on, what is chosen on, and what is reported on (audits alone); pairwise disjoint."""
+    """The prompts of a job, pairwise disjoint.
+
+    Attributes:
+        fit: what maps are fitted on.
+        select: what is chosen on.
+        test: what is reported on; audits alone.
+        control: what the strongest map is fitted on anew, and on shuffled labels: prompts of the sources to fit on that
+            had no part in choosing it. Only where a job says where refusal is decided.
+    """
 
     fit: Sides
     select: Sides
     test: Sides | None
+    control: Sides | None = None
 
     @property
     def tested(self) -> Sides:
@@ -54,7 +69,7 @@ class Splits:
     @property
     def sets(self) -> dict[str, PromptSet]:
         """Every prompt set, under the name of its option."""
-        given = {"fit": self.fit, "select": self.select, "test": self.test}
+        given = {"fit": self.fit, "control": self.control, "select": self.select, "test": self.test}
         return {
             f"{side}_{name}": prompts
             for name, sides in given.items()
@@ -77,12 +92,19 @@ def load_splits(config: ScanConfig) -> Splits:
     sets = {name: _load(name, config) for name in config.sizes}
     require_disjoint(**sets)
     drawn = {name: _sample(found, config.sizes[name], config) for name, found in sets.items()}
+    if config.job in LOCALISING:
+        for side in ("harmful", "harmless"):
+            whole = sets[f"{side}_fit"]
+            drawn[f"{side}_fit"], drawn[f"{side}_control"] = _fit_and_control(whole, config)
 
-    def sides(split: str) -> Sides:
-        return Sides(drawn[f"harmful_{split}"], drawn[f"harmless_{split}"])
+    def sides(split: str) -> Sides | None:
+        return Sides(drawn[f"harmful_{split}"], drawn[f"harmless_{split}"]) if f"harmful_{split}" in drawn else None
 
-    _require_enough(config, sides("fit"))
-    return Splits(sides("fit"), sides("select"), sides("test") if "harmful_test" in drawn else None)
+    fit, select = sides("fit"), sides("select")
+    if fit is None or select is None:
+        raise LookupError("every job fits and chooses")
+    _require_enough(config, fit)
+    return Splits(fit, select, sides("test"), sides("control"))
 
 
 def _require_enough(config: ScanConfig, fit: Sides) -> None:
@@ -105,10 +127,21 @@ def _load(name: str, config: ScanConfig) -> PromptSet:
     return load_prompts(source, column=config.column if of_side is None else of_side)
 
 
+def _fit_and_control(prompts: PromptSet, config: ScanConfig) -> tuple[PromptSet, PromptSet]:
+    """What maps are fitted on, and as many others of the source; a quarter of a source that is too small for both."""
+    fit = _sample(prompts, min(config.n_fit, len(prompts) - len(prompts) // CONTROL_SHARE), config)
+    chosen = set(fit.hashes)
+    others = _subset(prompts, [i for i, key in enumerate(prompts.hashes) if key not in chosen])
+    return fit, _sample(others, config.n_fit, config)
+
+
 def _sample(prompts: PromptSet, n: int | None, config: ScanConfig) -> PromptSet:
     """A random subset, in the file's order; the same for the same seed."""
     wanted = min(x for x in (n, config.limit, len(prompts)) if x is not None)
-    chosen = sorted(random.Random(config.seed).sample(range(len(prompts)), wanted))
+    return _subset(prompts, sorted(random.Random(config.seed).sample(range(len(prompts)), wanted)))
+
+
+def _subset(prompts: PromptSet, chosen: Sequence[int]) -> PromptSet:
     return replace(
         prompts, prompts=tuple(prompts[i] for i in chosen), categories=tuple(prompts.categories[i] for i in chosen)
     )

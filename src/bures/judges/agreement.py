@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from bures.judges.base import COHERENT
 from bures.results.formatting import estimate
-from bures.results.stats import Measurement, mcnemar_exact, proportion
+from bures.results.inference import mcnemar
+from bures.results.stats import Measurement, proportion
 
 if TYPE_CHECKING:
     Counts: TypeAlias = NDArray[np.float64]
@@ -110,7 +111,7 @@ def paired(
         return _f1(counts[..., :4]) - _f1(counts[..., 4:])
 
     f1 = _measured(difference, both, _drawn(both, groups, seed))
-    return Paired(only_a, only_b, mcnemar_exact(only_a, only_b), _required(f1))
+    return Paired(only_a, only_b, mcnemar(only_a, only_b), _required(f1))
 
 
 def kappa(a: Sequence[bool], b: Sequence[bool], groups: Sequence[int], *, seed: int = 0) -> Measurement | None:

@@ -22,8 +22,9 @@ from bures.results.finished_audits import (
     require_comparable,
 )
 from bures.results.formatting import p_equals, percent, points
+from bures.results.inference import LEVEL
 from bures.results.names import NONE, STRONGEST, Which
-from bures.results.paired_differences import LEVEL, PairedRow, Shares, adjusted, paired_rows, paired_shares
+from bures.results.paired_differences import PairedRow, Shares, adjusted, paired_rows, paired_shares
 from bures.results.questions import CompareConfig
 from bures.results.records import BlockRange, MethodNote
 

@@ -25,9 +25,10 @@ from bures.results.finished_audits import (
 from bures.results.formatting import as_given, points, share
 from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import paired_shares, share_counted, unfinished
+from bures.results.power import fewest_for_bound
 from bures.results.questions import GateConfig
 from bures.results.schema import Row
-from bures.results.stats import Measurement, fewest_for_bound
+from bures.results.stats import Measurement
 
 Measure = Literal["asr", "asr-increase", "over-refusal"]
 Outcome = Literal["pass", "above", "undecided"]

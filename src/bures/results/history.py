@@ -24,12 +24,13 @@ from bures.results.finished_audits import (
     row_named,
 )
 from bures.results.formatting import p_equals, percent, points
+from bures.results.inference import LEVEL, holm
 from bures.results.names import NONE, STRONGEST
-from bures.results.paired_differences import LEVEL, Shares, paired_shares, share_counted
+from bures.results.paired_differences import Shares, paired_shares, share_counted
 from bures.results.questions import HistoryConfig
 from bures.results.records import BlockRange
 from bures.results.schema import Row
-from bures.results.stats import Measurement, holm
+from bures.results.stats import Measurement
 
 
 @dataclass(frozen=True)

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from bures.errors import RunError
+from bures.results.bootstrap import bootstrap_difference, bootstrap_ratio_of_sums, exponential
 from bures.results.finished_audits import Run, hashes, row_named, strongest
+from bures.results.inference import holm, mcnemar, paired_difference
 from bures.results.marks import Mark, marks_of
 from bures.results.names import NONE, STRONGEST, Which
 from bures.results.schema import Row
 from bures.results.shares import attack_success, refusals
-from bures.results.stats import (
-    Measurement,
-    bootstrap_difference,
-    bootstrap_ratio_of_sums,
-    holm,
-    mcnemar_exact,
-    paired_difference,
-    proportion,
-)
-
-LEVEL = 0.05
-"""Adjusted p values below it are called a difference."""
-
-_LARGEST_EXPONENT = 700.0  # exp of more is infinite, which JSON cannot hold
+from bures.results.stats import Measurement, proportion
 
 
 @dataclass(frozen=True)
@@ -36,10 +24,10 @@ class Shares:
     Attributes:
         a: of the first audit, with a Wilson interval.
         b: of the second.
-        difference: b less a, with Tango's interval.
+        difference: b less a, with Tango's interval, which leaves out 0 exactly where p is below 0.05.
         only_a: prompts that count only in a.
         only_b: prompts that count only in b.
-        p: McNemar's exact test.
+        p: McNemar's test.
     """
 
     a: Measurement
@@ -188,7 +176,7 @@ def paired_shares(a: Run, row_a: Row, b: Run, row_b: Row, judge: str, which: Whi
         paired_difference(only_a, only_b, n),
         only_a,
         only_b,
-        mcnemar_exact(only_a, only_b),
+        mcnemar(only_a, only_b),
     )
 
 
@@ -240,7 +228,7 @@ def _marked(run: Run, row: Row, judge: str, which: Which) -> dict[str, Mark]:
 def paired_kl(a: Run, row_a: Row, b: Run, row_b: Row) -> Costs | None:
     """Mean token KL of two rows, each along its own model's answers; None where the harmless prompts differ."""
     sides = [_per_prompt(run, row, row.kl_each) for run, row in ((a, row_a), (b, row_b))]
-    return _costs(a, b, sides, exponential=False)
+    return _costs(a, b, sides, logs=False)
 
 
 def paired_perplexity_ratio(a: Run, row_a: Row, b: Run, row_b: Row) -> Costs | None:
@@ -251,7 +239,7 @@ def paired_perplexity_ratio(a: Run, row_a: Row, b: Run, row_b: Row) -> Costs | N
         if own is None or len(own.nll_each) != len(row.nll_each):
             return None
         sides.append(_per_prompt(run, row, [x - y for x, y in zip(row.nll_each, own.nll_each, strict=True)]))
-    return _costs(a, b, sides, exponential=True)
+    return _costs(a, b, sides, logs=True)
 
 
 class _PerPrompt(NamedTuple):
@@ -270,15 +258,9 @@ def _per_prompt(run: Run, row: Row, each: Sequence[float]) -> _PerPrompt | None:
     return _PerPrompt([each[i] * counts[i] for i in order], [float(counts[i]) for i in order])
 
 
-def _costs(a: Run, b: Run, sides: Sequence[_PerPrompt | None], *, exponential: bool) -> Costs | None:
+def _costs(a: Run, b: Run, sides: Sequence[_PerPrompt | None], *, logs: bool) -> Costs | None:
     before, after = sides
     if before is None or after is None or set(hashes(a, "harmless")) != set(hashes(b, "harmless")):
         return None
     found = (bootstrap_ratio_of_sums(*before), bootstrap_ratio_of_sums(*after), bootstrap_difference(before, after))
-    return Costs(*(map(_exp, found) if exponential else found))
-
-
-def _exp(m: Measurement) -> Measurement:
-    low, high = m.bounds
-    value, low, high = (math.exp(min(x, _LARGEST_EXPONENT)) for x in (m.value, low, high))
-    return Measurement(value, m.n, None if m.interval is None else (low, high))
+    return Costs(*(map(exponential, found) if logs else found))

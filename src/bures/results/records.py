@@ -156,7 +156,7 @@ class Effect:
     Attributes:
         blocks: where.
         candidate: name of the map, the best of all selection prompts within the KL limit; None where none is.
-        removed: share of first-token refusal removed, cross-fitted for single blocks.
+        removed: share of first-token refusal removed, cross-fitted where the map was chosen among several.
         kl: of that map, on harmless prompts, in nats.
         induced: refusal probability of harmless prompts under its reverse; None where it was not measured.
     """
@@ -185,13 +185,17 @@ class Localisation:
         refusal: first-token refusal probability of harmful selection prompts in the original model.
         refusal_harmless: the same of harmless ones.
         effects: of every scanned block.
-        joint: of pairs of blocks and of all blocks, where one does not suffice.
+        joint: of pairs of blocks and of all blocks, where one is not shown to suffice; those over the KL limit too.
         shuffled: what `control` does where it is fitted on shuffled labels instead.
         geometry: of every scanned block.
         extent: in two words.
         first, last: the blocks between which refusal is decided; None where nothing is localised.
         sentence: the same in a sentence, with the numbers that made it say so.
         control: the map at the strongest block that is held against shuffled labels, with its effect on true ones.
+        peak: the strongest map at one block, block and map chosen on one half of the prompts and measured on the other.
+        first_range, last_range: the blocks that may truly be `first` and `last` (95 %).
+        original: log-odds of refusal of every harmful selection prompt in the original model.
+        rules: by which it was concluded; 1: before choices of block and map were taken out of the figures.
     """
 
     n_blocks: int
@@ -206,11 +210,21 @@ class Localisation:
     last: int | None
     sentence: str
     control: Effect | None = None
+    peak: Effect | None = None
+    first_range: BlockRange | None = None
+    last_range: BlockRange | None = None
+    original: tuple[float, ...] = ()
+    rules: int = 1
 
     @property
     def decided(self) -> BlockRange | None:
         """The blocks between which refusal is decided; None where nothing is localised."""
         return None if self.first is None or self.last is None else BlockRange(self.first, self.last)
+
+    @property
+    def strongest(self) -> Effect:
+        """The strongest map at one block; of results by the first rules, the largest of the blocks' effects."""
+        return self.peak or max(self.effects, key=lambda effect: effect.removed.value)
 
 
 @dataclass(frozen=True)

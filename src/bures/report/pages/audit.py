@@ -25,7 +25,7 @@ from bures.report.words import (
 )
 from bures.results.finished_audits import strongest
 from bures.results.formatting import brief, number, p_equals, percent
-from bures.results.paired_differences import LEVEL
+from bures.results.inference import LEVEL
 from bures.results.schema import AuditResult, Row
 
 

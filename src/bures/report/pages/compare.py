@@ -11,8 +11,9 @@ from bures.report.sections.paired import pair_sections
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, PHRASES_ONLY
 from bures.results.comparison import Compared, Pair
 from bures.results.formatting import p_equals, percent, points
+from bures.results.inference import LEVEL
 from bures.results.names import NONE, STRONGEST
-from bures.results.paired_differences import LEVEL, Shares
+from bures.results.paired_differences import Shares
 
 _WORDS = frozenset({"ASR", "over-refusal", "[low, high]", "intervention", "perplexity budget", "KL", "McNemar's test"})
 

@@ -8,8 +8,9 @@ from bures.report.kit.text import named
 from bures.report.words import judge_error, judge_words, prompts, tip, with_rank
 from bures.results.comparison import Compared, Pair
 from bures.results.formatting import brief, estimate, number, p_equals, p_value, percent, points
+from bures.results.inference import LEVEL
 from bures.results.names import NONE, STRONGEST
-from bures.results.paired_differences import LEVEL, Costs, PairedRow, Shares, Side
+from bures.results.paired_differences import Costs, PairedRow, Shares, Side
 
 
 def pair_sections(found: Compared, pair: Pair, i: int, *, one: bool) -> list[Section]:

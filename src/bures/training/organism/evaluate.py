@@ -26,7 +26,8 @@ from bures.jobs.progress import Progress, Silent
 from bures.judges.by_name import JUDGES
 from bures.models.generation import generate, generate_ids
 from bures.models.loading import ChatModel, Dtype, load_model
-from bures.results.stats import Measurement, bootstrap_ratio_of_sums, proportion
+from bures.results.bootstrap import bootstrap_ratio_of_sums
+from bures.results.stats import Measurement, proportion
 from bures.training.organism.config import MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
 from bures.training.organism.texts import HELD_OUT_REQUESTS
 from bures.training.organism.train import Example, answer_states, log_probs
