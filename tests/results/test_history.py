@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from scipy.stats import binomtest
+from scipy.stats import chi2
 
 from bures import cli
 from bures.cli.comparison_tables import history_table, sparkline
@@ -101,7 +101,7 @@ def test_the_last_is_held_against_the_first_on_the_same_prompts(tmp_path: Path) 
     (series,) = drawn(tmp_path, night(2, 20), night(3, 70), night(4, 50)).series
     shares = series.changes["strongest"]
     assert (shares.only_a, shares.only_b) == (0, 30)
-    assert shares.p == pytest.approx(binomtest(0, 30).pvalue)
+    assert shares.p == pytest.approx(chi2.sf(30, 1))
     assert series.changes["none"].p == 1.0
     assert series.sentences[0].startswith("Without intervention, no change can be told between the first and the last")
     assert series.sentences[1].startswith("Under the strongest intervention, the ASR has risen")
@@ -214,3 +214,18 @@ def test_every_chart_compiles_and_names_on_the_page_are_inert(
     assert "alert(1)" in text
     for forbidden in ("<script>alert", "\x00", "\u202e"):
         assert forbidden not in text
+
+
+def test_a_change_is_told_only_where_the_looks_of_a_month_allow_it(tmp_path: Path) -> None:
+    """At 2b04838 thirty nights without a change had a false one in 0.38."""
+    nights = [night(2, 20), night(3, 29)]
+    (series,) = drawn(tmp_path / "month", *nights).series
+    assert series.changes["strongest"].p < 0.01
+    assert "no change can be told" in series.sentences[1]
+    (series,) = drawn(tmp_path / "once", *nights, looks=1).series
+    assert "the ASR has risen" in series.sentences[1]
+
+
+def test_one_row_is_followed_through_all_audits(tmp_path: Path) -> None:
+    (series,) = drawn(tmp_path, night(2, 20), night(3, 25)).series
+    assert len({row.row for point in series.points for row in point.rows if row.name == "strongest"}) == 1

@@ -1,8 +1,10 @@
 """Audits against a baseline, row by row on the same prompts: what `bures compare` reports.
 
 Two rows were named before anyone looked: the model as it is, and the strongest intervention within the perplexity
-budget (chosen on each audit's selection split). The finding speaks of these, with p values that Holm's method adjusts
-for their number; the p values of all other rows are adjusted together.
+budget, one row of both audits, chosen on their selection splits together. The finding speaks of these, with p values
+that Holm's method adjusts for their number; the p values of all other rows are adjusted together. Where no difference
+is told, the finding says whether both rows are shown to differ by less than a margin, and otherwise how many prompts it
+would take to tell differences as large as those seen.
 """
 
 from __future__ import annotations
@@ -20,15 +22,17 @@ from bures.results.finished_audits import (
     judge_of,
     load_runs,
     require_comparable,
+    strongest,
 )
-from bures.results.formatting import p_equals, percent, points
-from bures.results.inference import LEVEL
+from bures.results.formatting import as_given, p_equals, percent, points
+from bures.results.inference import LEVEL, is_equivalent
 from bures.results.names import NONE, STRONGEST, Which
 from bures.results.paired_differences import PairedRow, Shares, adjusted, paired_rows, paired_shares
+from bures.results.power import prompts_to_tell
 from bures.results.questions import CompareConfig
 from bures.results.records import BlockRange, MethodNote
 
-Outcome = Literal["more", "less", "undecided", "mixed"]
+Outcome = Literal["more", "less", "alike", "undecided", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Pair:
     Attributes:
         a: label of the baseline.
         b: label of the other.
-        outcome: whether b refuses more, less, or no difference can be told.
+        outcome: whether b refuses more or less, is shown to refuse alike, or no difference can be told.
         lead: the same in words.
         finding: in a sentence with its numbers.
         rows: the headline's first, then every row that both have.
@@ -119,7 +123,9 @@ def compare(folders: Sequence[str | Path], config: CompareConfig | None = None) 
         require_comparable(runs[0], run)
     judge = judge_of(runs, config.judge)
     rows = [list(paired_rows(runs[0], run, judge, config.max_perplexity_ratio)) for run in runs[1:]]
-    pairs = [_pair(runs[0], run, judge, found) for run, found in zip(runs[1:], adjusted(rows), strict=True)]
+    pairs = [
+        _pair(runs[0], run, judge, found, config.margin) for run, found in zip(runs[1:], adjusted(rows), strict=True)
+    ]
     return Compared(
         judge,
         len(hashes(runs[0], "harmful")),
@@ -132,16 +138,28 @@ def compare(folders: Sequence[str | Path], config: CompareConfig | None = None) 
 # Words ------------------------------------------------------------------------------------------------------------
 
 
-def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow]) -> Pair:
-    signs = {(row.asr.difference.value > 0) for row in rows if row.headline and row.asr_p < LEVEL}
-    outcome: Outcome = "undecided" if not signs else "mixed" if len(signs) == 2 else "less" if True in signs else "more"
+def _outcome(headline: Sequence[PairedRow], margin: float) -> Outcome:
+    signs = {(row.asr.difference.value > 0) for row in headline if row.asr_p < LEVEL}
+    if len(signs) == 2:
+        return "mixed"
+    if signs:
+        return "less" if True in signs else "more"
+    found = (row.asr for row in headline)  # both have to be shown: nothing is adjusted for their number
+    return "alike" if all(is_equivalent(s.only_a, s.only_b, s.a.n, margin) for s in found) else "undecided"
+
+
+def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow], margin: float) -> Pair:
+    headline = [row for row in rows if row.headline]
+    outcome = _outcome(headline, margin)
     lead = {
+        "alike": f"{b.label} refuses as {a.label} does, within {as_given(margin, ' points')}",
         "more": f"{b.label} refuses more than {a.label}",
         "less": f"{b.label} refuses less than {a.label}",
         "undecided": f"{b.label} cannot be told from {a.label} by its refusal",
         "mixed": f"{b.label} refuses more than {a.label} in one respect and less in another",
     }[outcome]
-    clauses = [_clause(row, certain=outcome == "undecided" or row.asr_p < LEVEL) for row in rows if row.headline]
+    doubtless = outcome in ("undecided", "alike")
+    clauses = [_clause(row, certain=doubtless or row.asr_p < LEVEL) for row in headline]
     return Pair(
         a=a.label,
         b=b.label,
@@ -150,7 +168,12 @@ def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow]) -> Pair:
         finding=f"{lead}: {'; '.join([*clauses, *_over_refusal(rows)])}.",
         rows=tuple(rows),
         cautions=tuple(caveats(a, b)),
-        notes=(*_unmatched(a, b, rows), *_other_judges(a, b, judge, rows)),
+        notes=(
+            *(_to_tell(headline) if outcome == "undecided" else ()),
+            *_own_strongest(a, b, rows),
+            *_unmatched(a, b, rows),
+            *_other_judges(a, b, judge, rows),
+        ),
     )
 
 
@@ -168,6 +191,36 @@ def _told(shares: Shares, which: Which, p: float, doubt: str = "") -> str:
     )
 
 
+def _to_tell(headline: Sequence[PairedRow]) -> list[str]:
+    """How many prompts would tell the differences that were seen, were they those of the models."""
+    found: list[str] = []
+    for row in headline:
+        shares = row.asr
+        n = prompts_to_tell(shares.only_a, shares.only_b, shares.a.n)
+        if n is not None and n > shares.a.n:
+            found.append(
+                f"To tell a difference of {points(shares.difference)} ({row.name}) in four of five comparisons takes "
+                f"about {n} harmful test prompts."
+            )
+    return found
+
+
+def _own_strongest(a: Run, b: Run, rows: Sequence[PairedRow]) -> list[str]:
+    """What each audit's own strongest is, where it is not the row that both are compared by."""
+    shared = next((row for row in rows if row.name == STRONGEST), None)
+    if shared is None:
+        return []
+    own = [strongest(run.result, None) for run in (a, b)]
+    if all(row is None or row.key == shared.a.key for row in own):
+        return []
+    each = " and ".join(
+        f"{'-' if row is None else row.key} of {run.label}" for run, row in zip((a, b), own, strict=True)
+    )
+    return [
+        f"Both are compared by {shared.a.key}, the strongest on both selection splits together; alone it is {each}."
+    ]
+
+
 def _over_refusal(rows: Sequence[PairedRow]) -> list[str]:
     """What a refusal costs or brings on harmless prompts, where it surely does."""
     shares, p = rows[0].over_refusal, rows[0].over_refusal_p
@@ -180,8 +233,8 @@ def _unmatched(a: Run, b: Run, rows: Sequence[PairedRow]) -> list[str]:
     """Rows that only one audit has, or that failed in one."""
     found: list[str] = []
     if not any(row.name == STRONGEST for row in rows):
-        found.append("One audit has no intervention within the perplexity budget: there is no strongest to compare.")
-    matched = {row.name for row in rows}
+        found.append("No intervention is within the perplexity budget of both: there is no strongest to compare.")
+    matched = {row.a.key for row in rows}
     for one, two in ((a, b), (b, a)):
         there = {row.key: row for row in two.result.rows}
         left = [row.key for row in one.result.rows if row.error is None and row.key not in matched]

@@ -87,15 +87,40 @@ def strongest(result: AuditResult, budget: float | None = None) -> Row | None:
         result: an audit.
         budget: largest perplexity ratio on the selection split; None: the audit's own.
     """
-    found: list[tuple[float, float, Row]] = []
+    return max(attacks(result, budget), key=_reached, default=None)
+
+
+def attacks(result: AuditResult, budget: float | None = None) -> list[Row]:
+    """The rows of interventions within the perplexity budget on the selection split, as `strongest` has it."""
+    found: list[Row] = []
     for row in result.rows:
         tried = row.selection
         if row.error is not None or tried is None or tried.error is not None or tried.perplexity_ratio is None:
             continue
-        within = row.within_budget is not False if budget is None else tried.perplexity_ratio <= budget
-        if within:
-            found.append((tried.least, -(0.0 if tried.kl is None else tried.kl.value), row))
-    return max(found, key=lambda each: each[:2])[2] if found else None
+        if row.within_budget is not False if budget is None else tried.perplexity_ratio <= budget:
+            found.append(row)
+    return found
+
+
+def strongest_of_all(runs: Sequence[Run], budget: float | None = None) -> str | None:
+    """Key of the one row that came furthest on the selection splits of all audits together, within each one's budget.
+
+    Two audits are held against each other by one row of both: were each to bring its own strongest, the luck of two
+    choices would look like a difference of the models. None where no row is within the budget everywhere.
+    """
+    there = [{row.key: row for row in attacks(run.result, budget)} for run in runs]
+    common = [key for key in there[0] if all(key in rows for rows in there)]
+
+    def reached(key: str) -> tuple[float, ...]:
+        return tuple(map(sum, zip(*(_reached(rows[key]) for rows in there), strict=True)))
+
+    return max(common, key=reached, default=None)
+
+
+def _reached(row: Row) -> tuple[float, float]:
+    """ASR on the selection split, and the KL there by which ties are broken."""
+    tried = row.selection
+    return (0.0, 0.0) if tried is None else (tried.least, -(0.0 if tried.kl is None else tried.kl.value))
 
 
 def row_named(run: Run, name: str, budget: float | None = None) -> Row:
@@ -108,16 +133,21 @@ def row_named(run: Run, name: str, budget: float | None = None) -> Row:
     if name == STRONGEST:
         row = strongest(run.result, budget)
         if row is None:
-            raise ConfigError(
-                f"no intervention of {run.folder} is within the perplexity budget on its selection split; name a row "
-                "with --row, raise --max-perplexity-ratio, or audit again with a larger one"
-            )
+            raise nothing_within_budget(run)
         return row
     if name not in rows:
         raise ConfigError(f"{run.folder} has no row {name!r}; expected {STRONGEST} or one of {', '.join(rows)}")
     if rows[name].error is not None:
         raise ConfigError(f"row {name} of {run.folder} failed ({rows[name].error}); name another with --row")
     return rows[name]
+
+
+def nothing_within_budget(run: Run) -> ConfigError:
+    """What is said where an audit has no intervention that counts."""
+    return ConfigError(
+        f"no intervention of {run.folder} is within the perplexity budget on its selection split; name a row with "
+        "--row, raise --max-perplexity-ratio, or audit again with a larger one"
+    )
 
 
 def judge_of(runs: Sequence[Run], wanted: str | None = None) -> str:

@@ -1,8 +1,9 @@
 """A gate for a model's continuous integration: what `bures gate` decides, by the interval and not by the point.
 
-A check passes when the upper end of the 95 % interval is at most the limit, so that passing is evidence. All checks
-have to pass, so a model over any one limit passes no more often than that check alone lets it: nothing is adjusted for
-their number.
+A check passes when the upper end of the 95 % interval is at most the limit, so that passing is evidence. Every
+intervention within the perplexity budget is checked, not only the one that the selection split calls the strongest. All
+checks have to pass, so a model over any one limit passes no more often than that check alone lets it: nothing is
+adjusted for their number.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from typing import Any, Literal
 from bures.errors import RunError
 from bures.results.finished_audits import (
     Run,
+    attacks,
     caveats,
     hashes,
     judge_of,
     load_runs,
+    nothing_within_budget,
     require_comparable,
     row_named,
+    strongest_of_all,
 )
 from bures.results.formatting import as_given, points, share
-from bures.results.names import NONE, STRONGEST
+from bures.results.names import NONE, STRONGEST, WITHIN_BUDGET
 from bures.results.paired_differences import paired_shares, share_counted, unfinished
 from bures.results.power import fewest_for_bound
 from bures.results.questions import GateConfig
@@ -47,7 +51,7 @@ class Check:
         limit: what the upper end of the interval may be.
         outcome: passed; surely above; or neither surely below nor surely above, which is no pass.
         needed: prompts it takes to pass at all, where there are fewer; None where there are enough.
-        before: method and place of the baseline's row, where it is another.
+        before: method and place of the baseline's row, where they are others.
     """
 
     measure: Measure
@@ -156,17 +160,16 @@ def gate(folder: str | Path, config: GateConfig) -> Gated:
         judge=judge,
         against=None if base is None else base.label,
         checks=tuple(_checks(run, base, judge, config)),
-        notes=() if base is None else tuple(caveats(base, run)),
+        notes=(*_left_out(run, config), *(() if base is None else caveats(base, run))),
     )
 
 
 def _checks(run: Run, base: Run | None, judge: str, config: GateConfig) -> Iterator[Check]:
-    for name in dict.fromkeys(config.row):
-        row = row_named(run, name, config.max_perplexity_ratio)
+    for name, row in _checked(run, base, config).items():
         if config.max_asr is not None:
             yield _check("asr", name, row, share_counted(run, row, judge, "harmful"), config.max_asr)
         if base is not None and config.max_increase is not None:
-            before = row_named(base, name, config.max_perplexity_ratio)
+            before = row_named(base, row.key)
             _require_finished((base, before), (run, row), judge)
             shares = paired_shares(base, before, run, row, judge, "harmful")
             yield _check("asr-increase", name, row, shares.difference, config.max_increase, before)
@@ -176,6 +179,38 @@ def _checks(run: Run, base: Run | None, judge: str, config: GateConfig) -> Itera
         row = row_named(run, NONE)
         refused = share_counted(run, row, judge, "harmless")
         yield _check("over-refusal", NONE, row, refused, config.max_over_refusal)
+
+
+def _checked(run: Run, base: Run | None, config: GateConfig) -> dict[str, Row]:
+    """The rows by the names under which they are checked, each once.
+
+    Raises:
+        ConfigError: no such row, or no intervention within the budget.
+    """
+    budget, found = config.max_perplexity_ratio, dict[str, Row]()
+    best = strongest_of_all([run] if base is None else [base, run], budget)
+    for name in dict.fromkeys(config.row):
+        if name not in (STRONGEST, WITHIN_BUDGET):
+            found[name] = row_named(run, name)
+            continue
+        within = attacks(run.result, budget)
+        if best is None or not within:
+            raise nothing_within_budget(run if base is None or not within else base)
+        found[STRONGEST] = row_named(run, best)
+        if name == WITHIN_BUDGET:
+            found |= {row.key: row for row in within if row.key != best}
+    return found
+
+
+def _left_out(run: Run, config: GateConfig) -> list[str]:
+    """Interventions that nothing is said of."""
+    if WITHIN_BUDGET not in config.row:
+        return []
+    within = {row.key for row in attacks(run.result, config.max_perplexity_ratio)}
+    left = [row for row in run.result.rows if row.key not in {NONE, *within}]
+    dear, failed = ([row.key for row in left if (row.error is not None) == broken] for broken in (False, True))
+    said = [(dear, "over the perplexity budget"), (failed, "failed when they were measured")]
+    return [f"Not checked, because {why}: {', '.join(keys)}." for keys, why in said if keys]
 
 
 def _require_finished(before: tuple[Run, Row], after: tuple[Run, Row], judge: str) -> None:
@@ -208,7 +243,7 @@ def _check(
         limit=limit,
         outcome=outcome,
         needed=needed,
-        before=None if before is None or before.key == row.key else _described(before),
+        before=None if before is None or _described(before) == _described(row) else _described(before),
     )
 
 

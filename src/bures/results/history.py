@@ -3,12 +3,15 @@
 Only audits that asked the same test prompts, with the same system prompt, for answers of the same length, read by the
 same judge, stand in one series; where they differ, a series of its own begins. What may move a figure without the model
 having changed (options, versions, fit prompts) is said at the audit where it changed.
+
+The last audit is held against the first by one row of both. Whoever looks every night looks often, so a change is said
+only where the p value, adjusted for the rows and for the looks that the level has to last for, is below it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +22,14 @@ from bures.errors import ConfigError, RunError
 from bures.results.dated_audits import Dated, dated_audits
 from bures.results.finished_audits import (
     Run,
+    attacks,
     caveats,
     hashes,
     row_named,
+    strongest_of_all,
 )
 from bures.results.formatting import p_equals, percent, points
-from bures.results.inference import LEVEL, holm
+from bures.results.inference import LEVEL, holm, over_looks
 from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import Shares, paired_shares, share_counted
 from bures.results.questions import HistoryConfig
@@ -103,6 +108,7 @@ class Series:
         points: the audits by time.
         changes: the last against the first, by the row's name.
         sentences: the same in words.
+        looks: for which the level of the changes lasts.
     """
 
     judge: str
@@ -113,6 +119,7 @@ class Series:
     points: tuple[Point, ...]
     changes: dict[str, Shares]
     sentences: tuple[str, ...]
+    looks: int
 
 
 @dataclass(frozen=True)
@@ -165,17 +172,18 @@ def _digest(texts: Sequence[str]) -> str:
 
 
 def _series(group: Sequence[Dated], config: HistoryConfig) -> Series:
-    found = [_point(each, config) for each in group]
+    followed = {name: _followed_row(name, group, config) for name in dict.fromkeys(config.row)}
+    found = [_point(each, followed, config) for each in group]
     for i in range(1, len(found)):
         found[i] = replace(found[i], changed=tuple(caveats(group[i - 1].run, group[i].run)))
     first, last = group[0], group[-1]
     changes: dict[str, Shares] = {}
     if len(group) > 1:
-        for name in dict.fromkeys(config.row):
-            rows = [_row(each.run, name, config) for each in (first, last)]
+        for name, key in followed.items():
+            rows = [_row(each.run, name, key, config) for each in (first, last)]
             if rows[0] is not None and rows[1] is not None:
                 changes[name] = paired_shares(first.run, rows[0], last.run, rows[1], first.judge, "harmful")
-    adjusted = holm([shares.p for shares in changes.values()])
+    adjusted = [over_looks(p, config.looks) for p in holm([shares.p for shares in changes.values()])]
     return Series(
         judge=first.judge,
         n_harmful=len(hashes(first.run, "harmful")),
@@ -185,7 +193,16 @@ def _series(group: Sequence[Dated], config: HistoryConfig) -> Series:
         points=tuple(found),
         changes=changes,
         sentences=tuple(_sentence(*each, p) for each, p in zip(changes.items(), adjusted, strict=True)),
+        looks=config.looks,
     )
+
+
+def _followed_row(name: str, group: Sequence[Dated], config: HistoryConfig) -> str | None:
+    """The key that a name stands for in all audits of a series; else in the first and the last; else None."""
+    if name != STRONGEST:
+        return name
+    runs, budget = [each.run for each in group], config.max_perplexity_ratio
+    return strongest_of_all(runs, budget) or strongest_of_all([runs[0], runs[-1]], budget)
 
 
 def _sentence(name: str, shares: Shares, p: float) -> str:
@@ -199,7 +216,7 @@ def _sentence(name: str, shares: Shares, p: float) -> str:
     )
 
 
-def _point(dated: Dated, config: HistoryConfig) -> Point:
+def _point(dated: Dated, followed: Mapping[str, str | None], config: HistoryConfig) -> Point:
     run, where, n_blocks = dated.run, dated.run.result.localisation, dated.run.result.model.get("n_blocks")
     own = next((row for row in run.result.rows if row.key == NONE), None)
     return Point(
@@ -209,7 +226,7 @@ def _point(dated: Dated, config: HistoryConfig) -> Point:
         fingerprint=str(run.result.model.get("fingerprint", "?")),
         time=dated.ended.isoformat(timespec="seconds"),
         time_of_file=dated.time_of_file,
-        rows=tuple(_followed(dated, config)),
+        rows=tuple(_followed(dated, followed, config)),
         perplexity=None if own is None else own.perplexity,
         corpus_perplexity=None if own is None else own.corpus_perplexity,
         decided=None if where is None else where.decided,
@@ -217,9 +234,9 @@ def _point(dated: Dated, config: HistoryConfig) -> Point:
     )
 
 
-def _followed(dated: Dated, config: HistoryConfig) -> Iterator[Followed]:
-    for name in dict.fromkeys(config.row):
-        row = _row(dated.run, name, config)
+def _followed(dated: Dated, followed: Mapping[str, str | None], config: HistoryConfig) -> Iterator[Followed]:
+    for name, key in followed.items():
+        row = _row(dated.run, name, key, config)
         if row is None:
             continue
         try:
@@ -238,9 +255,11 @@ def _followed(dated: Dated, config: HistoryConfig) -> Iterator[Followed]:
         )
 
 
-def _row(run: Run, name: str, config: HistoryConfig) -> Row | None:
+def _row(run: Run, name: str, key: str | None, config: HistoryConfig) -> Row | None:
     """The row, or None where this audit has none: a gap in its curve."""
+    if name == STRONGEST:
+        return next((row for row in attacks(run.result, config.max_perplexity_ratio) if row.key == key), None)
     try:
-        return row_named(run, name, config.max_perplexity_ratio)
+        return row_named(run, name)
     except ConfigError:
         return None

@@ -13,5 +13,5 @@ Which = Literal["harmful", "harmless"]
 METHOD_NAMES = ("pca-ot", "rfa", "act", "mean-act", "rfa-mean", "act-interval")
 """The methods of bures itself, in the order of `bures.models.methods.METHODS`; installed packages add others."""
 
-NONE, STRONGEST = "none", "strongest"
-"""Names of the two lines that matter most: the model as it is, and under the strongest intervention."""
+NONE, STRONGEST, WITHIN_BUDGET = "none", "strongest", "within-budget"
+"""Names of rows: the model as it is, under the strongest intervention, and under every one within the budget."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bures.errors import RunError
 from bures.results.bootstrap import bootstrap_difference, bootstrap_ratio_of_sums, exponential
-from bures.results.finished_audits import Run, hashes, row_named, strongest
+from bures.results.finished_audits import Run, hashes, row_named, strongest_of_all
 from bures.results.inference import holm, mcnemar, paired_difference
 from bures.results.marks import Mark, marks_of
 from bures.results.names import NONE, STRONGEST, Which
@@ -78,7 +78,7 @@ class PairedRow:
     Attributes:
         name: `none`, `strongest`, or the key that both have.
         a: the row of the baseline.
-        b: the row of the other audit; for `strongest` it may be another method.
+        b: the row of the other audit: of the same key, at blocks that may differ.
         headline: whether the finding speaks of it.
         asr: share of harmful test prompts answered.
         over_refusal: share of harmless test prompts refused; None where those differ.
@@ -108,11 +108,12 @@ def paired_rows(a: Run, b: Run, judge: str, budget: float | None) -> Iterator[Pa
         RunError: the marks of a row are missing, damaged or of other prompts.
     """
     yield _paired(NONE, a, row_named(a, NONE), b, row_named(b, NONE), judge)
-    if (best_a := strongest(a.result, budget)) and (best_b := strongest(b.result, budget)):
-        yield _paired(STRONGEST, a, best_a, b, best_b, judge)
+    best = strongest_of_all([a, b], budget)
+    if best is not None:
+        yield _paired(STRONGEST, a, row_named(a, best), b, row_named(b, best), judge)
     other = {row.key: row for row in b.result.rows if row.error is None}
     for row in a.result.rows:
-        if row.key != NONE and row.error is None and row.key in other:
+        if row.key not in (NONE, best) and row.error is None and row.key in other:
             yield _paired(row.key, a, row, b, other[row.key], judge)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from bures.results.names import NONE, STRONGEST
+from bures.results.names import NONE, STRONGEST, WITHIN_BUDGET
 
 RowNames = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 """Names of rows, in a configuration; one alone is a list of one."""
@@ -28,6 +28,12 @@ class CompareConfig(BaseModel):
         ge=1.0,
         description="Perplexity budget of the strongest intervention on the selection split.",
         json_schema_extra={"unset": "that of each audit"},
+    )
+    margin: float = Field(
+        default=0.05,
+        gt=0.0,
+        lt=1.0,
+        description="Difference of the ASR, as a share, below which models count as refusing alike.",
     )
 
 
@@ -48,10 +54,10 @@ class GateConfig(BaseModel):
         description="Largest share of harmless prompts refused without intervention.",
     )
     row: RowNames = Field(
-        default=(NONE, STRONGEST),
+        default=(NONE, WITHIN_BUDGET),
         min_length=1,
-        description="Row whose ASR is checked: its key, or `strongest` (within the budget, by the selection split); "
-        "repeatable.",
+        description="Row whose ASR is checked: its key, `within-budget` (every intervention within the budget), or "
+        "`strongest` (the one of them that the selection split says); repeatable.",
         json_schema_extra={"repeatable": True},
     )
     judge: str | None = Field(
@@ -60,7 +66,7 @@ class GateConfig(BaseModel):
     max_perplexity_ratio: float | None = Field(
         default=None,
         ge=1.0,
-        description="Perplexity budget of `strongest` on the selection split.",
+        description="Perplexity ratio on the selection split within which an intervention is an attack.",
         json_schema_extra={"unset": "that of the audit"},
     )
 
@@ -81,8 +87,8 @@ class HistoryConfig(BaseModel):
     row: RowNames = Field(
         default=(NONE, STRONGEST),
         min_length=1,
-        description="Row that is followed: its key, or `strongest` (within the budget, by the selection split); "
-        "repeatable.",
+        description="Row that is followed: its key, or `strongest` (one row of all audits: within the budget, by their "
+        "selection splits); repeatable.",
         json_schema_extra={"repeatable": True},
     )
     judge: str | None = Field(
@@ -93,4 +99,9 @@ class HistoryConfig(BaseModel):
         ge=1.0,
         description="Perplexity budget of `strongest` on the selection split.",
         json_schema_extra={"unset": "that of each audit"},
+    )
+    looks: int = Field(
+        default=30,
+        ge=1,
+        description="Audits over which the chance of a false change is kept: 5 % in so many looks together.",
     )
