@@ -28,7 +28,7 @@ from bures.jobs.scan_config import ScanConfig
 from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 from bures.models.methods import METHODS
 from bures.results.names import METHOD_NAMES
-from bures.results.questions import CompareConfig, GateConfig, HistoryConfig
+from bures.results.questions import CompareConfig, GateConfig, HistoryConfig, PlanConfig
 from bures.training.organism import OrganismConfig
 from bures.transport.gaussian import DEFAULT_RIDGE
 from helpers.interpreter import imported_by
@@ -43,6 +43,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "compare": CompareConfig,
     "gate": GateConfig,
     "history": HistoryConfig,
+    "plan": PlanConfig,
     "organism train": OrganismConfig,
 }
 

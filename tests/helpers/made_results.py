@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations, cycle
+from itertools import cycle
 from random import Random
 from typing import Any
 
-from bures.results.inference import mcnemar
 from bures.results.records import Candidate, Scope, Trial
-from bures.results.schema import AuditResult, Row, RowComparison, ScanResult, SearchResult, SearchTrial, Tested
+from bures.results.row_comparisons import between_rows
+from bures.results.schema import AuditResult, Row, ScanResult, SearchResult, SearchTrial, Tested
 from bures.results.stats import Measurement, proportion
 from helpers.made_records import METHODS, NOTES, Text, localisation, measured, scores, view
 
@@ -75,7 +75,7 @@ def made_audit(
         "localisation": localisation(random, n_blocks, text),
         "trials": [row.selection for row in rows if row.selection is not None] * 3,
         "rows": rows,
-        "row_comparisons": _row_comparisons(rows),
+        "row_comparisons": between_rows(rows),
     }
     return AuditResult(**{**options, **changes})
 
@@ -168,6 +168,7 @@ def _row(random: Random, method: str, blocks: list[int], sites: str, n: int, tex
         over_refusal={judge: proportion(each.count("1"), 100) for judge, each in judged_harmless.items()},
         perplexity=measured(2 * (1 + kl), 100),
         perplexity_ratio=None if original else 1 + kl,
+        perplexity_ratio_interval=None if original else (1 + kl / 2, 1 + 2 * kl),
         kl=Measurement(kl, 100, (kl / 2, 2 * kl)),
         corpus_perplexity=measured(12 * (1 + kl), 8),
         within_budget=None if original else kl < 0.1,
@@ -181,17 +182,6 @@ def _row(random: Random, method: str, blocks: list[int], sites: str, n: int, tex
         view=view(random, key, blocks[0]) if one else None,
         seconds=10.0,
     )
-
-
-def _row_comparisons(rows: list[Row]) -> list[RowComparison]:
-    found: list[RowComparison] = []
-    for a, b in combinations([row for row in rows if row.refused], 2):
-        for judge, judged in a.refused.items():
-            pairs = list(zip(judged, b.refused[judge], strict=True))
-            only_a, only_b = pairs.count(("0", "1")), pairs.count(("1", "0"))
-            p = mcnemar(only_a, only_b)
-            found.append(RowComparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
-    return found
 
 
 def _front(trials: list[SearchTrial]) -> list[int]:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from bures.cli import assets, audit, compare, gate, history, judge, organism, report, scan, search
+from bures.cli import assets, audit, compare, gate, history, judge, organism, plan, report, scan, search
 from bures.errors import BuresError, plain
 
 INTERRUPTED = 130
@@ -29,6 +29,7 @@ app.command()(search.search)
 app.command()(report.report)
 app.command()(compare.compare)
 app.command()(gate.gate)
+app.command()(plan.plan)
 app.command()(history.history)
 app.command()(assets.assets)
 app.add_typer(judge.app, name="judge")

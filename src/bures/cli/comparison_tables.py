@@ -14,6 +14,7 @@ from bures.results.gate import Gated
 from bures.results.history import Followed, History, Point, Series
 from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import PairedRow
+from bures.results.plan import Plan
 from bures.results.stats import Measurement
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -63,7 +64,7 @@ def _compare_legend(found: Compared) -> list[str]:
         (
             f"ASR: share of {found.n_harmful} harmful test prompts answered, judge '{found.judge}'; over-refusal: "
             f"share of {found.n_harmless} harmless ones refused; differences in points on the same prompts, with "
-            "Tango's interval and McNemar's exact p."
+            "Tango's interval and McNemar's p."
         ),
         sentence(found.judge),
         (
@@ -71,8 +72,9 @@ def _compare_legend(found: Compared) -> list[str]:
             "the same prompts."
         ),
         (
-            "Strongest: highest ASR within the perplexity budget on each audit's selection split; it may be another "
-            "method in each. p (Holm): adjusted over 'none' and 'strongest' of all pairs, and apart over all others. "
+            "Strongest: the one row of both with the highest ASR on their selection splits together, within the "
+            "perplexity budget of each; it may be at other blocks. p (Holm): adjusted over 'none' and 'strongest' of "
+            "all pairs, and apart over all others. "
             "Intervals are not adjusted."
         ),
         *where,
@@ -157,3 +159,9 @@ def _series_words(series: Series, rows: Sequence[str]) -> list[str]:
 def sparkline(shares: Sequence[Measurement | None]) -> str:
     """One bar a share, from 0 to 1; a gap where there is none."""
     return "".join(" " if s is None else _BARS[min(len(_BARS) - 1, int(s.value * len(_BARS)))] for s in shares)
+
+
+def plan_lines(found: Plan) -> RenderableType:
+    """What each limit takes, a sentence each."""
+    rows = "" if found.rows == 1 else f"All of {found.rows} rows pass together as often as asked for."
+    return words(*(each.sentence for each in found.limits), *([rows] if rows else []))

@@ -21,7 +21,7 @@ from bures.results.formatting import (
 )
 from bures.results.kinds import refused_by_kind
 from bures.results.records import BlockGeometry, Effect, Localisation
-from bures.results.schema import AuditResult, Row, ScanResult, SearchResult, SearchTrial
+from bures.results.schema import AuditResult, Row, RowComparison, ScanResult, SearchResult, SearchTrial
 from bures.results.stats import Measurement
 
 _COLUMNS = (
@@ -155,6 +155,11 @@ def _knows_coherent(result: AuditResult) -> bool:
     return any(result.judge + COHERENT in row.asr for row in result.rows)
 
 
+def _p_of(c: RowComparison) -> str:
+    """The p value that counts: adjusted for all comparisons named in advance, where the results have it."""
+    return f"{p_equals(c.p)}, not adjusted" if c.p_adjusted is None else p_equals(c.p_adjusted, "adjusted p")
+
+
 def _best_against(result: AuditResult) -> list[str]:
     """How each method under test stands at one block against every other one there, pair by pair."""
     rows = {row.key: row for row in result.rows if len(row.blocks) == 1 and row.sites.isdigit()}
@@ -166,7 +171,7 @@ def _best_against(result: AuditResult) -> list[str]:
             if not is_baseline(rows[ours].method, result.methods):
                 lines.append(
                     f"{rows[ours].label} against {rows[theirs].label}, one block each: {only[0]} prompts only the "
-                    f"former, {only[1]} only the latter, McNemar {p_equals(c.p)}."
+                    f"former, {only[1]} only the latter, McNemar {_p_of(c)}."
                 )
     return lines
 
@@ -235,7 +240,10 @@ def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
     if found.shuffled is not None:
         held, best = found.control, percent(found.shuffled.largest, 0)
         true = "" if held is None else f"{held.candidate} removes {percent(held.removed.value, 0)}, "
-        lines.append(f"Strongest block: {true}the best of {found.shuffled.fits} such fits on shuffled labels {best}.")
+        anew = "fitted anew on other prompts, " if found.rules > 1 else ""
+        lines.append(
+            f"Strongest block: {anew}{true}the best of {found.shuffled.fits} such fits on shuffled labels {best}."
+        )
     return [*lines, *result.notes]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bures.data.prompts import Corpus, load_corpus
 from bures.jobs import capability
-from bures.jobs.audit_rows import Bench, between_rows, measure, planned_rows, tested
+from bures.jobs.audit_rows import Bench, measure, planned_rows, tested
 from bures.jobs.beginning import open_run, start
 from bures.jobs.config import AuditConfig
 from bures.jobs.counting import about_cut
@@ -25,6 +25,7 @@ from bures.jobs.selection import try_all
 from bures.judges.languages import unmeasured_note
 from bures.models.generation import HereEngine
 from bures.models.intervention import Intervention
+from bures.results.row_comparisons import between_rows, perplexity_over
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult
 
@@ -84,6 +85,8 @@ def _report(run: Run[AuditConfig, AuditResult], corpus: Corpus | None, folder: R
             row = measure(bench, plan, original)
             if result.rows and row.perplexity is not None and result.rows[0].perplexity is not None:
                 row.perplexity_ratio = row.perplexity.value / result.rows[0].perplexity.value
+                ratio = perplexity_over(row, result.rows[0], result.answer_tokens)
+                row.perplexity_ratio_interval = None if ratio is None else ratio.interval
             row.seconds = round(time.monotonic() - began, 2)
             result.rows.append(row)
             run.note(*engine.notes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any, get_args
 
 from bures.data.conversations import as_prompt, asked, plain
@@ -25,11 +24,9 @@ from bures.models.fitting import build
 from bures.models.generation import Engine, read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
-from bures.results.marks import UNFINISHED
-from bures.results.inference import mcnemar
 from bures.results.records import Candidate, Placement, Trial, View
 from bures.results.run_folder import RunFolder
-from bures.results.schema import AuditResult, Row, RowComparison, Tested
+from bures.results.schema import AuditResult, Row, Tested
 from bures.results.stats import Measurement
 
 DIGITS = 5
@@ -258,20 +255,3 @@ def _view(bench: Bench, row: Row, intervention: Intervention) -> View | None:
 def tested(prompts: PromptSet) -> Tested:
     """What results keep of a test set."""
     return Tested(hashes=list(prompts.hashes), categories=list(prompts.categories))
-
-
-def between_rows(rows: Sequence[Row]) -> list[RowComparison]:
-    """McNemar's exact test between every two rows, per judge, on the harmful test prompts."""
-    found: list[RowComparison] = []
-    for a, b in combinations([row for row in rows if row.refused], 2):
-        for judge, verdicts in a.refused.items():
-            if judge not in b.refused:
-                continue
-            both = zip(verdicts, b.refused[judge], strict=True)
-            pairs = [pair for pair in both if UNFINISHED not in pair]
-            if not pairs:
-                continue
-            only_a, only_b = pairs.count(("0", "1")), pairs.count(("1", "0"))
-            p = mcnemar(only_a, only_b)
-            found.append(RowComparison(a=a.key, b=b.key, judge=judge, only_a=only_a, only_b=only_b, p=p))
-    return found

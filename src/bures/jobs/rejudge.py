@@ -12,13 +12,13 @@ from typing import Any
 
 from bures.data.conversations import as_prompt
 from bures.errors import RunError
-from bures.jobs.audit_rows import between_rows
 from bures.jobs.counting import count
 from bures.jobs.progress import Progress, Silent
 from bures.judges.agreement import AGREEMENT, agreement
 from bures.judges.base import marks, require_ready
 from bures.judges.by_name import judge_by_name
 from bures.results.names import Which
+from bures.results.row_comparisons import between_rows
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult
 

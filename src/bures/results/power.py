@@ -2,6 +2,7 @@
 
 fewest_for_bound   below which nothing can be shown, whatever the model does
 prompts_for_gate   at which a model that is well below a limit passes as often as wanted
+prompts_for_increase  at which an increase is shown to keep a limit, where there is none
 prompts_to_tell    at which a difference as large as one that was seen would be told
 """
 
@@ -75,6 +76,23 @@ def prompts_for_gate(limit: float, true: float, power: float) -> Needed | None:
             return Needed(int(np.argmax(passes)) + 1, always)
         size *= 2
     return None
+
+
+def prompts_for_increase(limit: float, apart: float, power: float) -> int:
+    """About how many prompts show that an increase keeps its limit, this often, where there is none.
+
+    Args:
+        limit: of the increase, as a share.
+        apart: share of prompts that the two audits answer differently although the models are equal.
+        power: how often it is to be shown.
+
+    Raises:
+        ValueError: a number is not between 0 and 1.
+    """
+    if not (0 < limit < 1 and 0 < apart <= 1 and 0 < power < 1):
+        raise ValueError(f"The limit, the share and the power must lie between 0 and 1; got {limit}, {apart}, {power}.")
+    reach = quantile(1 - LEVEL) + (quantile(2 * power - 1) if power > 0.5 else 0.0)
+    return max(fewest_for_bound(limit), math.ceil(reach**2 * apart / limit**2))
 
 
 def prompts_to_tell(only_a: int, only_b: int, n: int, power: float = 0.8) -> int | None:

@@ -105,3 +105,45 @@ class HistoryConfig(BaseModel):
         ge=1,
         description="Audits over which the chance of a false change is kept: 5 % in so many looks together.",
     )
+
+
+class PlanConfig(BaseModel):
+    """What `bures plan` is asked. Unknown keys are refused; limits are shares, 0.10 for 10 %."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    max_asr: float | None = Field(
+        default=None, gt=0.0, lt=1.0, description="Limit that the ASR is to be shown to keep, as a share: 0.10."
+    )
+    max_over_refusal: float | None = Field(
+        default=None, gt=0.0, lt=1.0, description="The same of the share of harmless prompts refused."
+    )
+    max_increase: float | None = Field(
+        default=None, gt=0.0, lt=1.0, description="The same of the increase of the ASR over another audit's."
+    )
+    true: float | None = Field(
+        default=None,
+        ge=0.0,
+        lt=1.0,
+        description="What the share is taken to be in truth.",
+        json_schema_extra={"unset": "half the limit"},
+    )
+    apart: float = Field(
+        default=0.1,
+        gt=0.0,
+        le=1.0,
+        description="Share of prompts that two audits of equal models answer differently, for --max-increase.",
+    )
+    power: float = Field(
+        default=0.8, gt=0.0, lt=1.0, description="How often a model that keeps the limit is to pass, as a share."
+    )
+    rows: int = Field(default=1, ge=1, description="Rows that are checked, all of which have to pass.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PlanConfig:
+        limits = [x for x in (self.max_asr, self.max_over_refusal) if x is not None]
+        if not limits and self.max_increase is None:
+            raise ValueError("no limit given; expected --max-asr, --max-over-refusal or --max-increase, such as 0.10")
+        if self.true is not None and any(self.true >= limit for limit in limits):
+            raise ValueError(f"a true share of {self.true:g} keeps no limit of {min(limits):g}; expected a smaller one")
+        return self

@@ -59,6 +59,8 @@ class Row(BaseModel):
     perplexity: Measurement | None = None
     """Of the original model's own greedy answers to the harmless test prompts."""
     perplexity_ratio: float | None = None
+    perplexity_ratio_interval: tuple[float, float] | None = None
+    """By a bootstrap over the answers, each against itself without intervention."""
     kl: Measurement | None = None
     corpus_perplexity: Measurement | None = None
     mean_gap_share: float | None = None
@@ -83,9 +85,16 @@ class Row(BaseModel):
     seconds: float = 0.0
     error: str | None = None
 
+    @property
+    def ratio(self) -> Measurement | None:
+        """The perplexity ratio with its interval, where that was computed."""
+        if self.perplexity_ratio is None or self.perplexity is None:
+            return None
+        return Measurement(self.perplexity_ratio, self.perplexity.n, self.perplexity_ratio_interval)
+
 
 class RowComparison(BaseModel):
-    """Two rows of one audit on the same harmful test prompts: McNemar's exact test."""
+    """Two rows of one audit on the same harmful test prompts: McNemar's test."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -95,6 +104,10 @@ class RowComparison(BaseModel):
     only_a: int
     only_b: int
     p: float
+    difference: Measurement | None = None
+    """ASR of b less that of a, with Tango's interval; None in results of bures 0.1, whose p is of the exact test."""
+    p_adjusted: float | None = None
+    """For all comparisons named in advance (`bures.results.row_comparisons`); None where this one was not."""
 
 
 class RunResult(BaseModel):
@@ -232,6 +245,8 @@ def _flat(row: Row, judge: str) -> dict[str, Any]:
         "asr_least": least,
         "asr_most": most,
         "perplexity_ratio": row.perplexity_ratio,
+        "perplexity_ratio_low": None if row.ratio is None else row.ratio.bounds[0],
+        "perplexity_ratio_high": None if row.ratio is None else row.ratio.bounds[1],
         "mean_gap_share": row.mean_gap_share,
         "within_budget": row.within_budget,
         "seconds": row.seconds,

@@ -24,7 +24,7 @@ from bures.report.words import (
     row_title,
 )
 from bures.results.finished_audits import strongest
-from bures.results.formatting import brief, number, p_equals, percent
+from bures.results.formatting import brief, estimate, number, p_equals, percent
 from bures.results.inference import LEVEL
 from bures.results.schema import AuditResult, Row
 
@@ -110,15 +110,18 @@ def _chance(result: AuditResult, before: Row | None, best: Row) -> str:
         return ""
     wanted = {before.key, best.key}
     pair = next((c for c in result.row_comparisons if {c.a, c.b} == wanted and c.judge == result.judge), None)
-    if pair is None or pair.p < LEVEL:
+    if pair is None:
         return ""
-    return f"That difference may be chance (McNemar {p_equals(pair.p)})."
+    p, name = (pair.p, "McNemar p") if pair.p_adjusted is None else (pair.p_adjusted, "McNemar, adjusted p")
+    return "" if p < LEVEL else f"That difference may be chance ({p_equals(p, name)})."
 
 
 def _where(result: AuditResult) -> str:
     found = result.localisation
     if found is None:
         return ""
+    if found.decided is None and found.extent != "nothing":
+        return "Refusal is decided by several blocks together; no block alone was found where it is."
     if found.decided is None:
         return "No block was found where refusal is decided."
     return f"Refusal is decided at {block_range(found.decided, found.n_blocks)}."
@@ -133,7 +136,7 @@ def _key_figures(result: AuditResult) -> tuple[KeyFigure, ...]:
             figures.append(KeyFigure(label, percent(m.value), interval_and_n(m)))
     if best is not None:
         cost = "" if best.kl is None else f"KL {number(best.kl, 3)} nats"
-        figures.append(KeyFigure("perplexity over the original's", f"× {number(best.perplexity_ratio)}", cost))
+        figures.append(KeyFigure("perplexity over the original's", f"× {estimate(best.ratio)}", cost))
     found = result.localisation
     if found is not None and found.decided is not None:
         first, last = found.decided

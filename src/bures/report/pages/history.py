@@ -86,8 +86,9 @@ def _words(found: History) -> Section:
         blocks += ["Left out:", Items(tuple(named(reason, 600) for reason in found.left_out))]
     blocks += [
         (
-            "A change between the first and the last audit is told by McNemar's exact test on the same prompts, "
-            "adjusted for the number of rows. Audits in between are drawn, not tested."
+            "A change between the first and the last audit is told by McNemar's test on the same prompts, "
+            f"of one row of both, adjusted for the number of rows and for {found.series[0].looks} looks: in so many "
+            "audits without a change a false one is said in at most 5%. Audits in between are drawn, not tested."
         ),
         Details("Words used here", (Facts(tuple(pair for pair in GLOSSARY if pair[0] in _WORDS)),)),
     ]

@@ -46,9 +46,9 @@ def _key_figures(found: Localisation) -> tuple[KeyFigure, ...]:
         ),
     ]
     if found.effects:
-        peak = max(found.effects, key=lambda effect: effect.removed.value)
-        note = f"{block_name(peak.blocks[0], found.n_blocks)}; KL {number(peak.kl)}"
-        figures.append(KeyFigure("removed by the strongest map", brief(peak.removed), note))
+        peak = found.strongest
+        note = f"such as at {block_name(peak.blocks[0], found.n_blocks)}; KL {number(peak.kl)}"
+        figures.append(KeyFigure("removed by the strongest maps", brief(peak.removed), note))
     return tuple(figures)
 
 

@@ -16,16 +16,17 @@ from bures.results.records import Effect, Localisation
 def effects_figure(found: Localisation) -> Figure:
     """The share of refusal that maps at one block remove, and what their reverse induces."""
     keys = _keys(found)
-    peak = max(found.effects, key=lambda effect: effect.removed.value)
+    peak = found.strongest
     where = f"block {peak.blocks[0]} ({depth_text(peak.blocks[0], found.n_blocks)} depth)"
     return Figure(
         "causal",
         "Causal: how much refusal a map at one block removes",
         _spec(found, keys),
         f"Share of the first-token refusal that the best map at each of {len(found.effects)} blocks removes. The "
-        f"largest is {brief(peak.removed)} at {where}. {found.sentence}",
+        f"strongest, such as that at {where}, remove {brief(peak.removed)}. {found.sentence}",
         _table(found),
-        "The map is chosen on one half of the selection prompts and measured on the other. Lines are 95% intervals. "
+        "The map is chosen on one half of the selection prompts and measured on the other. Lines are 95% intervals, of "
+        "one block each: the highest of many points lies above what its block truly does. "
         f"The model as it is begins a refusal with probability {brief(found.refusal)} on harmful prompts and "
         f"{brief(found.refusal_harmless)} on harmless ones.",
         Legend("shown", keys),

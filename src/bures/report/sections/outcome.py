@@ -32,7 +32,7 @@ from bures.report.words import (
     row_title,
     tip,
 )
-from bures.results.formatting import brief, how_unfinished, number, percent, share, share_or_range
+from bures.results.formatting import brief, estimate, how_unfinished, number, percent, share, share_or_range
 from bures.results.schema import AuditResult, Row
 from bures.results.stats import Measurement
 
@@ -109,7 +109,7 @@ def _cells(i: int, row: Row, judge: str) -> list[str | Cell]:
     if row.error:
         return [*head, Cell("failed", tone="bad"), *["-"] * 7]
     coherent = row.asr.get(judge + COHERENT)
-    ratio = number(row.perplexity_ratio) + ("" if row.within_budget is not False else "!")
+    ratio = estimate(row.ratio) + ("" if row.within_budget is not False else "!")
     return [
         *head,
         share_or_range(row.asr.get(judge), row.asr_bounds.get(judge), unit=""),

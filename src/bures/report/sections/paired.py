@@ -50,7 +50,7 @@ def _differences(found: Compared, pair: Pair, i: int) -> Figure:
         f"For every row the difference in ASR as a dot with its 95% interval. {told}.",
         None,
         f"Lines are Tango's 95% intervals of the paired difference, by {judge_words(found.judge)}. “May be chance”: "
-        f"McNemar's exact p, adjusted by Holm's method, is not below {LEVEL:g}. The first two rows are the finding's "
+        f"McNemar's p, adjusted by Holm's method, is not below {LEVEL:g}. The first two rows are the finding's "
         "and were named in advance; they are adjusted apart from the others. Intervals are not adjusted.",
         Legend("shown", KEYS),
         (Choice("measure", "Difference in", choices),) if both else (),
@@ -127,7 +127,7 @@ def _table(pair: Pair, judge: str) -> Table:
     names = (*header, *more)
     caption = (
         f"A: {named(pair.a)}. B: {named(pair.b)}. KL in nats; ×: perplexity over that without intervention; p: "
-        f"McNemar's exact test. {judge_error(judge)}"
+        f"McNemar's test. {judge_error(judge)}"
     )
     return Table(tuple(names[j] for j in used), tuple(tuple(row[j] for j in used) for row in rows), caption)
 
