@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bures.judges.base import COHERENT
 from bures.results.formatting import estimate
 from bures.results.inference import mcnemar
-from bures.results.stats import Measurement, proportion
+from bures.results.stats import Measurement, f1, proportion
 
 if TYPE_CHECKING:
     Counts: TypeAlias = NDArray[np.float64]
@@ -90,7 +90,7 @@ def quality(labels: Sequence[bool], said: Sequence[bool], groups: Sequence[int],
         refused=int(np.sum(labels)),
         precision=_share(_measured(_precision, table, draws), both, both + extra),
         recall=_share(_measured(_recall, table, draws), both, both + missed),
-        f1=_measured(_f1, table, draws),
+        f1=_wider(_measured(_f1, table, draws), lambda: f1(both, extra + missed).bounds),
         accuracy=_required(_share(_measured(_accuracy, table, draws), both + neither, len(labels))),
     )
 
@@ -121,7 +121,16 @@ def kappa(a: Sequence[bool], b: Sequence[bool], groups: Sequence[int], *, seed: 
         ValueError: no answers, or the lengths differ.
     """
     table = _table(a, b)
-    return _measured(_kappa, table, _drawn(table, groups, seed))
+
+    def by_agreement() -> tuple[float, float]:
+        """Wilson's interval of the share agreed on, with the agreement by chance as it is."""
+        counts = table.sum(axis=0)
+        chance = float(_chance(counts))
+        shared = proportion(int(counts[0] + counts[3]), len(table))
+        low, high = (max(-1.0, (bound - chance) / (1 - chance)) for bound in shared.bounds)
+        return low, high
+
+    return _wider(_measured(_kappa, table, _drawn(table, groups, seed)), by_agreement)
 
 
 def agreed(a: Sequence[bool], b: Sequence[bool]) -> tuple[float, float | None]:
@@ -197,10 +206,16 @@ def _measured(statistic: Callable[[Counts], Counts], table: Counts, draws: Count
 
 def _share(measured: Measurement | None, successes: int, n: int) -> Measurement | None:
     """The share with the wider of its bootstrap interval and Wilson's, which has a width at 0 and 1; n is its own."""
+    found = _wider(measured, lambda: proportion(successes, n).bounds)
+    return None if found is None else Measurement(found.value, n, found.interval)
+
+
+def _wider(measured: Measurement | None, other: Callable[[], tuple[float, float]]) -> Measurement | None:
+    """The figure with the wider of its bootstrap interval, which has none at 1, and another one."""
     if measured is None or measured.interval is None:
         return None
-    low, high = proportion(successes, n).interval or measured.interval
-    return Measurement(measured.value, n, (min(low, measured.interval[0]), max(high, measured.interval[1])))
+    (low, high), (here, there) = other(), measured.interval
+    return Measurement(measured.value, measured.n, (min(low, here), max(high, there)))
 
 
 def _required(measured: Measurement | None) -> Measurement:
@@ -226,7 +241,12 @@ def _accuracy(c: Counts) -> Counts:
 
 
 def _kappa(c: Counts) -> Counts:
+    chance = _chance(c)
+    return (_accuracy(c) - chance) / (1 - chance)
+
+
+def _chance(c: Counts) -> Counts:
+    """Share on which two judges with the same shares of refusals would agree by chance."""
     n = c.sum(axis=-1)
     first, second = (c[..., 0] + c[..., 2]) / n, (c[..., 0] + c[..., 1]) / n
-    chance = first * second + (1 - first) * (1 - second)
-    return (_accuracy(c) - chance) / (1 - chance)
+    return first * second + (1 - first) * (1 - second)

@@ -13,6 +13,7 @@ from itertools import combinations
 
 from bures.results.bootstrap import bootstrap_ratio_of_sums, exponential
 from bures.results.inference import holm, mcnemar, paired_difference
+from bures.results.marks import UNFINISHED
 from bures.results.names import NONE
 from bures.results.schema import Row, RowComparison
 from bures.results.stats import Measurement
@@ -57,7 +58,7 @@ def perplexity_over(row: Row, original: Row, tokens: Sequence[int]) -> Measureme
 
 def _counted(a: Row, b: Row, judge: str) -> _Counted:
     marks = list(zip(a.refused[judge], b.refused[judge], strict=True))
-    finished = sum(x in "01" and y in "01" for x, y in marks)
+    finished = sum(UNFINISHED not in pair for pair in marks)
     return _Counted(a, b, marks.count(("0", "1")), marks.count(("1", "0")), finished)
 
 
