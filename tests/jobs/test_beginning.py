@@ -106,9 +106,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "one prompt to fit on": ({"harmful_fit": "one.txt"}, "expected at least 2 to fit on"),
     "a rank above the width": (
-        {"methods": ("pca-ot",), "ranks": (1, 180), "n_fit": 200, "limit": None}
+        {"methods": ("pca-ot",), "ranks": (1, 140), "n_fit": 200, "limit": None}
         | {"harmful_fit": "many_bad.txt", "harmless_fit": "many.txt"},
-        "K = 180 is larger than the width",
+        "K = 140 is larger than the width",
     ),
     "a judge without its model": ({"judge": "llm:"}, "llm"),
     "an unknown task": ({"tasks": ("no-such-suite:a",)}, "no capability suite"),

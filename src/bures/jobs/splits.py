@@ -93,9 +93,7 @@ def load_splits(config: ScanConfig) -> Splits:
     require_disjoint(**sets)
     drawn = {name: _sample(found, config.sizes[name], config) for name, found in sets.items()}
     if config.job in LOCALISING:
-        for side in ("harmful", "harmless"):
-            whole = sets[f"{side}_fit"]
-            drawn[f"{side}_fit"], drawn[f"{side}_control"] = _fit_and_control(whole, config)
+        drawn |= _fit_and_control({name: sets[name] for name in ("harmful_fit", "harmless_fit")}, config)
 
     def sides(split: str) -> Sides | None:
         return Sides(drawn[f"harmful_{split}"], drawn[f"harmless_{split}"]) if f"harmful_{split}" in drawn else None
@@ -103,14 +101,15 @@ def load_splits(config: ScanConfig) -> Splits:
     fit, select = sides("fit"), sides("select")
     if fit is None or select is None:
         raise LookupError("every job fits and chooses")
-    _require_enough(config, fit)
+    _require_enough(config, fit, shared="harmful_control" in drawn)
     return Splits(fit, select, sides("test"), sides("control"))
 
 
-def _require_enough(config: ScanConfig, fit: Sides) -> None:
-    """Refuses sources with fewer prompts than a fit needs."""
+def _require_enough(config: ScanConfig, fit: Sides, *, shared: bool) -> None:
+    """Refuses sources with fewer prompts than a fit needs. `shared`: the control takes a quarter of small ones."""
     side, fewest = min(fit.items(), key=lambda item: len(item[1]))
-    found = f"{side}_fit ({fewest.name}) has {len(fewest)} of the {config.n_fit} prompts asked for"
+    left = " after a quarter is kept for the check against shuffled labels" if shared else ""
+    found = f"{side}_fit ({fewest.name}) has {len(fewest)} of the {config.n_fit} prompts asked for{left}"
     if len(fewest) < 2:
         raise PromptError(f"{found}; expected at least 2 to fit on: add prompts")
     problem = too_large(config.methods, config.ranks, len(fewest))
@@ -127,12 +126,20 @@ def _load(name: str, config: ScanConfig) -> PromptSet:
     return load_prompts(source, column=config.column if of_side is None else of_side)
 
 
-def _fit_and_control(prompts: PromptSet, config: ScanConfig) -> tuple[PromptSet, PromptSet]:
-    """What maps are fitted on, and as many others of the source; a quarter of a source that is too small for both."""
-    fit = _sample(prompts, min(config.n_fit, len(prompts) - len(prompts) // CONTROL_SHARE), config)
-    chosen = set(fit.hashes)
-    others = _subset(prompts, [i for i, key in enumerate(prompts.hashes) if key not in chosen])
-    return fit, _sample(others, config.n_fit, config)
+def _fit_and_control(sources: dict[str, PromptSet], config: ScanConfig) -> dict[str, PromptSet]:
+    """What maps are fitted on, and as many others of the sources; a quarter of a source that is too small for both.
+
+    Without the control where a source has no prompt to spare.
+    """
+    found: dict[str, PromptSet] = {}
+    for name, prompts in sources.items():
+        fit = _sample(prompts, min(config.n_fit, len(prompts) - len(prompts) // CONTROL_SHARE), config)
+        chosen = set(fit.hashes)
+        others = [i for i, key in enumerate(prompts.hashes) if key not in chosen]
+        found[name] = fit
+        if others:
+            found[name.replace("_fit", "_control")] = _sample(_subset(prompts, others), config.n_fit, config)
+    return found if len(found) == 2 * len(sources) else {name: found[name] for name in sources}
 
 
 def _sample(prompts: PromptSet, n: int | None, config: ScanConfig) -> PromptSet:
