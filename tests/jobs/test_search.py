@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bures.errors import ConfigError
 from bures.jobs.config import SearchConfig
+from bures.jobs.pareto import climbs, honest_asr, judge_trials
 from bures.jobs.parting import Parting
-from bures.jobs.search import climbs, join, judge_trials, search
+from bures.jobs.search import join, search
 from bures.results.run_folder import RunFolder
 from bures.results.schema import SearchResult, SearchTrial
 from bures.results.stats import Measurement, proportion
@@ -37,6 +39,40 @@ def test_the_front_and_the_smallest_kl_within_the_interval_of_the_best() -> None
     assert [t.number for t in front] == [3, 1, 4, 0]
     assert recommended is trials[1]  # 38 of 40 lies within the interval of 40 of 40, 20 of 40 does not
     assert judge_trials([trial(5, 40, 0.0, rung="short")]) == ([], None)
+
+
+def marked(number: int, refused: str, kl: float) -> SearchTrial:
+    answered = refused.count("0")
+    changes = {"refused": refused, "asr": proportion(answered, len(refused)), "candidate": f"c{number}"}
+    return trial(number, 0, kl).model_copy(update=changes)
+
+
+def test_a_trial_is_good_enough_where_the_same_prompts_do_not_show_it_worse() -> None:
+    best = marked(0, "0" * 30 + "1" * 10, 0.9)
+    others = [marked(1, "0" * 26 + "1" * 14, 0.2), marked(2, "0" * 25 + "1" * 15, 0.1)]
+    _, recommended = judge_trials([best, others[0]])
+    assert recommended is best  # four prompts that only the best answers, none that only the other does
+    _, recommended = judge_trials([best, marked(3, "0" * 27 + "1" * 13, 0.2)])
+    assert recommended is not best
+
+
+def test_what_is_recommended_is_not_flattered_by_the_prompts_that_chose_it() -> None:
+    """At 2b04838 the recommended point was shown 0.06 above its true ASR at 32 prompts."""
+    rng = np.random.default_rng(0)
+    shown, honest = [], []
+    for _ in range(120):
+        marks = rng.uniform(size=(60, 32)) < 0.4  # every trial answers 60 %
+        trials = [marked(i, "".join("01"[int(x)] for x in row), 0.1 + i / 1000) for i, row in enumerate(marks)]
+        _, recommended = judge_trials(trials)
+        found = honest_asr(trials)
+        assert recommended is not None
+        assert recommended.asr is not None
+        assert found is not None
+        shown.append(recommended.asr.value)
+        honest.append(found.value)
+    assert np.mean(shown) > 0.64
+    assert np.mean(honest) == pytest.approx(0.6, abs=0.025)
+    assert honest_asr([trial(0, 40, 0.9)]) is None
 
 
 def test_a_trial_climbs_from_the_best_third_or_the_front() -> None:

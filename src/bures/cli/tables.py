@@ -266,10 +266,14 @@ def search_table(result: SearchResult) -> RenderableType:
         (
             f"ASR: {result.prompts['harmful_select']['n']} harmful prompts, judge '{result.judge}'; KL and x "
             "(perplexity over the original's): along the original model's own harmless answers. "
-            "*: recommended, the smallest KL whose ASR is within the interval of the best."
+            "*: recommended, the smallest KL of those not shown to answer fewer prompts than the best."
         ),
         "Chosen and measured on the same selection split: audit the recommended point before you report it.",
     ]
+    if result.recommended_asr is not None:
+        legend.append(
+            f"What one half of the prompts recommends answers {share(result.recommended_asr)} of the other half."
+        )
     return Group(table, words(*legend, *result.notes))
 
 

@@ -8,13 +8,13 @@ its Pareto front (asynchronous successive halving, Li et al., arXiv 1810.05934):
 2. short answers: ASR, and token KL along the original model's harmless answers;
 3. long answers: the same; only these are reported.
 
-Recommended is the smallest KL among the trials whose ASR is not below the interval of the best.
+Recommended is the smallest KL among the trials that are not shown to answer fewer prompts than the best
+(`bures.jobs.pareto`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from bures.errors import ConfigError, FitError
 from bures.jobs.beginning import open_run, start
 from bures.jobs.config import SECRET, SearchConfig
+from bures.jobs.pareto import climbs, honest_asr, judge_trials, value_of
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
 from bures.jobs.scanner import Scanner
@@ -35,9 +36,6 @@ from bures.results.schema import SearchResult, SearchTrial
 
 if TYPE_CHECKING:
     import optuna
-
-SURVIVORS = 1 / 3
-"""Share of the trials on a rung that climb on, besides its Pareto front."""
 
 RUNGS = ("first token", "short", "long")
 
@@ -72,6 +70,7 @@ def search(config: SearchConfig, out: str | Path | None = None, *, progress: Pro
     result.trials = [_recorded(trial) for trial in finished(study)]
     front, recommended = judge_trials(result.trials)
     result.front, result.recommended = [t.number for t in front], None if recommended is None else recommended.number
+    result.recommended_asr = honest_asr(result.trials)
     return run.finish()
 
 
@@ -100,26 +99,6 @@ def join(url: str, study_name: str, *, device: str | None = None, progress: Prog
     climb.run.progress.stage("searching", int(study.user_attrs["trials"]))
     work(storage, study, climb, advance=climb.run.progress.advance)
     return len(finished(study))
-
-
-def judge_trials(trials: Sequence[SearchTrial]) -> tuple[list[SearchTrial], SearchTrial | None]:
-    """The Pareto front of the trials with long answers (by ASR), and the recommended one."""
-    ran = [t for t in trials if t.rung == "long" and t.asr is not None and t.kl is not None]
-    if not ran:
-        return [], None
-    points = [(-t.least, _value(t.kl)) for t in ran]
-    best_of = {(t.candidate, point): t for t, point in zip(ran, points, strict=True) if not _dominated(point, points)}
-    front = list(best_of.values())  # a sampler may try the same intervention twice
-    best = max(front, key=lambda t: t.least)
-    floor = best.asr.interval[0] if best.asr is not None and best.asr.interval is not None else _value(best.asr)
-    good = [t for t in front if t.least >= floor]
-    return sorted(front, key=lambda t: t.least), min(good, key=lambda t: _value(t.kl))
-
-
-def climbs(point: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
-    """Whether a trial goes on to the next rung: among the best third by its first value, or on the front (both min)."""
-    rank = sum(other[0] < point[0] for other in others)
-    return rank < max(1, SURVIVORS * (len(others) + 1)) or not _dominated(point, others)
 
 
 class _Climb:
@@ -159,7 +138,7 @@ class _Climb:
     ) -> tuple[float, float]:
         tried = answered(self.run, candidate, move, self.originals[rung])
         trial.set_user_attr(f"{rung} answers", _plain(tried))
-        asr, kl = tried.least, _value(tried.kl)
+        asr, kl = tried.least, value_of(tried.kl)
         if rung == "short":
             self._rung(trial, rung, -asr, kl)
         return asr, kl
@@ -212,6 +191,7 @@ def _plain(trial: Trial) -> dict[str, Any]:
         "perplexity_ratio": trial.perplexity_ratio,
         "kl": None if trial.kl is None else trial.kl.to_dict(),
         "unfinished": trial.unfinished,
+        "refused": trial.refused,
     }
 
 
@@ -233,15 +213,7 @@ def _recorded(trial: optuna.trial.FrozenTrial) -> SearchTrial:
             "perplexity_ratio": answers.get("perplexity_ratio"),
             "kl": answers.get("kl"),
             "unfinished": answers.get("unfinished", 0),
+            "refused": answers.get("refused", ""),
             "error": held.get("error"),
         }
     )
-
-
-def _value(measured: Any) -> float:
-    return 0.0 if measured is None else float(measured.value)
-
-
-def _dominated(point: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
-    """Whether another point is no worse in both and better in one (both to be small)."""
-    return any(o[0] <= point[0] and o[1] <= point[1] and o != point for o in others)

@@ -22,6 +22,7 @@ from bures.models.fitting import build
 from bures.models.generation import read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
+from bures.results.marks import spelled
 from bures.results.records import Candidate, Failure, Placement, ScanScore, Scope, Trial
 from bures.results.shares import attack_success
 
@@ -179,7 +180,8 @@ def answered(run: Run[Any, Any], candidate: Candidate, intervention: Interventio
     success = attack_success(said[run.judge.name])
     costs = run.costs(list(select.harmless), original.answers, intervention, original.along)
     ratio = costs.perplexity.value / original.costs.perplexity.value
-    return Trial(candidate, success.share, ratio, costs.kl, unfinished=success.unfinished)
+    refused = spelled(said[run.judge.name])
+    return Trial(candidate, success.share, ratio, costs.kl, unfinished=success.unfinished, refused=refused)
 
 
 def choose(trials: Sequence[Trial], budget: float) -> Trial | None:

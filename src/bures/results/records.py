@@ -111,6 +111,7 @@ class Trial:
         kl: token KL(original || intervened) along them.
         error: why it could not be tried (then it is never chosen).
         unfinished: answers that were cut before they said anything.
+        refused: the judge's mark on every harmful selection prompt, in their order, as rows have theirs.
     """
 
     candidate: Candidate
@@ -119,6 +120,7 @@ class Trial:
     kl: Measurement | None
     error: str | None = None
     unfinished: int = 0
+    refused: str = ""
 
     @property
     def least(self) -> float:

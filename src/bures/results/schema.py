@@ -175,6 +175,8 @@ class SearchTrial(BaseModel):
     error: str | None = None
     unfinished: int = 0
     """Answers that were cut before they said anything, and are not in the ASR."""
+    refused: Marks = ""
+    """On the harmful selection prompts."""
 
     @property
     def least(self) -> float:
@@ -190,6 +192,8 @@ class SearchResult(RunResult):
     front: list[int] = Field(default_factory=list)
     """Numbers of the trials on the Pareto front of ASR and KL, by rising ASR."""
     recommended: int | None = None
+    recommended_asr: Measurement | None = None
+    """Of what one half of the selection prompts recommends, on the other half, both ways round."""
 
 
 class AuditResult(RunResult):

@@ -50,8 +50,18 @@ def _finding(result: SearchResult) -> str:
     return (
         f"Of {len(result.trials)} interventions, {_name(best)} is recommended: the model answers {brief(best.asr)} of "
         f"{prompts(best.asr.n, 'harmful')}, by {judge_words(result.judge)}, at a KL of "
-        f"{number(best.kl, 3)} nats from the original. It is the least costly whose "
-        "ASR is within the interval of the best."
+        f"{number(best.kl, 3)} nats from the original. It is the least costly that is not shown to answer fewer "
+        f"prompts than the best.{_honest(result)}"
+    )
+
+
+def _honest(result: SearchResult) -> str:
+    found = result.recommended_asr
+    if found is None:
+        return " It was chosen on these prompts, which flatters it."
+    return (
+        " It was chosen on these prompts, which flatters it: what one half of them recommends answers "
+        f"{brief(found)} of the other half."
     )
 
 
