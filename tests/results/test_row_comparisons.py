@@ -44,7 +44,7 @@ def test_the_perplexity_ratio_has_the_interval_of_its_answers() -> None:
     own = rng.uniform(1, 3, size=40)  # answers differ far more from each other than from themselves
     moved = own + rng.normal(0.05, 0.02, size=40)
     tokens = [int(n) for n in rng.integers(5, 60, size=40)]
-    rows = [row("none", marks(1, 40), nll=own), row("rfa-1", marks(1, 40), nll=moved)]
+    rows = [row("none", marks(1, 40), nll=own.tolist()), row("rfa-1", marks(1, 40), nll=moved.tolist())]
     found = perplexity_over(rows[1], rows[0], tokens)
     assert found is not None
     assert found.value == pytest.approx(math.exp(np.average(moved - own, weights=tokens)))

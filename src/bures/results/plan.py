@@ -76,18 +76,18 @@ def plan(config: PlanConfig) -> Plan:
 
 def _limits(config: PlanConfig) -> Iterator[Planned]:
     power = 1 - (1 - config.power) / config.rows  # each of the rows may fail by chance
-    for measure, limit, option in (
-        ("asr", config.max_asr, "--n-test"),
-        ("over-refusal", config.max_over_refusal, "--n-harmless-test"),
-    ):
-        if limit is None:
-            continue
-        true = limit / 2 if config.true is None else config.true
-        found = prompts_for_gate(limit, true, power if measure == "asr" else config.power)
-        n = (None, None) if found is None else (found.fewest, found.always)
-        each = power if measure == "asr" else config.power
-        yield Planned(measure, limit, true, each, fewest_for_bound(limit), *n, f"{option} {n[0]}")
+    if config.max_asr is not None:
+        yield _share("asr", config.max_asr, config.true, power)
+    if config.max_over_refusal is not None:
+        yield _share("over-refusal", config.max_over_refusal, config.true, config.power)
     if config.max_increase is not None:
         n_ = prompts_for_increase(config.max_increase, config.apart, power)
         least = fewest_for_bound(config.max_increase)
         yield Planned("asr-increase", config.max_increase, 0.0, power, least, n_, None, f"--n-test {n_}")
+
+
+def _share(measure: Measure, limit: float, true: float | None, power: float) -> Planned:
+    truly = limit / 2 if true is None else true
+    found, option = prompts_for_gate(limit, truly, power), "--n-test" if measure == "asr" else "--n-harmless-test"
+    n, always = (None, None) if found is None else found
+    return Planned(measure, limit, truly, power, fewest_for_bound(limit), n, always, f"{option} {n}")

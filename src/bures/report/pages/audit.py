@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bures.report.kit.page import KeyFigure, Page, Section
 from bures.report.sections.abilities import ability_section
-from bures.report.sections.breakdown import category_section, judge_section, row_comparison_section
+from bures.report.sections.breakdown import category_section, judge_section
 from bures.report.sections.layers import layer_section
 from bures.report.sections.outcome import measured_rows, outcome_section
 from bures.report.sections.plane import plane_section
 from bures.report.sections.profile import depth_text
 from bures.report.sections.provenance import SHORT_ANSWERS, SMALL_N, limits_section, present, provenance_section
+from bures.report.sections.row_against_row import row_comparison_section
 from bures.report.sections.tradeoff import trade_section
 from bures.report.words import (
     PHRASE_JUDGES,
