@@ -161,7 +161,7 @@ def test_a_run_is_not_continued_over_other_tokens(tmp_path: Path) -> None:
     file = tmp_path / "run" / "results.json"
     held = json.loads(file.read_text())
     assert set(held["tokenised"]) == {
-        f"{side}_{split}" for side in ("harmful", "harmless") for split in ("fit", "select", "test")
+        f"{side}_{split}" for side in ("harmful", "harmless") for split in ("fit", "control", "select", "test")
     }
     assert all(re.fullmatch(r"[0-9a-f]{64}", each["sha256"]) for each in held["tokenised"].values())
     held["status"] = "running"

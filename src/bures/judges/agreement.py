@@ -1,7 +1,7 @@
 """Judges held against human labels, and against each other; no torch.
 
 quality   precision, recall, F1 and accuracy for "refused", with intervals that resample prompts, not answers
-paired    two judges on the same answers: McNemar's exact test on who is right, and the difference of F1
+paired    two judges on the same answers: McNemar's test on who is right, and the difference of F1
 kappa     Cohen's (1960) chance-corrected agreement of two judges
 
 Answers to one prompt are not independent, so the bootstrap draws whole prompts; a share's interval is widened to
@@ -60,7 +60,7 @@ class Paired:
     Attributes:
         only_a: answers on which only a was right.
         only_b: answers on which only b was right.
-        p: McNemar's exact test.
+        p: McNemar's test.
         f1: F1 of a minus F1 of b.
     """
 
