@@ -46,7 +46,7 @@ class Planned:
         if self.needed is None:
             return f"{goal}, where it is {as_given(self.true, unit)}, takes more prompts than any set has."
         about = "about " if self.measure == "asr-increase" else ""
-        further = "" if self.always in (None, self.needed) else f", and {self.always} at every number from there on"
+        further = "" if self.always in (None, self.needed) else f", or any number from {self.always} on"
         return (
             f"{goal} in {as_given(round(self.power, 4), '%')} of the audits in which it is {as_given(self.true, unit)} "
             f"takes {about}{self.needed} prompts{further} ({self.option}); with fewer than {self.least} nothing passes."
