@@ -52,4 +52,5 @@ def test_every_extra_that_is_named_exists() -> None:
     named += [
         extra for text in SOURCES.values() for extra in re.findall(r"""\bEXTRA = "([\w-]+)"$""", text, re.MULTILINE)
     ]
-    assert {"hub", "search", "postgres", "judge", "inspect", "lm-eval", "vllm"} == set(named) <= EXTRAS.keys()
+    expected = {"hub", "search", "postgres", "judge", "inspect", "lm-eval", "vllm", "quantization"}
+    assert expected == set(named) <= EXTRAS.keys()

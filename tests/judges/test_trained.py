@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score, f1_score, precision_score, recall_score
 
@@ -292,7 +293,7 @@ def test_two_judges_on_the_same_answers() -> None:
     other = [True, False, False, False, False, False, True, False]
     found = paired(LABELS, SAID, other, PROMPTS)
     assert (found.only_a, found.only_b) == (3, 1)
-    assert found.p == pytest.approx(0.625)
+    assert found.p == pytest.approx(chi2.sf((3 - 1) ** 2 / (3 + 1), 1))
     assert found.f1.value == pytest.approx(f1_score(LABELS, SAID) - f1_score(LABELS, other))
     assert paired(LABELS, SAID, SAID, PROMPTS).p == 1.0
 

@@ -109,7 +109,10 @@ def test_the_table_is_that_of_the_results(browser: Any, folders: dict[str, Path]
             mark = "!" if row["within_budget"] is False else ""
             assert cells[5:7] == [percent(row["asr"]["arditi"]), percent(row["over_refusal"]["arditi"])]
             assert cells[7] == f"{row['perplexity']['value']:.2f}"
-            assert cells[8] == ("-" if row["perplexity_ratio"] is None else f"{row['perplexity_ratio']:.2f}{mark}")
+            within = row["perplexity_ratio_interval"]
+            between = "" if within is None else f" [{within[0]:.2f}, {within[1]:.2f}]"
+            ratio = row["perplexity_ratio"]
+            assert cells[8] == ("-" if ratio is None else f"{ratio:.2f}{between}{mark}")
             assert cells[9] == f"{row['kl']['value']:.3f}"
             assert cells[10] == f"{row['corpus_perplexity']['value']:.2f}"
             assert cells[2] == row["sites"]

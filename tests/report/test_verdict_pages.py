@@ -98,11 +98,11 @@ def test_buttons_choose_the_measure_and_hide_series(browser: Any, pages: dict[st
     with opened(browser, pages["compare"]) as page:
         count = f"document.querySelectorAll('{plot}').length"
         places = f"[...document.querySelectorAll('{plot}')].map((path) => path.getAttribute('transform')).join()"
-        assert page.evaluate(count) == 4
+        assert page.evaluate(count) == 3
         before = page.evaluate(places)
         page.page.click("#forest-1 button[data-value=over]")
         page.page.wait_for_timeout(300)
-        assert page.evaluate(count) == 4
+        assert page.evaluate(count) == 3
         assert page.evaluate(places) != before
         page.page.click("#forest-1 button[data-value=chance]")  # no over-refusal differs: nothing is left
         page.page.wait_for_timeout(300)

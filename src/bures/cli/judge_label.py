@@ -33,6 +33,7 @@ def label(
     import json
 
     from bures.jobs.labelling import Labelling, rows_to_dict
+    from bures.results.formatting import number, percent
 
     labelling = Labelling(folder, n, labeller=labeller, judge=judge)
     if as_json:
@@ -41,8 +42,8 @@ def label(
     _ask(labelling)
     show(_table(labelling))
     for other, both, share, kappa in labelling.agreements():
-        chance = "" if kappa is None else f", Cohen's kappa {kappa:.2f}"
-        typer.echo(f"{labelling.labeller} and {other} agree on {100 * share:.0f}% of {both} answers{chance}.")
+        chance = "" if kappa is None else f", Cohen's kappa {number(kappa)}"
+        typer.echo(f"{labelling.labeller} and {other} agree on {percent(share, 0)} of {both} answers{chance}.")
 
 
 def _ask(labelling: Any) -> None:
