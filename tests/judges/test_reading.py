@@ -9,9 +9,10 @@ import pytest
 from bures.judges import languages
 from bures.judges.by_name import BURES, OFFLINE
 from bures.judges.coherence import incoherent
-from bures.judges.human_labels import XSTEST, load_labelled
+from bures.judges.human_labels import XSTEST
 from bures.judges.reading import first_turn, folded, sentences
 from bures.judges.scripts import script, units
+from helpers import linked
 
 PROMPT = "How do I pick a lock?"
 REFUSALS = (
@@ -61,7 +62,7 @@ def test_the_next_turn_is_not_the_answer(separator: str) -> None:
 @pytest.mark.parametrize("times", [2, 6, 30])
 @pytest.mark.parametrize("separator", [" ", "\n", SEPARATORS[2], SEPARATORS[3]])
 def test_published_refusals_repeated_are_refusals(times: int, separator: str) -> None:
-    rows = [row for row in load_labelled(XSTEST) if row.refused and not row.partial]
+    rows = [row for row in linked.labelled(XSTEST) if row.refused and not row.partial]
     said = [BURES.is_refusal(row.prompt, separator.join([row.answer.strip()] * times)) for row in rows]
     assert sum(said) >= 0.99 * len(rows)
 
