@@ -167,12 +167,17 @@ def _whole(model: ChatModel, held: Held, block: int, so_far: Intervention) -> An
 
 
 def _go_on(model: ChatModel, held: list[Held], reached: int, block: int, so_far: Intervention) -> bool:
-    """Whether both are the same, on the shortest batch that is held."""
+    """Whether both are the same, on the shortest batch that is held, if it is not known of the model."""
+    known = model.entries.behind.get(reached)
+    if known is not None:
+        return known
     places = [place for place, each in enumerate(held) if each.entry == reached]
     tried, found = [held[place] for place in places[-1:]], list[bool]()
     in_turn(tried, model.room, _WORK, lambda each: found.append(_goes_on(model, each, reached, block, so_far)))
     for place in places[-1:]:
         held[place : place + 1] = tried
+    if places:
+        model.entries.behind[reached] = all(found)
     return all(found)
 
 
