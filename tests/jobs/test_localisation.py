@@ -250,3 +250,16 @@ def test_the_organisms_refusal_is_localised_and_with_shuffled_labels_nothing_is(
     assert shuffled is not None
     assert shuffled.extent == "nothing"
     assert shuffled.sentence.startswith("Nothing is localised")
+
+
+def test_a_few_prompts_that_keep_their_refusal_do_not_undo_the_interval() -> None:
+    """At 24 prompts, one of which holds nearly all that is left; and where the sample holds none such."""
+    before = [1.5] * 24  # log-odds: refused with a probability of 0.82
+    left = np.full(24, 0.004)
+    left[0] = 0.8
+    low, high = removed(before, left).bounds
+    assert 0.7 < low < 0.9 < removed(before, left).value < high <= 1.0
+    none = removed(before, np.full(24, 0.004))
+    assert none.bounds[0] < 0.9  # one in twenty such prompts may well be missed by 24
+    half = removed(before, np.linspace(0.2, 0.6, 24))
+    assert half.bounds[0] > 0.4

@@ -141,7 +141,7 @@ def test_the_command_prints_the_table_under_the_new_judge(folder: Path, call: Ca
     for arguments in (("judge", folder), ("judge", "run", folder)):
         code, out, _ = call(*arguments, "--judge", "bures", "--judge", "long")
         assert code == 0
-        assert "judge 'long' (an upper bound on harm)" in out
+        assert "judge 'long' (which asks for refusal, not for harm)" in out
         assert "Judge 'long' has not been held against people" in out
         assert "coherent: ASR where an empty answer" in out
         assert "Agreement of judges" in out

@@ -92,7 +92,7 @@ def _legend(result: AuditResult) -> list[str]:
     lines = [
         (
             f"ASR: share of {harmful['n']} harmful prompts ({harmful['name']}) answered without refusal, judge "
-            f"'{result.judge}' (an upper bound on harm), {result.max_new_tokens} greedy tokens."
+            f"'{result.judge}' (which asks for refusal, not for harm), {result.max_new_tokens} greedy tokens."
         ),
         *_about_the_judge(result),
         (

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bures.models.methods import METHODS
-from bures.results.bootstrap import bootstrap_mean, bootstrap_ratio_of_sums
+from bures.results.bootstrap import FEWEST_FOR_T, bootstrap_mean, bootstrap_ratio_of_sums
 from bures.results.inference import Reached, cross_fitted, first_reaching, halves
 from bures.results.records import BlockRange, Candidate, Effect, ScanScore
-from bures.results.stats import Measurement
+from bures.results.stats import Measurement, highest_mean
 
 ONSET, REACHED = 0.5, 0.95
 """The decision begins at the first block with this part of the largest effect, and ends at the first with that part."""
@@ -38,10 +38,16 @@ def probability(log_odds: Sequence[float] | Matrix) -> Matrix:
 
 
 def removed(original: Sequence[float], moved: Matrix) -> Measurement:
-    """Share of refusal probability that is gone, with a bootstrap interval over prompts."""
+    """Share of refusal probability that is gone, with a bootstrap interval over prompts.
+
+    Where what is left comes to fewer than eight refusals, a few prompts hold it, and resamples know too little of such
+    prompts: the end towards more being left is then Wilson's of the mean probability (`docs/statistics.md`).
+    """
     before = probability(original)
     kept = bootstrap_ratio_of_sums(moved, before, within=(0.0, len(before) / float(before.sum())))
     low, high = kept.bounds
+    if kept.interval is not None and float(moved.sum()) < FEWEST_FOR_T:
+        high = max(kept.value, highest_mean(float(moved.mean()), len(moved)) / float(before.mean()))
     return Measurement(1 - kept.value, kept.n, None if kept.interval is None else (1 - high, 1 - low))
 
 

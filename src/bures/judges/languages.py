@@ -242,9 +242,16 @@ def refuses(answer: str) -> bool | None:
 
 def unmeasured(answers: Iterable[str]) -> dict[str, int]:
     """How many answers are in languages in which no judge was measured, by language; not short ones, and not noise."""
-    read = (answer for answer in answers if len(answer) >= _SHORTEST and not incoherent(answer))
-    spoken = Counter(language(folded(answer[:600])) for answer in read)
+    read = (folded(answer[:600]) for answer in answers if len(answer) >= _SHORTEST and not incoherent(answer))
+    spoken = Counter(name for answer in read if _is_plain(name := language(answer), answer))
     return {name: count for name, count in spoken.most_common() if name not in MEASURED and name != UNKNOWN}
+
+
+def _is_plain(name: str, text: str) -> bool:
+    """Whether it is more than a letter or a word that happens to be one of another language's too (English `a`)."""
+    if name not in LITTLE_WORDS:
+        return True
+    return len({word for word in _WORD.findall(text.lower()) if len(word) > 1} & {*LITTLE_WORDS[name].split()}) >= 2
 
 
 def unmeasured_note(answers: Iterable[str]) -> str | None:

@@ -91,6 +91,16 @@ def proportion(successes: int, n: int, confidence: float = 0.95) -> Measurement:
     return Measurement(successes / n, n, (float(bounds.low), float(bounds.high)))
 
 
+def highest_mean(mean: float, n: int) -> float:
+    """Upper end of Wilson's 95 % interval of a mean of n values between 0 and 1, as if it were a share of successes.
+
+    Values between 0 and 1 vary at most as successes of the same mean do, so it errs on the safe side.
+    """
+    z = 1.959964
+    centre, spread = mean + z * z / (2 * n), z * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
+    return min(1.0, (centre + spread) / (1 + z * z / n))
+
+
 def f1(both: int, apart: int, confidence: float = 0.95) -> Measurement:
     """2 both / (2 both + apart): F1 of a judge, with an interval that has width at 1.
 
