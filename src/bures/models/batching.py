@@ -127,3 +127,10 @@ class Batches:
         rows = max(1, min(self.max_rows, budget // (longest + self.extra)))
         index = self._order[self._done : self._done + rows]
         return tuple(i for i in index if not self.equal_length or self._lengths[i] == longest)
+
+
+def batches(
+    sequences: Sequence[Sequence[int]], *, pad_id: int, token_budget: int = TOKEN_BUDGET, equal_length: bool = False
+) -> list[Batch]:
+    """All batches at once, for whoever goes over them again and again; see `Batches`."""
+    return [*Batches(sequences, pad_id=pad_id, token_budget=token_budget, equal_length=equal_length)]

@@ -19,7 +19,7 @@ from torch import Tensor
 from bures.data.conversations import Prompt
 from bures.errors import ConfigError, FitError, NumericsError
 from bures.models.activations import run_blocks
-from bures.models.batching import TOKEN_BUDGET, Batches
+from bures.models.batching import TOKEN_BUDGET, batches
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
 from bures.models.methods import Fit, FitOptions, fit_of, method_of
@@ -120,7 +120,7 @@ def fit_in_sequence(
     """
     sequences = model.encode(fit.source_prompts, system=fit.system)
     budget, alike = model.room.budget(_WORK, fit.token_budget), model.parts.pads_matter
-    held = [Held(batch) for batch in Batches(sequences, pad_id=model.pad_id, token_budget=budget, equal_length=alike)]
+    held = [Held(batch) for batch in batches(sequences, pad_id=model.pad_id, token_budget=budget, equal_length=alike)]
     maps: dict[int, TransportMap] = {}
     reached, is_entered = -1, True
     for block in sorted(blocks):

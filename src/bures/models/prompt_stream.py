@@ -23,7 +23,7 @@ from torch import Tensor
 from bures.data.conversations import PromptLike
 from bures.errors import ConfigError, NumericsError
 from bures.models.activations import run_blocks
-from bures.models.batching import TOKEN_BUDGET, Batch, Batches, positions
+from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
 from bures.models.cached_pass import CACHED, cached_bytes, end_log_probs, past_of
 from bures.models.finite import require_finite
 from bures.models.intervention import Intervention, Site
@@ -144,7 +144,7 @@ class PromptStream:
         self._n = len(sequences)
         budget, alike = model.room.budget(_WORK, token_budget), model.parts.pads_matter
         self._held = [
-            Held(batch) for batch in Batches(sequences, pad_id=model.pad_id, token_budget=budget, equal_length=alike)
+            Held(batch) for batch in batches(sequences, pad_id=model.pad_id, token_budget=budget, equal_length=alike)
         ]
         self._is_stuck = False
         self._may_cache = cached_bytes(model, sum(map(len, sequences))) <= CACHED and not alike
