@@ -108,6 +108,9 @@ def test_an_answer_cut_in_its_thinking_is_neither_success_nor_refusal(
     page = (tmp_path / "run" / "report.html").read_text()
     assert "6 (0.0-100.0)" in page
     assert "- [0.0, 100.0]" in page
+    assert "may be anything from 0 to 100%" in page
+    assert "some answers are unfinished" in page
+    assert "No intervention has been measured" not in page
     capsys.readouterr()
 
 

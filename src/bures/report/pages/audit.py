@@ -84,7 +84,7 @@ def finding(result: AuditResult) -> str:
     said = []
     if best is None:
         said.append(
-            "No intervention has been measured."
+            _nothing_known(result)
             if before is None
             else f"The model answers {brief(before.asr[result.judge])} of "
             f"{prompts(before.asr[result.judge].n, 'harmful')} ({judge_words(result.judge)}); no intervention has been "
@@ -103,6 +103,16 @@ def finding(result: AuditResult) -> str:
         said.append(_chance(result, before, best))
     said.append(_where(result))
     return " ".join(filter(None, said))
+
+
+def _nothing_known(result: AuditResult) -> str:
+    """Why there is no figure."""
+    if any(result.judge in row.asr_bounds for row in result.rows):
+        return (
+            "No answer of the model as it is was finished within its tokens: the share that it answers may be anything "
+            "from 0 to 100%."
+        )
+    return "No intervention has been measured."
 
 
 def _chance(result: AuditResult, before: Row | None, best: Row) -> str:
@@ -154,6 +164,12 @@ def _cautions(result: AuditResult) -> tuple[str, ...]:
     said: list[str] = []
     if result.status == "running":
         said.append("The run has not finished; these are the figures so far.")
+    cut = [row for row in result.rows if any(row.unfinished.values())]
+    if cut:
+        said.append(
+            f"In {len(cut)} of {len(result.rows)} rows some answers are unfinished: cut inside the thinking, or before "
+            "anything was said. They are neither success nor refusal; intervals cover both."
+        )
     failed = [row for row in result.rows if row.error]
     if failed:
         said.append(f"{len(failed)} of {len(result.rows)} rows failed: {listed([row_title(row) for row in failed])}.")
