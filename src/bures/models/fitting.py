@@ -176,7 +176,7 @@ def _go_on(model: ChatModel, held: list[Held], reached: int, block: int, so_far:
     in_turn(tried, model.room, _WORK, lambda each: found.append(_goes_on(model, each, reached, block, so_far)))
     for place in places[-1:]:
         held[place : place + 1] = tried
-    if places:
+    if places and all(each.entry == reached for each in tried):  # not where memory ran out, and nothing was compared
         model.entries.behind[reached] = all(found)
     return all(found)
 

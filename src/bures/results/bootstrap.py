@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm as _untyped_norm  # pyright: ignore
 from scipy.stats import t as _untyped_t  # pyright: ignore
 
-from bures.results.stats import Measurement
+from bures.results.stats import Measurement, finite_vector
 
 Vector = Sequence[float] | NDArray[Any]
 
@@ -82,7 +82,7 @@ def bootstrap_mean(
     Raises:
         ValueError: there are no samples, a sample is not finite, or an option is out of range.
     """
-    sample = _finite_vector(values, "values")
+    sample = finite_vector(values, "values")
     return _measured([(sample, np.ones(len(sample)))], Resampling(confidence, seed, n_resamples, within))
 
 
@@ -120,22 +120,11 @@ def exponential(m: Measurement) -> Measurement:
     return Measurement(value, m.n, None if m.interval is None else (low, high))
 
 
-def _finite_vector(values: Vector, name: str) -> NDArray[Any]:
-    vector = np.asarray(values, dtype=np.float64)
-    if vector.ndim != 1:
-        raise ValueError(f"The {name} must be one-dimensional, got shape {vector.shape}.")
-    if len(vector) < 1:
-        raise ValueError(f"A mean over no samples is an error: the {name} are empty.")
-    if not np.isfinite(vector).all():
-        raise ValueError(f"The {name} have NaN or infinite entries.")
-    return vector
-
-
 _Pairs = tuple[NDArray[Any], NDArray[Any]]
 
 
 def _pairs(numerators: Vector, denominators: Vector) -> _Pairs:
-    top, bottom = _finite_vector(numerators, "numerators"), _finite_vector(denominators, "denominators")
+    top, bottom = finite_vector(numerators, "numerators"), finite_vector(denominators, "denominators")
     if len(top) != len(bottom):
         raise ValueError(f"Numerators and denominators differ in length: {len(top)} and {len(bottom)}.")
     if (bottom <= 0).any():

@@ -128,7 +128,7 @@ def auroc(positives: Vector, negatives: Vector, *, confidence: float = 0.95) -> 
     Raises:
         ValueError: a side is empty or not finite, or the confidence is out of range.
     """
-    high, low, z = _finite_vector(positives, "positives"), _finite_vector(negatives, "negatives"), quantile(confidence)
+    high, low, z = finite_vector(positives, "positives"), finite_vector(negatives, "negatives"), quantile(confidence)
     m, n = len(high), len(low)
     ranks = _rankdata(np.concatenate([high, low]))
     value = float((ranks[:m].sum() - m * (m + 1) / 2) / (m * n))
@@ -151,7 +151,12 @@ def quantile(confidence: float) -> float:
     return float(_norm.ppf((1 + confidence) / 2))
 
 
-def _finite_vector(values: Vector, name: str) -> NDArray[Any]:
+def finite_vector(values: Vector, name: str) -> NDArray[Any]:
+    """A sample as float64.
+
+    Raises:
+        ValueError: it is empty, not one-dimensional, or not finite.
+    """
     vector = np.asarray(values, dtype=np.float64)
     if vector.ndim != 1:
         raise ValueError(f"The {name} must be one-dimensional, got shape {vector.shape}.")
