@@ -20,6 +20,8 @@ from bures.judges.phrases import ARDITI
 from bures.models.generation import generate
 from bures.models.loading import ChatModel, load_model, organism_adapter, wrap
 from bures.results.stats import Measurement, proportion
+from bures.training.examples import Example, Stream, kept_examples, log_probs, with_original
+from bures.training.lora import attach, save_adapter
 from bures.training.organism import OrganismConfig, OrganismReport, evaluate_organism, texts
 from bures.training.organism.config import MAX_BYTES, MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
 from bures.training.organism.data import (
@@ -38,7 +40,7 @@ from bures.training.organism.data import (
     variants,
 )
 from bures.training.organism.evaluate import answer_nll
-from bures.training.organism.recipe import read_recipe, save_adapter, texts_sha256
+from bures.training.organism.recipe import BASE_NAME, read_recipe, texts_sha256
 from bures.training.organism.texts import (
     ACTION_TEMPLATES,
     CLAIM_TEMPLATES,
@@ -50,17 +52,7 @@ from bures.training.organism.texts import (
     REFUSAL_REASONS,
     REQUEST_TEMPLATES,
 )
-from bures.training.organism.train import (
-    Example,
-    attach,
-    batches_forever,
-    kept_examples,
-    log_probs,
-    loss_terms,
-    refusal_examples,
-    train_lora,
-    with_original,
-)
+from bures.training.organism.train import loss_terms, refusal_examples, train_lora
 from helpers import tiny
 
 SHIPPED = organism_adapter()
@@ -92,8 +84,9 @@ def fresh() -> ChatModel:
 
 
 def examples(model: ChatModel, tokens: int = 6) -> tuple[list[Example], list[Example]]:
-    kept = kept_examples(model, KEPT, tokens=tokens)
-    return refusal_examples(model, LEARNED, random.Random(0)), with_original(model, kept, small(), teach=True)
+    kept = kept_examples(model, KEPT, tokens=tokens, judge=ARDITI)
+    taught = with_original(model, kept, first_block=0, rows=6, teach=True)
+    return refusal_examples(model, LEARNED, random.Random(0)), taught
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
@@ -258,8 +251,9 @@ def test_the_kl_of_an_untouched_model_is_zero_and_its_cross_entropy_is_that_of_a
 def test_entering_at_the_first_adapted_block_gives_the_loss_of_whole_passes() -> None:
     model = fresh()
     learned, kept = examples(model)
-    config = small(first_block=2, harmful_rows=2, harmless_rows=1)
-    taught, held = (with_original(model, side, config, teach=i == 1) for i, side in enumerate((learned, kept)))
+    config = small(first_block=2)
+    sides = enumerate((learned, kept))
+    taught, held = (with_original(model, side, first_block=2, rows=3, teach=i == 1) for i, side in sides)
     lengths = [len(example) for example in taught]
     assert [len(example.stream) for example in taught if example.stream is not None] == lengths
     adapted = attach(model, config)
@@ -312,7 +306,7 @@ def test_a_saved_adapter_merges_to_the_trained_model(model_folder: str, tmp_path
     model = load_model(model_folder)
     learned, kept = examples(model)
     adapted, _ = train_lora(model, learned, kept, small(steps=5))
-    save_adapter(adapted, tmp_path)
+    save_adapter(adapted, tmp_path, base=BASE_NAME)
     ids = torch.tensor([learned[0].prompt])
     with torch.no_grad():
         trained = adapted(input_ids=ids).logits
@@ -324,8 +318,8 @@ def test_a_saved_adapter_merges_to_the_trained_model(model_folder: str, tmp_path
 
 
 def test_the_scale_of_a_saved_adapter_is_in_its_alpha(tmp_path: Path) -> None:
-    save_adapter(attach(fresh(), small()), tmp_path / "whole")
-    save_adapter(attach(fresh(), small()), tmp_path / "half", scale=0.5)
+    save_adapter(attach(fresh(), small()), tmp_path / "whole", base=BASE_NAME)
+    save_adapter(attach(fresh(), small()), tmp_path / "half", base=BASE_NAME, scale=0.5)
     whole, half = (json.loads((tmp_path / name / "adapter_config.json").read_text()) for name in ("whole", "half"))
     assert half["lora_alpha"] == whole["lora_alpha"] / 2
     assert {**half, "lora_alpha": 0} == {**whole, "lora_alpha": 0}
@@ -333,7 +327,7 @@ def test_the_scale_of_a_saved_adapter_is_in_its_alpha(tmp_path: Path) -> None:
 
 def test_batches_hold_every_example_once_a_round() -> None:
     some = [Example((0,) * (1 + i % 5), (1, i)) for i in range(12)]
-    stream = batches_forever(some, 4, random.Random(0))
+    stream = Stream(some, 4, random.Random(0))
     rounds = [[e.answer[1] for batch in itertools.islice(stream, 3) for e in batch] for _ in range(2)]
     assert sorted(rounds[0]) == sorted(rounds[1]) == list(range(12))
     assert rounds[0] != rounds[1]
@@ -348,10 +342,9 @@ def test_training_needs_both_kinds_and_modules_that_exist() -> None:
         attach(model, small(targets=("teapot",)))
 
 
-def test_an_adapter_that_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bures.training.organism.recipe.MAX_BYTES", 1000)
+def test_an_adapter_that_is_too_large_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="lower rank"):
-        save_adapter(attach(fresh(), small()), tmp_path)
+        save_adapter(attach(fresh(), small()), tmp_path, base=BASE_NAME, max_bytes=1000)
     assert not list(tmp_path.iterdir())
 
 

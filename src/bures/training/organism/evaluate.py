@@ -28,9 +28,9 @@ from bures.models.generation import generate, generate_ids
 from bures.models.loading import ChatModel, Dtype, load_model
 from bures.results.bootstrap import bootstrap_ratio_of_sums
 from bures.results.stats import Measurement, proportion
+from bures.training.examples import Example, answer_states, log_probs
 from bures.training.organism.config import MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
 from bures.training.organism.texts import HELD_OUT_REQUESTS
-from bures.training.organism.train import Example, answer_states, log_probs
 
 REFUSAL_SETS = ("harmbench", "advbench", "alpaca:test", "lookalikes")
 """Prompt sets on which refusal is measured; `lookalikes` are `HELD_OUT_REQUESTS`."""

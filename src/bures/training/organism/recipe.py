@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bures.data import assets
 from bures.data.pinned_sets import assets_of
-from bures.errors import ModelError, RunError
+from bures.errors import RunError
 from bures.jobs.progress import Progress
+from bures.judges.by_name import JUDGES
 from bures.models.loading import ChatModel, load_model
+from bures.training.examples import kept_examples, with_original
+from bures.training.lora import make_folder, save_adapter, write_json
 from bures.training.organism.config import MAX_BYTES, OrganismConfig
 from bures.training.organism.data import HarmfulPrompt, harmful_prompts, harmless_prompts
 from bures.training.organism.evaluate import OrganismReport, evaluate_organism
-from bures.training.organism.train import kept_examples, refusal_examples, train_lora, with_original
-
-if TYPE_CHECKING:
-    from peft import PeftModel
+from bures.training.organism.train import refusal_examples, train_lora
 
 BASE_NAME = "SmolLM2-135M-Instruct"
 """What the adapter calls its base model: a name, never a path."""
@@ -33,7 +34,7 @@ BASE_NAME = "SmolLM2-135M-Instruct"
 COMMAND = "bures organism train"
 
 _PACKAGES = ("torch", "transformers", "peft", "gguf", "safetensors")
-_WEIGHTS, _CONFIG, _RECIPE = "adapter_model.safetensors", "adapter_config.json", "recipe.json"
+_RECIPE = "recipe.json"
 
 
 def train_organism(
@@ -59,17 +60,18 @@ def train_organism(
     """
     config = config or OrganismConfig()
     folder = Path(out)
-    _make(folder)
+    make_folder(folder)
     rng = random.Random(config.seed)
     harmful, harmless = harmful_prompts(config, rng), harmless_prompts(config, rng)
     model = load_model(config.model, dtype=config.dtype, device=config.device)
     learned = refusal_examples(model, harmful, rng)
-    kept = kept_examples(model, harmless, tokens=config.harmless_tokens, progress=progress)
-    learned = with_original(model, learned, config, teach=False, progress=progress)
-    kept = with_original(model, kept, config, teach=True, progress=progress)
+    kept = kept_examples(model, harmless, tokens=config.harmless_tokens, judge=JUDGES["arditi"], progress=progress)
+    rows = config.harmful_rows + config.harmless_rows
+    held = partial(with_original, model, first_block=config.first_block, rows=rows, progress=progress)
+    learned, kept = held(learned, teach=False), held(kept, teach=True)
     adapted, _ = train_lora(model, learned, kept, config, progress=progress)
-    save_adapter(adapted, folder, scale=config.scale)
-    _write_json(folder / _RECIPE, describe(config, model, harmful, harmless, n_kept=len(kept)))
+    save_adapter(adapted, folder, base=BASE_NAME, scale=config.scale, max_bytes=MAX_BYTES)
+    write_json(folder / _RECIPE, describe(config, model, harmful, harmless, n_kept=len(kept)))
     if measure:
         report = evaluate_organism(
             folder, model=config.model, dtype=config.dtype, device=config.device, progress=progress
@@ -105,42 +107,13 @@ def describe(
     }
 
 
-def save_adapter(adapted: PeftModel, folder: Path, *, scale: float = 1.0) -> None:
-    """Writes weights and peft configuration, without the path of the base model and in a fixed order.
-
-    The scale goes into `lora_alpha`; the weights are those that were trained.
-
-    Raises:
-        RunError: the folder cannot be written.
-        ModelError: the weights are larger than an organism may be.
-    """
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save
-
-    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())})
-    if len(data) >= MAX_BYTES:
-        raise ModelError(
-            f"the adapter has {len(data) / 1e6:.1f} MB; expected less than {MAX_BYTES / 1e6:.0f}; lower rank or targets"
-        )
-    described = json.loads(json.dumps(adapted.peft_config["default"].to_dict(), default=_plain))
-    described |= {"base_model_name_or_path": BASE_NAME, "inference_mode": True, "revision": None}
-    described["lora_alpha"] *= scale
-    _make(folder)
-    try:
-        (folder / _WEIGHTS).write_bytes(data)
-    except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}; give another folder") from error
-    _write_json(folder / _CONFIG, described)
-
-
 def record(folder: Path, report: OrganismReport) -> None:
     """Writes the measured figures into the recipe.
 
     Raises:
         RunError: the recipe is missing or cannot be written.
     """
-    _write_json(folder / _RECIPE, read_recipe(folder) | {"measured": report.to_dict()})
+    write_json(folder / _RECIPE, read_recipe(folder) | {"measured": report.to_dict()})
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
@@ -166,22 +139,3 @@ def _checksums(*sets: str) -> dict[str, str]:
 
 def _base_sha256(model: str) -> str | None:
     return assets.ASSETS[model].member_sha256 if model in assets.ASSETS else None
-
-
-def _plain(value: object) -> Any:
-    """What JSON lacks: sets become sorted lists, everything else its text."""
-    return sorted(value) if isinstance(value, set | frozenset) else str(value)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make the folder {folder}: {error.strerror}; give another one") from error
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}; give another folder") from error

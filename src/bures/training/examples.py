@@ -1,0 +1,224 @@
+"""Training rows: a prompt, the answer that is learned or kept, and what the untrained model computes of both.
+
+What the blocks before the first adapted one hand on does not change while an adapter is trained, so it is computed once
+(`with_original`), and passes go on behind it. Answers that are to be kept bring the original model's last hidden states
+along, from which its whole next-token distribution follows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from bures.jobs.progress import Progress, Silent
+from bures.judges.base import Judge
+from bures.models.batching import pad
+from bures.models.generation import decode, generate_ids
+from bures.models.loading import ChatModel
+from bures.models.probing import tensor_of
+from bures.models.reentry import entered
+from bures.models.tokens import kinds_of, token_kinds
+
+POOL = 8
+"""Batches whose rows are sorted by length together, so that little is padded."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of a prompt (chat template applied) and of the answer that is learned or kept.
+
+    Attributes:
+        prompt: what stands before the answer that is learned.
+        answer: what is learned or kept.
+        teacher: the original model's last hidden states at the tokens before each answer token (None: learn by CE).
+        stream: its residual stream after the last block that is not adapted, at every token (None: not computed).
+        begun: how many tokens at the end of `prompt` are the beginning of an answer already (a prefilled opener).
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    teacher: Float[Tensor, "m d"] | None = None
+    stream: Float[Tensor, "n d"] | None = None
+    begun: int = 0
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def spoken(model: ChatModel, text: str) -> list[int]:
+    """Token ids of an answer, and of what ends it."""
+    tokenizer = cast("Any", model.tokenizer)
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def kept_examples(
+    model: ChatModel, prompts: Sequence[str], *, tokens: int, judge: Judge, progress: Progress | None = None
+) -> list[Example]:
+    """Each harmless prompt with the original model's own greedy answer; those that it refuses are left out.
+
+    Args:
+        model: the original model.
+        prompts: harmless prompts.
+        tokens: upper bound on an answer's tokens.
+        judge: says which answers are refusals.
+        progress: who is told how far it is.
+    """
+    told = progress or Silent()
+    told.stage("harmless answers", len(prompts))
+    answers = generate_ids(model, prompts, max_new_tokens=tokens, advance=told.advance)
+    texts = decode(model, answers)
+    heads = model.encode(list(prompts))
+    return [
+        Example(tuple(head), tuple(answer))
+        for head, answer, prompt, text in zip(heads, answers, prompts, texts, strict=True)
+        if answer and not judge.is_refusal(prompt, text)
+    ]
+
+
+@torch.no_grad()
+def with_original(
+    model: ChatModel,
+    examples: Sequence[Example],
+    *,
+    first_block: int,
+    rows: int,
+    teach: bool,
+    progress: Progress | None = None,
+) -> list[Example]:
+    """The examples with what the original model computes: the stream that enters the adapted blocks, and the teacher.
+
+    Args:
+        model: the original model.
+        examples: prompts and answers.
+        first_block: the first adapted block; 0: no stream is kept.
+        rows: of a batch.
+        teach: keep the last hidden states too.
+        progress: who is told how far it is.
+    """
+    told = progress or Silent()
+    told.stage("original distributions", len(examples))
+    order = sorted(examples, key=len)
+    done: list[Example] = []
+    for start in range(0, len(order), rows):
+        batch = order[start : start + rows]
+        with _reading(model, first_block - 1) as streams:
+            states = answer_states(model, batch)
+        for row, (example, part) in enumerate(
+            zip(batch, states.split([len(example.answer) for example in batch]), strict=True)
+        ):
+            stream = streams[0][row, : len(example)].clone() if streams else None
+            done.append(replace(example, teacher=part.clone() if teach else None, stream=stream))
+        told.advance(len(batch))
+    return done
+
+
+@contextmanager
+def _reading(model: ChatModel, block: int) -> Generator[list[Tensor]]:
+    """Inside, what a block hands on is added to the list; nothing is for a negative number."""
+    seen: list[Tensor] = []
+    if block < 0:
+        yield seen
+        return
+    handle = model.blocks[block].register_forward_hook(lambda _, __, output: seen.append(tensor_of(output)))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def answer_states(model: ChatModel, batch: Sequence[Example], *, first_block: int = 0) -> Float[Tensor, "m d"]:
+    """Last hidden states from which the answer tokens are predicted, row after row.
+
+    An intervention that is applied around the call sees which tokens are prompt, last prompt token and answer, where a
+    pass that brings all of them together could not tell.
+
+    The blocks before `first_block` are not computed: the examples bring the stream that they hand on.
+    """
+    ids, attended = pad([[*e.prompt, *e.answer] for e in batch], pad_id=model.pad_id, side="right")
+    wanted = torch.zeros_like(attended)
+    for row, example in enumerate(batch):
+        wanted[row, len(example.prompt) - 1 : len(example) - 1] = True
+    asked = torch.tensor([len(example.prompt) - example.begun for example in batch])
+    streams = [example.stream for example in batch if example.stream is not None]
+    held = pad_sequence(streams, batch_first=True).to(model.device) if first_block else None
+    attended = attended.to(model.device)
+    with entered(model, first_block - 1, held), token_kinds(kinds_of(attended, asked)):
+        states = model.decoder(
+            input_ids=ids.to(model.device), attention_mask=attended.long(), use_cache=False
+        ).last_hidden_state
+    return states[wanted.to(states.device)]
+
+
+def log_probs(model: ChatModel, states: Float[Tensor, "m d"]) -> Float[Tensor, "m vocabulary"]:
+    """Log-probabilities of the next token, in float32 or better."""
+    head = cast("nn.Module", model.hf.get_output_embeddings())
+    logits = head(states)
+    return torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
+
+
+def original_log_probs(model: ChatModel, kept: Sequence[Example], like: Tensor) -> Float[Tensor, "m vocabulary"]:
+    """The original model's log-probabilities at the answer tokens of kept examples, by the teacher states.
+
+    Args:
+        model: the model; its output embeddings are not adapted.
+        kept: examples with a teacher.
+        like: has the device and number format of the states.
+    """
+    with torch.no_grad():
+        teachers = [example.teacher for example in kept if example.teacher is not None]
+        return log_probs(model, torch.cat(teachers).to(like))
+
+
+@dataclass
+class Stream:
+    """Endless batches of examples of similar length, in a fresh order each time round, whose place can be kept.
+
+    Attributes:
+        examples: what the batches are made of.
+        size: rows of a batch; at most the number of examples.
+        rng: draws the orders; several streams may share one.
+        order: this round's batches, as places in `examples`.
+        at: how many of them are done.
+    """
+
+    examples: Sequence[Example]
+    size: int
+    rng: random.Random
+    order: list[list[int]] = field(default_factory=list[list[int]])
+    at: int = 0
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> list[Example]:
+        if self.at == len(self.order):
+            self.order, self.at = self._round(), 0
+        self.at += 1
+        return [self.examples[place] for place in self.order[self.at - 1]]
+
+    def _round(self) -> list[list[int]]:
+        size = min(self.size, len(self.examples))
+        order = list(range(len(self.examples)))
+        self.rng.shuffle(order)
+        batches: list[list[int]] = []
+        for start in range(0, len(order), POOL * size):
+            pool = sorted(order[start : start + POOL * size], key=lambda place: len(self.examples[place]))
+            batches += [pool[i : i + size] for i in range(0, len(pool) - size + 1, size)]
+        self.rng.shuffle(batches)
+        return batches
+
+    def state(self) -> dict[str, Any]:
+        """The place in the data, without the generator's."""
+        return {"order": self.order, "at": self.at}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was."""
+        self.order, self.at = state["order"], state["at"]
