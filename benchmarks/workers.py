@@ -23,7 +23,7 @@ def objective(trial):
     time.sleep(float(sys.argv[3]))
     return 0.0, 0.0
 storage = open_storage(sys.argv[1])
-work(storage, join_study(storage, sys.argv[2], None), objective, poll=0.1)
+work(storage, join_study(storage, sys.argv[2]), objective, poll=0.1)
 """
 
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 def _run(url: str, workers: int, trials: int, cost: float) -> float:
     name = f"benchmark-{workers}"
-    study = create_study(open_storage(url), name, trials, {}, None)
+    study = create_study(open_storage(url), name, trials, {})
     command = [sys.executable, "-c", WORKER, url, name, str(cost)]
     running = [subprocess.Popen(command) for _ in range(workers)]
     for process in running:

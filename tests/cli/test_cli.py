@@ -431,17 +431,17 @@ def test_a_full_disk_keeps_what_was_computed(
     run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = [*replaced(replaced(job, "methods", "rfa"), "blocks", "1"), "--no-all-blocks"]
-    write, writes = Path.write_text, []
+    write, writes = Path.write_bytes, []
 
-    def full(self: Path, *arguments: Any, **options: Any) -> int:
+    def full(self: Path, content: bytes) -> int:
         writes.append(self)
         if len(writes) > 4:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(self, *arguments, **options)
+        return write(self, content)
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     refused(run(*short), "no space left", "continue")
-    monkeypatch.setattr(Path, "write_text", write)
+    monkeypatch.setattr(Path, "write_bytes", write)
     assert run_folder.load_result(tmp_path / "run").status == "running"
     assert run(*short)[0] == 0
 

@@ -27,4 +27,4 @@ def objective(trial: Any) -> tuple[float, float]:
 
 
 storage = open_storage(url, heartbeat=1, grace=3)
-work(storage, join_study(storage, name, None), objective, poll=0.2)
+work(storage, join_study(storage, name), objective, poll=0.2)

@@ -495,11 +495,12 @@ def test_a_run_may_be_continued_with_another_share_of_memory(tmp_path: Path) -> 
 
     one = AuditConfig.make(model="m", backend="vllm", vllm_memory=0.5)
     two = AuditConfig.make(model="m", backend="vllm", vllm_memory=0.3)
-    folder, _ = open_run(one, AuditResult, tmp_path)
-    folder.write_json(folder.results, {})
+    with open_run(one, AuditResult, tmp_path) as (folder, _):
+        folder.write_json(folder.results, {})
     assert default_out(one) == default_out(two) != default_out(AuditConfig.make(model="m"))
     assert "vllm_memory" not in json.loads((tmp_path / "config.json").read_text())
-    assert RunFolder.open(tmp_path, two.model_dump(mode="json", exclude={"storage", "vllm_memory"}))
+    with RunFolder.open(tmp_path, two.model_dump(mode="json", exclude={"storage", "vllm_memory"})) as again:
+        assert again == folder
 
 
 def test_kinds_that_are_compared_are_the_hooks_own() -> None:

@@ -71,7 +71,8 @@ def test_one_direction_at_three_sites_is_one_map(run_folder: Path) -> None:
 def test_maps_come_back_bit_for_bit(tmp_path: Path) -> None:
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
     one, two = fit_mean_shift(x, x + 1), fit_mean_shift(x, x.flip(0) * 2)
-    folder = RunFolder.open(tmp_path, {})
+    folder = RunFolder(tmp_path)
+    (tmp_path / "maps").mkdir()
     before = Intervention({0: one, Site(1, "mlp"): two, Site(2, "mlp"): two}, tokens="last", strength=0.25)
     save_intervention(folder, "pca-ot-1", before)
     (tmp_path / "results.json").write_text(fake_results("pca-ot-1"))

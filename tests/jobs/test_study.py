@@ -57,7 +57,7 @@ def lines(log: Path) -> list[list[str]]:
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_no_trial_is_lost_or_finished_twice_when_a_worker_is_killed(kind: str, tmp_path: Path) -> None:
     url, name, log = url_of(kind, tmp_path), f"test-{uuid.uuid4().hex}", tmp_path / "log"
-    study = create_study(open_storage(url, heartbeat=1, grace=8), name, CELLS, {"a": 1}, None)
+    study = create_study(open_storage(url, heartbeat=1, grace=8), name, CELLS, {"a": 1})
     script = str(Path(__file__).parents[1] / "helpers" / "worker_process.py")
     command = [sys.executable, script, url, name, str(log), "0.4"]
     workers = [subprocess.Popen(command) for _ in range(2)]
@@ -85,7 +85,7 @@ def test_no_trial_is_lost_or_finished_twice_when_a_worker_is_killed(kind: str, t
 
 def test_trials_are_finished_once_and_an_interrupted_one_is_queued_again(tmp_path: Path) -> None:
     storage = open_storage(url_of("sqlite", tmp_path))
-    study = create_study(storage, "s", 4, {"a": 1}, None)
+    study = create_study(storage, "s", 4, {"a": 1})
     seen: list[int] = []
 
     def objective(trial: Trial) -> tuple[float, float]:
@@ -98,19 +98,19 @@ def test_trials_are_finished_once_and_an_interrupted_one_is_queued_again(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         work(storage, study, objective)
     told: list[int] = []
-    again = create_study(storage, "s", 4, {"a": 1}, None)
+    again = create_study(storage, "s", 4, {"a": 1})
     work(storage, again, objective, advance=told.append)
     assert seen == [0, 1, 2, 3, 1]
     assert sorted(trial.user_attrs[CELL] for trial in finished(again)) == [0, 1, 2, 3]
     assert sum(told) == 4
-    more = create_study(storage, "s", 6, {"a": 1}, None)  # a study may be made longer
+    more = create_study(storage, "s", 6, {"a": 1})  # a study may be made longer
     work(storage, more, objective)
     assert len(finished(more)) == 6
 
 
 def test_a_trial_that_was_not_queued_is_not_run(tmp_path: Path) -> None:
     storage = open_storage(url_of("sqlite", tmp_path))
-    study = create_study(storage, "s", 1, {}, None)
+    study = create_study(storage, "s", 1, {})
     study.enqueue_trial({})  # what a worker makes when another one was quicker to take the last
     seen: list[int] = []
 
@@ -126,7 +126,7 @@ def test_a_trial_that_was_not_queued_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
 def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_queued_again(tmp_path: Path) -> None:
     storage = open_storage(url_of("sqlite", tmp_path), heartbeat=1, grace=1)
-    study = create_study(storage, "s", 2, {}, None)
+    study = create_study(storage, "s", 2, {})
     study.ask()  # taken, and nothing more is heard
     seen: list[int] = []
 
@@ -141,11 +141,11 @@ def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_queued_again(tm
 
 def test_other_options_another_name_and_a_bad_url_are_one_line(tmp_path: Path) -> None:
     storage = open_storage(url_of("sqlite", tmp_path))
-    create_study(storage, "s", 2, {"config": "x"}, None)
+    create_study(storage, "s", 2, {"config": "x"})
     with pytest.raises(ConfigError, match="with other options"):
-        create_study(storage, "s", 2, {"config": "y"}, None)
+        create_study(storage, "s", 2, {"config": "y"})
     with pytest.raises(ConfigError, match="holds no search 't'; it holds 's'"):
-        join_study(storage, "t", None)
+        join_study(storage, "t")
     with pytest.raises(ConfigError, match="cannot open the storage sqlite:///"):
         open_storage(f"sqlite:///{tmp_path / 'absent' / 'queue.db'}")
     with pytest.raises(ConfigError) as refused:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bures import durable
 from bures.cli import console
 from bures.errors import RunError
 
@@ -29,9 +30,7 @@ def write(path: Path, text: str) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        durable.write(path, text)
     except OSError as error:
         raise RunError(f"cannot write {path} ({error.strerror}); give a path in a folder that exists") from error

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from bures import durable
 from bures.data.asset_table import ASSETS, Asset
 from bures.data.home import default_cache, expanded
 from bures.errors import AssetError
@@ -153,16 +154,12 @@ def _extract(archive: Path, asset: Asset, target: Path) -> None:
     digest = hashlib.sha256()
     with ExitStack() as stack:
         source = stack.enter_context(_open_member(archive, asset))
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
-        temporary = Path(name)
-        stack.callback(temporary.unlink, missing_ok=True)
-        with os.fdopen(handle, "wb") as out:
+        with stack.enter_context(durable.replacing(target)).open("wb") as out:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 out.write(chunk)
         if digest.hexdigest() != asset.member_sha256:
             raise AssetError(f"{asset.member} in {asset.archive_name} has another checksum than the pinned one")
-        temporary.replace(target)
 
 
 @contextmanager

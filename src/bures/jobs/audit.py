@@ -41,9 +41,11 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
     Raises:
         BuresError: an input is bad; what was finished stays in the run folder.
     """
-    folder, done = open_run(config, AuditResult, out)
-    if done is not None:
-        return done
+    with open_run(config, AuditResult, out) as (folder, done):
+        return done or _carry_out(config, folder, progress or Silent())
+
+
+def _carry_out(config: AuditConfig, folder: RunFolder, progress: Progress) -> AuditResult:
     further = {**capability.prepare(config.tasks), **backend_of(config.backend).prepare()}
     corpus = None if config.corpus is None else load_corpus(config.corpus)
     described = None if corpus is None else {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256}
@@ -51,7 +53,7 @@ def audit(config: AuditConfig, out: str | Path | None = None, *, progress: Progr
         config,
         AuditResult,
         folder,
-        progress or Silent(),
+        progress,
         [] if corpus is None else [partial(corpus_windows, text=corpus.text, max_tokens=config.corpus_tokens)],
         corpus=described,
         max_new_tokens=config.max_new_tokens,

@@ -6,7 +6,8 @@ import hashlib
 import importlib.metadata
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,20 +44,25 @@ def default_out(config: ScanConfig) -> Path:
     return Path("runs") / f"{name}-{digest}"
 
 
-def open_run(config: ScanConfig, schema: type[Result], out: str | Path | None) -> tuple[RunFolder, Result | None]:
+@contextmanager
+def open_run(
+    config: ScanConfig, schema: type[Result], out: str | Path | None
+) -> Generator[tuple[RunFolder, Result | None]]:
     """The run folder of a job, and the result that it holds where the job has been finished.
 
-    Other options of the rows alone open the folder too; `start` then keeps all but the rows.
+    Inside the block no other process writes it. Other options of the rows alone open the folder too; `start` then
+    keeps all but the rows.
     """
     if not isinstance(cast("object", config), ScanConfig):
         raise ConfigError(
             f"the options are a {type(config).__name__}; expected a configuration, such as "
             "bures.AuditConfig(model='organism')"
         )
-    folder = RunFolder.open(Path(out) if out is not None else default_out(config), config.options, free=OF_ROWS)
-    held = folder.load(schema)
-    is_done = held is not None and held.status == "complete" and not _changed(held, config)
-    return folder, held if is_done else None
+    path = Path(out) if out is not None else default_out(config)
+    with RunFolder.open(path, config.options, free=OF_ROWS) as folder:
+        held = folder.load(schema)
+        is_done = held is not None and held.status == "complete" and not _changed(held, config)
+        yield folder, held if is_done else None
 
 
 def start(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bures import durable
 from bures.data.conversations import as_prompt, asked
 from bures.errors import ConfigError, RunError
 from bures.jobs.rejudge import answer_lines
@@ -149,11 +149,7 @@ class Labelling:
         self.labels[key] = label
         path = self._path(self.labeller)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(self.labels, file, indent=1)
-        partial.replace(path)
+        durable.write(path, json.dumps(self.labels, indent=1), private=True)
 
     def read(self, labeller: str) -> dict[str, Label]:
         """The labels of one person; none where there is no file."""

@@ -35,16 +35,21 @@ def rejudge(folder: str | Path, names: Sequence[str], *, progress: Progress | No
         RunError: the folder holds no finished audit, or its completions are not those of its results.
         ConfigError: an unknown judge, or one that cannot be loaded.
     """
-    progress = progress or Silent()
     run = RunFolder(Path(folder))
-    result = load_result(folder, AuditResult)
+    load_result(folder, AuditResult)  # before anything is written there
+    run.require_writable()
+    with run.claimed():
+        return _judge(run, names, progress or Silent())
+
+
+def _judge(run: RunFolder, names: Sequence[str], progress: Progress) -> AuditResult:
+    result = load_result(run.path, AuditResult)
     if result.status != "complete":
-        raise RunError(f"the audit in {folder} has not finished; give its command again, then judge it")
+        raise RunError(f"the audit in {run.path} has not finished; give its command again, then judge it")
     judges = [judge_by_name(name) for name in names]
     for judge in judges:
         require_ready(judge)
     lines = answer_lines(run, result)
-    run.require_writable()
     for judge in judges:
         progress.stage(f"judge {judge.name}", len(lines))
         for (key, which), answers in lines.items():

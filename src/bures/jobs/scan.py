@@ -43,12 +43,12 @@ def scan(config: ScanConfig, out: str | Path | None = None, *, progress: Progres
     Raises:
         BuresError: an input is bad; what was finished stays in the run folder.
     """
-    folder, done = open_run(config, ScanResult, out)
-    if done is not None:
-        return done
-    run = start(config, ScanResult, folder, progress or Silent())
-    scan_and_locate(run, induce=True)
-    return run.finish()
+    with open_run(config, ScanResult, out) as (folder, done):
+        if done is not None:
+            return done
+        run = start(config, ScanResult, folder, progress or Silent())
+        scan_and_locate(run, induce=True)
+        return run.finish()
 
 
 def scan_and_locate(run: Run[Any, Any], *, induce: bool = False) -> list[ScanScore]:

@@ -15,9 +15,12 @@ Recommended is the smallest KL among the trials that are not shown to answer few
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
 
 from bures.errors import ConfigError, FitError
 from bures.jobs.beginning import open_run, start
@@ -27,11 +30,12 @@ from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
 from bures.jobs.scanner import Scanner
 from bures.jobs.selection import answered, ask_original
-from bures.jobs.study import create_study, finished, join_study, open_storage, optuna_module, require_free, work
+from bures.jobs.study import CELL, create_study, finished, join_study, open_storage, optuna_module, require_free, work
 from bures.models.fitting import FitData, build
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS, FitOptions
 from bures.results.records import Candidate, Scope, Trial
+from bures.results.run_folder import RunFolder
 from bures.results.schema import SearchResult, SearchTrial
 
 if TYPE_CHECKING:
@@ -51,19 +55,22 @@ def search(config: SearchConfig, out: str | Path | None = None, *, progress: Pro
     Raises:
         BuresError: an input is bad; what was finished stays in the storage.
     """
-    folder, done = open_run(config, SearchResult, out)
-    if done is not None:
-        return done
+    with open_run(config, SearchResult, out) as (folder, done):
+        return done or _carry_out(config, folder, progress or Silent())
+
+
+def _carry_out(config: SearchConfig, folder: RunFolder, progress: Progress) -> SearchResult:
     url = config.storage or f"sqlite:///{folder.path.resolve() / 'search.db'}"
     storage = open_storage(url)
-    run = start(config, SearchResult, folder, progress or Silent())
+    run = start(config, SearchResult, folder, progress)
     attributes = {
         "config": config.model_dump_json(exclude=set(SECRET)),
         "fingerprint": run.result.model["fingerprint"],
     }
     require_free(storage, config.study, attributes)
     climb = _Climb(run)
-    study = create_study(storage, config.study, config.trials, attributes, _sampler(config.seed))
+    owner = f"{platform.node()}:{folder.path.resolve()}"
+    study = create_study(storage, config.study, config.trials, attributes, owner)
     run.progress.stage("searching", config.trials)
     work(storage, study, climb, advance=run.progress.advance)
     result = run.result
@@ -90,7 +97,7 @@ def join(url: str, study_name: str, *, device: str | None = None, progress: Prog
         ConfigError: no such search, or this machine's model is another one.
     """
     storage = open_storage(url)
-    study = join_study(storage, study_name, _sampler(None))
+    study = join_study(storage, study_name)
     config = SearchConfig.make(**json.loads(study.user_attrs["config"]))
     here = config.model_copy(update={} if device is None else {"device": device})
     climb = _Climb(start(here, SearchResult, None, progress or Silent()))
@@ -121,6 +128,7 @@ class _Climb:
         self.originals = {rung: ask_original(run, tokens) for rung, tokens in rungs.items()}
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
+        trial.study.sampler = _sampler(self.run.config.seed, trial.user_attrs[CELL])
         candidate, fit = self._suggest(trial)
         trial.set_user_attr("candidate", candidate.key)
         try:
@@ -149,11 +157,11 @@ class _Climb:
         Raises:
             optuna.TrialPruned: it does not climb on.
         """
-        study = trial.study
+        study, lost = trial.study, optuna_module().trial.TrialState.FAIL
         others = [
             (t.user_attrs[rung][0], t.user_attrs[rung][1])
             for t in study.get_trials(deepcopy=False)
-            if rung in t.user_attrs and t.number != trial.number
+            if rung in t.user_attrs and t.number != trial.number and t.state != lost
         ]
         trial.set_user_attr(rung, [first, second])
         if not climbs((first, second), others):
@@ -181,8 +189,10 @@ class _Climb:
         return candidate, replace(self.fit, options=options, strength=strength)
 
 
-def _sampler(seed: int | None) -> Any:
-    return optuna_module().samplers.TPESampler(seed=seed, multivariate=False)
+def _sampler(seed: int, cell: int) -> Any:
+    """Whose draws depend on the cell and on what was found before, whoever makes them and however often."""
+    both = int(np.random.SeedSequence((seed, cell)).generate_state(1)[0])
+    return optuna_module().samplers.TPESampler(seed=both, multivariate=False)
 
 
 def _plain(trial: Trial) -> dict[str, Any]:
@@ -203,7 +213,7 @@ def _recorded(trial: optuna.trial.FrozenTrial) -> SearchTrial:
     first = held.get("first token", [None, None])
     return SearchTrial.model_validate(
         {
-            "number": trial.number,
+            "number": held[CELL],
             "candidate": held.get("candidate", "?"),
             "options": dict(trial.params.items()),
             "rung": reached[-1] if reached else None,

@@ -3,6 +3,9 @@
 All trials are queued when the study is made, each with the number of its cell. A worker takes the next one; one that
 dies stops sending its heartbeat, and the next worker to look queues its trial again. The queue lives in Optuna's
 relational storage (SQLite, or PostgreSQL for many machines), which hands a waiting trial to one worker only.
+
+A search that one process works on, killed and begun again, tries the same cells in the same order with the same draws:
+it ends as if nobody had killed it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ CELL, TRIALS = "cell", "trials"
 """User attributes: a trial's number in the queue, and how many a study has."""
 
 _ALIVE = "alive"
+
+_OWNER, _SHARED = "owner", "shared"
+"""Attributes of a study: whose run folder it began in, and whether anybody else has ever worked on it."""
 
 HEARTBEAT, GRACE = 20, 90
 """Seconds between signs of life, and without one until a trial is given to somebody else."""
@@ -74,7 +80,11 @@ def open_storage(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) ->
 
 
 def create_study(
-    storage: optuna.storages.RDBStorage, name: str, trials: int, attributes: Mapping[str, Any], sampler: Any
+    storage: optuna.storages.RDBStorage,
+    name: str,
+    trials: int,
+    attributes: Mapping[str, Any],
+    owner: str | None = None,
 ) -> optuna.Study:
     """A study (first value to be large, second small) with its trials queued, or the one that is there already.
 
@@ -85,16 +95,19 @@ def create_study(
         name: of the study.
         trials: how many.
         attributes: what a worker that joins has to know.
-        sampler: Optuna's.
+        owner: what only one living process can be: what it left when it was killed is queued again at once, before
+            what waits, unless others have worked on the study too.
 
     Raises:
         ConfigError: the storage holds a study of that name with other attributes.
     """
     optuna = optuna_module()
     study = optuna.create_study(
-        storage=storage, study_name=name, directions=["maximize", "minimize"], sampler=sampler, load_if_exists=True
+        storage=storage, study_name=name, directions=["maximize", "minimize"], load_if_exists=True
     )
     _require_same(study, attributes)
+    if owner is not None and _is_alone(study, owner):
+        _take_back(storage, study)
     for key, value in attributes.items():
         study.set_user_attr(key, value)
     study.set_user_attr(TRIALS, max(trials, study.user_attrs.get(TRIALS, 0)))
@@ -123,7 +136,26 @@ def _require_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
         raise ConfigError(f"the storage holds a search {study.study_name!r} with other options; choose another --study")
 
 
-def join_study(storage: optuna.storages.RDBStorage, name: str, sampler: Any) -> optuna.Study:
+def _is_alone(study: optuna.Study, owner: str) -> bool:
+    """Whether nobody but the owner has worked on it."""
+    held = study.user_attrs.get(_OWNER)
+    if held is None:
+        study.set_user_attr(_OWNER, owner)
+    elif held != owner:
+        study.set_user_attr(_SHARED, True)
+    return not study.user_attrs.get(_SHARED, False)
+
+
+def _take_back(storage: optuna.storages.RDBStorage, study: optuna.Study) -> None:
+    """Ends what a dead process ran, and what waits: all that is left is then queued in the order of its cells."""
+    state = optuna_module().trial.TrialState
+    for trial in study.get_trials(deepcopy=False, states=(state.RUNNING, state.WAITING)):
+        if trial.state == state.WAITING and not storage.set_trial_state_values(_id(trial), state=state.RUNNING):
+            continue  # somebody who joins this moment has it
+        _failed(storage, trial)
+
+
+def join_study(storage: optuna.storages.RDBStorage, name: str) -> optuna.Study:
     """A study that another process made.
 
     Raises:
@@ -131,7 +163,9 @@ def join_study(storage: optuna.storages.RDBStorage, name: str, sampler: Any) -> 
     """
     optuna = optuna_module()
     try:
-        return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+        study = optuna.load_study(study_name=name, storage=storage)
+        study.set_user_attr(_SHARED, True)
+        return study
     except KeyError as error:
         names = ", ".join(repr(each) for each in optuna.get_all_study_names(storage)) or "none"
         raise ConfigError(f"the storage holds no search {name!r}; it holds {names}; give --study") from error
@@ -204,10 +238,10 @@ def _failed(storage: optuna.storages.RDBStorage, trial: optuna.trial.FrozenTrial
 
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The queued trials that were finished, pruned ones too."""
+    """The queued trials that were finished, pruned ones too, by their cells."""
     state = optuna_module().trial.TrialState
     ended = study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED))
-    return [trial for trial in ended if CELL in trial.user_attrs]
+    return sorted((trial for trial in ended if CELL in trial.user_attrs), key=lambda trial: trial.user_attrs[CELL])
 
 
 def _hidden(url: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bures import durable
 from bures.errors import RunError
 from bures.report.kit.page import Page, Section, Table, render
 from bures.report.kit.text import named
@@ -105,24 +104,9 @@ def write_page(page: Page, target: Path, *, private: bool = False) -> None:
     """
     text = render(page)
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            if not private:
-                temporary.chmod(0o666 & ~_umask())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        durable.write(target, text, private=private)
     except OSError as error:
         raise RunError(f"cannot write {target} ({error.strerror}); choose another file with --out") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def completions_section(lines: Iterable[Mapping[str, Any]], count: int) -> Section:

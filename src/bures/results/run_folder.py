@@ -1,8 +1,8 @@
 """The run folder, and how it is written so that a killed run can go on.
 
-It holds `config.json`, `results.json`, `maps/*.safetensors` and `completions.jsonl`. Everything is written whole (to a
-temporary file that is then renamed); `completions.jsonl`, which alone holds text that a model wrote, is readable by its
-owner only.
+It holds `config.json`, `results.json`, `maps/*.safetensors` and `completions.jsonl`. Everything is written whole and is
+on the disk before the next thing begins (`bures.durable`), so that readers see a whole state while a job runs; only one
+process at a time writes. `completions.jsonl`, which alone holds text that a model wrote, is readable by its owner only.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from __future__ import annotations
 import errno
 import itertools
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from bures import durable
 from bures.errors import RunError
 from bures.results.migrations import is_older, migrated
 from bures.results.schema import SCHEMA_VERSION, AuditResult, RunResult, ScanResult, SearchResult
 
 CONFIG = "config.json"
 """Name of the file that holds a run's options."""
+
+LOCK = ".lock"
+"""Name of the file that the process which writes the folder holds locked; the kernel lets go of it when that dies."""
 
 Result = TypeVar("Result", bound=RunResult)
 
@@ -40,8 +44,11 @@ class RunFolder:
     path: Path
 
     @staticmethod
-    def open(path: Path, config: Mapping[str, Any], free: Collection[str] = ()) -> RunFolder:
+    @contextmanager
+    def open(path: Path, config: Mapping[str, Any], free: Collection[str] = ()) -> Generator[RunFolder]:
         """Creates the folder, or opens one that holds the same run; one without results yet takes the new options.
+
+        Inside the block no other process writes it.
 
         Args:
             path: of the folder.
@@ -49,23 +56,47 @@ class RunFolder:
             free: names of options that may be others than those of the run that the folder holds.
 
         Raises:
-            RunError: it cannot be written, or holds a run with other options.
+            RunError: it cannot be written, another process writes it, or it holds a run with other options.
         """
         folder = RunFolder(path)
         with _writing(path):
-            (path / "maps").mkdir(parents=True, exist_ok=True)
+            durable.make_folder(path / "maps")
         folder.require_writable()
-        if folder.results.exists():
-            held, given = folder._read_json(folder._config), json.loads(json.dumps(config))
-            different = sorted(k for k in {*held, *given} - {*free} if held.get(k) != given.get(k))
-            if different:
-                raise RunError(
-                    f"{path} holds a run with other options ({', '.join(different)}); "
-                    "choose another folder with --out, or give the same options to continue it"
-                )
-        else:
-            folder.write_options(config)
-        return folder
+        with folder.claimed():
+            if folder.results.exists():
+                folder._require_same(config, free)
+            else:
+                folder.write_options(config)
+            yield folder
+
+    @contextmanager
+    def claimed(self) -> Generator[None]:
+        """Inside the block this process alone writes the folder; what killed ones left half written is removed.
+
+        Raises:
+            RunError: another process writes it.
+        """
+        with ExitStack() as stack:
+            with _writing(self.path):
+                try:
+                    stack.enter_context(FileLock(self.path / LOCK, blocking=False, thread_local=False))
+                except Timeout as error:
+                    raise RunError(
+                        f"another process writes the run folder {self.path}; wait until it has ended, or choose "
+                        "another folder with --out"
+                    ) from error
+                for folder in (self.path, self.path / "maps"):
+                    durable.remove_unfinished(folder)
+            yield
+
+    def _require_same(self, config: Mapping[str, Any], free: Collection[str]) -> None:
+        held, given = self._read_json(self._config), json.loads(json.dumps(config))
+        different = sorted(k for k in {*held, *given} - {*free} if held.get(k) != given.get(k))
+        if different:
+            raise RunError(
+                f"{self.path} holds a run with other options ({', '.join(different)}); "
+                "choose another folder with --out, or give the same options to continue it"
+            )
 
     def require_writable(self) -> None:
         """Finds out whether files can be written there.
@@ -94,7 +125,9 @@ class RunFolder:
             files = [file for file in self.path.iterdir() if file.is_file() and not file.name.startswith(".")]
             for file in files:
                 shutil.copy2(file, part / file.name)
+            durable.sync_tree(part)
             part.rename(target)
+            durable.sync_folder(self.path)
             for page in (file for file in files if file.suffix == ".html"):
                 page.unlink()
         return target
@@ -143,17 +176,13 @@ class RunFolder:
         Raises:
             RunError: the disk is full or the folder cannot be written.
         """
-        temporary = path.with_name(f".{path.name}.part")
         with _writing(self.path):
-            temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            temporary.replace(path)
+            durable.write(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
     def append_completions(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Adds completions; the file is created readable by its owner only."""
         with _writing(self.path):
-            handle = os.open(self.completions, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.writelines(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
+            durable.append(self.completions, _jsonl(lines), private=True)
 
     def read_completions(self) -> Iterator[dict[str, Any]]:
         """The completions written so far; a last line cut short by a kill is passed over."""
@@ -167,13 +196,12 @@ class RunFolder:
                     continue
 
     def keep_completions(self, rows: Iterable[str]) -> None:
-        """Drops completions of rows that were not finished."""
+        """Drops completions of rows that were not finished, and of a line that was cut off."""
         wanted = set(rows)
         kept = [line for line in self.read_completions() if line.get("row") in wanted]
         with _writing(self.path):
-            self.completions.unlink(missing_ok=True)
-        if kept:
-            self.append_completions(kept)
+            if self.completions.exists():
+                durable.write(self.completions, _jsonl(kept), private=True)
 
 
 def load_result(path: str | Path, schema: type[Result] = AuditResult) -> Result:
@@ -226,6 +254,10 @@ def _config_beside(path: Path) -> dict[str, Any] | None:
     if not isinstance(held, dict):
         raise RunError(f"{path / CONFIG} holds no options; remove the folder or choose another with --out")
     return cast("dict[str, Any]", held)
+
+
+def _jsonl(lines: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """How a map lies on disk: one safetensors file that is everything, and a `.json` beside it for people.
 
 The safetensors `__metadata__` holds the format and its version, the class of the map, the method that fitted it and the
-fit's options and diagnostics as JSON. Both files are written to a temporary name and moved into place.
+fit's options and diagnostics as JSON. Each of the two files is written whole (`bures.durable`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from bures import durable
 from bures.errors import ConfigError, RunError
 
 FORMAT = "bures-map"
@@ -67,8 +68,8 @@ def write_contents(path: str | os.PathLike[str], contents: Contents, *, dim: int
         "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()},
         "metadata": metadata,
     }
-    _write_atomically(target, to_bytes(tensors, metadata=header))
-    _write_atomically(target.with_suffix(".json"), (json.dumps(readable, indent=2) + "\n").encode())
+    _write(target, _in_order(to_bytes(tensors, metadata=header)))
+    _write(target.with_suffix(".json"), (json.dumps(readable, indent=2) + "\n").encode())
 
 
 def read_contents(path: str | os.PathLike[str]) -> Contents:
@@ -116,15 +117,23 @@ def damaged(path: str | os.PathLike[str], reason: object) -> RunError:
     return RunError(f"The map {os.fspath(path)} is damaged ({reason}); fit and save it again.")
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never half of either."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with its header's keys in order, which the library leaves to a hash map: the same map
+    is the same bytes on every run.
+
+    Format: huggingface/safetensors, README: 8 bytes for the header's length, the header as JSON, which may end with
+    spaces, the data.
+    """
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:begin]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the data stay aligned
+    return len(header).to_bytes(8, "little") + header + content[begin:]
+
+
+def _write(path: Path, content: bytes) -> None:
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        durable.write(path, content)
     except OSError as error:
         raise RunError(
             f"Cannot write {path} ({error.strerror}); check that the folder exists and is writable."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,11 +5,10 @@ vl-convert carries the sources and puts them together offline; that takes second
 
 from __future__ import annotations
 
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
+from bures import durable
 from bures.data.assets import cache_dir
 from bures.errors import AssetError, ConfigError
 
@@ -56,9 +55,6 @@ def _keep(path: Path, text: str) -> None:
     """Writes it whole; a cache that cannot be written costs time, nothing else."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
+        durable.write(path, text)
     except OSError:
         return
