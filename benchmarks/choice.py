@@ -17,7 +17,7 @@ from pathlib import Path
 from bures import load_model, load_result
 from bures.data.conversations import asked
 from bures.jobs.config import AuditConfig
-from bures.jobs.selection import choose, single_block
+from bures.jobs.selection import settle, single_block
 from bures.jobs.splits import load_splits
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import collect
@@ -55,7 +55,7 @@ def main() -> None:
     chosen_by_scan: list[Measurement] = []
     exhaustive: list[Measurement] = []
     for method in given.methods.split(","):
-        chosen = choose(single_block(trials, method), config.max_perplexity_ratio)
+        chosen = settle(single_block(trials, method), config.max_perplexity_ratio)
         if chosen is None:
             continue
         found = {}

@@ -164,4 +164,5 @@ def sparkline(shares: Sequence[Measurement | None]) -> str:
 def plan_lines(found: Plan) -> RenderableType:
     """What each limit takes, a sentence each."""
     rows = "" if found.rows == 1 else f"All of {found.rows} rows pass together as often as asked for."
-    return words(*(each.sentence for each in found.limits), *([rows] if rows else []))
+    choice = [] if found.choice is None else [found.choice.sentence]
+    return words(*(each.sentence for each in found.limits), *([rows] if rows else []), *choice)

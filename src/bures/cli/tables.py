@@ -22,6 +22,7 @@ from bures.results.formatting import (
 from bures.results.kinds import refused_by_kind
 from bures.results.records import BlockGeometry, Effect, Localisation
 from bures.results.schema import AuditResult, Row, RowComparison, ScanResult, SearchResult, SearchTrial
+from bures.results.shares import certain_success
 from bures.results.stats import Measurement
 
 _COLUMNS = (
@@ -101,6 +102,7 @@ def _legend(result: AuditResult) -> list[str]:
             "components hold."
         ),
         "Blocks, K and tokens were chosen on the selection split; '!': nothing within the perplexity budget there.",
+        *_again(result, "The best of every choice"),
     ]
     best = _best_against(result)
     where = [] if result.localisation is None else [result.localisation.sentence]
@@ -249,10 +251,10 @@ def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
 
 def search_table(result: SearchResult) -> RenderableType:
     """The Pareto front of ASR and KL on the selection split, and the recommended point."""
-    names = ("", "intervention", "strength", "shrinkage", "ASR % [95 %]", "KL", "x")
+    names = ("", "intervention", "strength", "shrinkage", "ASR % [95 %]", "again %", "KL", "x")
     table = Fitted(
         f"{result.model['name']}: ASR against KL (selection split)",
-        columns(*names, left=names[:2], wraps=("intervention",), spare=("shrinkage", "strength")),
+        columns(*names, left=names[:2], wraps=("intervention",), spare=("again %", "shrinkage", "strength")),
     )
     found = {trial.number: trial for trial in result.trials}
     for number_ in result.front:
@@ -268,6 +270,7 @@ def search_table(result: SearchResult) -> RenderableType:
             "(perplexity over the original's): along the original model's own harmless answers. "
             "*: recommended, the smallest KL of those not shown to answer fewer prompts than the best."
         ),
+        *_again(result, "Those"),
         "Chosen and measured on the same selection split: audit the recommended point before you report it.",
     ]
     if result.recommended_asr is not None:
@@ -284,6 +287,14 @@ def _trial_cells(trial: SearchTrial, *, chosen: bool) -> list[str]:
         str(trial.options.get("strength", "-")),
         str(trial.options.get("shrinkage", "-")),
         share(trial.asr, unit=""),
+        share(certain_success(trial.again), unit=""),
         number(trial.kl, 3),
         number(trial.perplexity_ratio),
     ]
+
+
+def _again(result: AuditResult | SearchResult, which: str) -> list[str]:
+    """Says that the best trials answered further prompts before one was chosen."""
+    if not any(trial.again for trial in result.trials):
+        return []
+    return [f"{which} were tried again on {result.prompts['harmful_again']['n']} further prompts, and chosen by all."]

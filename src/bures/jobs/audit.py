@@ -1,7 +1,8 @@
 """The main job: fit on the fit split, choose on the selection split, report on the test split.
 
-Stages: load, collect, scan, localise, trials, rows. After each one (and each row) the results so far are written, so a
-killed run goes on where it stopped; what is recomputed on the way (loading, activations) is deterministic.
+Stages: load, collect, scan, localise, trials, the best of them again, rows. After each one (and each trial and row) the
+results so far are written, so a killed run goes on where it stopped; what is recomputed on the way (loading,
+activations) is deterministic.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
 from bures.jobs.scan import scan_and_locate
 from bures.jobs.selection import try_all
+from bures.jobs.trying_again import try_again
 from bures.judges.languages import unmeasured_note
 from bures.models.generation import HereEngine
 from bures.models.intervention import Intervention
@@ -61,6 +63,7 @@ def _carry_out(config: AuditConfig, folder: RunFolder, progress: Progress) -> Au
     run.result.versions |= further
     folder.keep_completions([row.key for row in run.result.rows])
     try_all(run, scan_and_locate(run))
+    try_again(run)
     _report(run, corpus, folder)
     run.result.row_comparisons = between_rows(run.result.rows)
     run.note(*about_cut(run.result))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from bures.data.conversations import as_prompt, asked, plain
 from bures.data.prompts import Corpus, PromptSet
@@ -16,7 +16,7 @@ from bures.jobs.metrics import METRICS, Answers, along_text
 from bures.jobs.plane import view
 from bures.jobs.run import Run
 from bures.jobs.saved_interventions import save_intervention
-from bures.jobs.selection import choose, having
+from bures.jobs.selection import pools, settle
 from bures.jobs.splits import Side
 from bures.judges.by_name import readings
 from bures.models.along import Along
@@ -64,24 +64,13 @@ _SUFFIX: Mapping[Placement, str] = {"one": "1", "two": "2", "all": "all", "sites
 
 def planned_rows(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) -> list[PlannedRow]:
     """The table's rows: none, then every method on one block, on two, on all and at three sites, where it has that."""
-    rows = [PlannedRow("none", "none", "-")]
-    for placement in get_args(Placement):
-        if placement in ("all", "sites") and not config.all_blocks:
-            continue
-        for name in having(placement, config.methods):
-            row = _planned(name, placement, trials, n_blocks, config.max_perplexity_ratio)
-            rows += [] if row is None else [row]
-    return rows
+    rows = [_planned(*each, config.max_perplexity_ratio) for each in pools(config, trials, n_blocks)]
+    return [PlannedRow("none", "none", "-"), *rows]
 
 
-def _planned(
-    name: str, placement: Placement, trials: Sequence[Trial], n_blocks: int, budget: float
-) -> PlannedRow | None:
-    """The row of a method at a placement; None where nothing was tried there."""
-    pool = [t for t in trials if t.candidate.method == name and t.candidate.is_at(placement, n_blocks)]
-    if not pool:
-        return None
-    best = choose(pool, budget)
+def _planned(name: str, placement: Placement, pool: Sequence[Trial], budget: float) -> PlannedRow:
+    """The row of a method at a placement, chosen among the trials there."""
+    best = settle(pool, budget)
     if best is None:
         sites = (_SITES[placement] or "?").format("?")
     else:

@@ -1,8 +1,9 @@
 """Which trials of a search climb on, which are on the front of ASR and KL, and which one is recommended.
 
 Recommended is the smallest KL among the trials that are not shown to answer fewer prompts than the best (Tango's
-interval of the paired difference). The front was chosen on the prompts that it is printed for; what the recommendation
-is worth is measured apart: recommended by one half of the prompts, its ASR counted on the other, both ways round.
+interval of the paired difference). Those are tried again on further prompts first, and the same is asked of all their
+prompts. The front was chosen on the prompts that it is printed for; what the recommendation is worth is measured apart:
+recommended by one half of the prompts, its ASR counted on the other, both ways round.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bures.results.inference import halves, paired_difference
+from bures.results.inference import halves, is_not_below
+from bures.results.marks import answered
 from bures.results.schema import SearchTrial
 from bures.results.stats import Measurement, proportion
 
 SURVIVORS = 1 / 3
 """Share of the trials on a rung that climb on, besides its Pareto front."""
+
+FINALISTS = 8
+"""Trials that are tried again, at most: the best, and those of the smallest KL."""
 
 Point = tuple[float, float]
 
@@ -34,10 +38,20 @@ def judge_trials(trials: Sequence[SearchTrial]) -> tuple[list[SearchTrial], Sear
     ran = _ran(trials)
     if not ran:
         return [], None
-    front = _front(ran, [t.least for t in ran])
-    best = max(front, key=lambda t: t.least)
-    good = [t for t in front if _not_below(t, best)]
-    return sorted(front, key=lambda t: t.least), min(good, key=lambda t: value_of(t.kl))
+    front = sorted(_front(ran, [t.least for t in ran]), key=lambda t: t.least)
+    again = [t for t in front if t.again]
+    good = _level_in_all(again) if again else _level(front)
+    return front, min(good, key=lambda t: value_of(t.kl))
+
+
+def finalists(trials: Sequence[SearchTrial]) -> list[SearchTrial]:
+    """The trials of the front that are not shown to answer fewer prompts than the best: it, and those of smallest KL.
+
+    Where it stands alone too: what it answers of the further prompts flatters nobody.
+    """
+    front, _ = judge_trials([t.model_copy(update={"again": ""}) for t in trials])
+    level = sorted((t for t in _level(front) if t.refused), key=lambda t: value_of(t.kl))
+    return [*level[:-1][: FINALISTS - 1], *level[-1:]]  # on a front, the best has the largest KL
 
 
 def honest_asr(trials: Sequence[SearchTrial]) -> Measurement | None:
@@ -49,13 +63,13 @@ def honest_asr(trials: Sequence[SearchTrial]) -> Measurement | None:
     n = len(ran[0].refused) if ran else 0
     if n < 2 or any(len(t.refused) != n for t in ran):
         return None
-    marks = np.array([[mark == "0" for mark in t.refused] for t in ran])
+    marks = np.array([answered(t.refused) for t in ran])
     succeeded = 0
     for here in halves(n):
         front = _front(ran, [float(x) for x in marks[:, ~here].mean(axis=1)])
         places = [i for i, t in enumerate(ran) if any(t is each for each in front)]
         best = max(places, key=lambda i: marks[i, ~here].sum())
-        good = [i for i in places if _difference(marks[best, ~here], marks[i, ~here]).bounds[1] >= 0]
+        good = [i for i in places if is_not_below(marks[i, ~here].tolist(), marks[best, ~here].tolist())]
         chosen = min(good, key=lambda i: value_of(ran[i].kl))
         succeeded += int(marks[chosen, here].sum())
     return proportion(succeeded, n)
@@ -77,16 +91,23 @@ def _front(ran: Sequence[SearchTrial], shares: Sequence[float]) -> list[SearchTr
     return list(best_of.values())
 
 
+def _level(front: Sequence[SearchTrial]) -> list[SearchTrial]:
+    best = max(front, key=lambda t: t.least, default=None)
+    return [] if best is None else [t for t in front if _not_below(t, best)]
+
+
+def _level_in_all(again: Sequence[SearchTrial]) -> list[SearchTrial]:
+    """Of trials that were tried again, those that all their prompts do not show below the best of them."""
+    everything = [answered(t.refused + t.again) for t in again]
+    best = max(everything, key=sum)
+    return [t for t, each in zip(again, everything, strict=True) if is_not_below(each, best)]
+
+
 def _not_below(trial: SearchTrial, best: SearchTrial) -> bool:
     if len(trial.refused) == len(best.refused) > 0:
-        a, b = (np.array([mark == "0" for mark in t.refused]) for t in (best, trial))
-        return _difference(a, b).bounds[1] >= 0
+        return is_not_below(answered(trial.refused), answered(best.refused))
     floor = best.asr.bounds[0] if best.asr is not None else best.least
     return trial.least >= floor
-
-
-def _difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Measurement:
-    return paired_difference(int((a & ~b).sum()), int((b & ~a).sum()), len(a))
 
 
 def _dominated(point: Point, others: Sequence[Point]) -> bool:

@@ -25,7 +25,7 @@ class ScanConfig(BaseModel):
     job: ClassVar[str] = "scan"
     """The subcommand."""
 
-    without: ClassVar[frozenset[str]] = frozenset({"thinking", "thinking_tokens"})
+    without: ClassVar[frozenset[str]] = frozenset({"thinking", "thinking_tokens", "n_again"})
     """Options of all jobs that this one does not have."""
 
     shorthands: ClassVar[Mapping[str, FieldInfo]] = {
@@ -83,6 +83,11 @@ class ScanConfig(BaseModel):
 
     n_fit: int = Field(default=128, ge=2, description="Prompts per side to fit on.")
     n_select: int = Field(default=32, ge=1, description="Prompts per side to choose on.")
+    n_again: int = Field(
+        default=16,
+        ge=0,
+        description="Further harmful selection prompts, on which the best three of every choice are tried again.",
+    )
     limit: int | None = Field(default=None, ge=2, description="At most this many prompts in every split: a quick look.")
 
     methods: Methods = ("rfa", "rfa-mean", "act", "mean-act", "pca-ot")

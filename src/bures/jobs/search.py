@@ -8,8 +8,8 @@ its Pareto front (asynchronous successive halving, Li et al., arXiv 1810.05934):
 2. short answers: ASR, and token KL along the original model's harmless answers;
 3. long answers: the same; only these are reported.
 
-Recommended is the smallest KL among the trials that are not shown to answer fewer prompts than the best
-(`bures.jobs.pareto`).
+Recommended is the smallest KL among the trials that are not shown to answer fewer prompts than the best; those answer
+further prompts before, long ones (`bures.jobs.pareto`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ import numpy as np
 from bures.errors import ConfigError, FitError
 from bures.jobs.beginning import open_run, start
 from bures.jobs.config import SECRET, SearchConfig
-from bures.jobs.pareto import climbs, honest_asr, judge_trials, value_of
+from bures.jobs.pareto import climbs, finalists, honest_asr, judge_trials, value_of
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
 from bures.jobs.scanner import Scanner
 from bures.jobs.selection import answered, ask_original
 from bures.jobs.study import CELL, create_study, finished, join_study, open_storage, optuna_module, require_free, work
+from bures.jobs.trying_again import marks_again, too_few
 from bures.models.fitting import FitData, build
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS, FitOptions
@@ -74,7 +75,7 @@ def _carry_out(config: SearchConfig, folder: RunFolder, progress: Progress) -> S
     run.progress.stage("searching", config.trials)
     work(storage, study, climb, advance=run.progress.advance)
     result = run.result
-    result.trials = [_recorded(trial) for trial in finished(study)]
+    result.trials = _tried_again(climb, study, [_recorded(trial) for trial in finished(study)])
     front, recommended = judge_trials(result.trials)
     result.front, result.recommended = [t.number for t in front], None if recommended is None else recommended.number
     result.recommended_asr = honest_asr(result.trials)
@@ -106,6 +107,24 @@ def join(url: str, study_name: str, *, device: str | None = None, progress: Prog
     climb.run.progress.stage("searching", int(study.user_attrs["trials"]))
     work(storage, study, climb, advance=climb.run.progress.advance)
     return len(finished(study))
+
+
+def _tried_again(climb: _Climb, study: optuna.Study, trials: list[SearchTrial]) -> list[SearchTrial]:
+    """The trials, those that may be recommended with their marks on the further prompts; the study keeps these."""
+    run = climb.run
+    run.note(*too_few(run))
+    wanted = [] if run.splits.again is None else finalists(trials)
+    run.progress.stage("trying the best again", len(wanted))
+    for trial in wanted:
+        if _again(trial) not in study.user_attrs:
+            study.set_user_attr(_again(trial), climb.again(trial))
+        run.progress.advance()
+    return [t.model_copy(update={"again": study.user_attrs.get(_again(t), "")}) for t in trials]
+
+
+def _again(trial: SearchTrial) -> str:
+    """Name of the study's attribute that holds a trial's marks on the further prompts."""
+    return f"again {trial.number}"
 
 
 class _Climb:
@@ -140,6 +159,14 @@ class _Climb:
         except FitError as error:
             trial.set_user_attr("error", str(error))
             raise optuna_module().TrialPruned from error
+
+    def again(self, trial: SearchTrial) -> str:
+        """A finished trial's marks on the further selection prompts; none where the model's numbers overflow there."""
+        candidate, fit = self._suggest(optuna_module().trial.FixedTrial(trial.options))
+        try:
+            return marks_again(self.run, build(self.model, candidate, fit), self.run.config.long_tokens)
+        except FitError:
+            return ""
 
     def _answers(
         self, trial: optuna.Trial, candidate: Candidate, move: Intervention, rung: Literal["short", "long"]

@@ -4,16 +4,19 @@
 2. Trials: the scan's best answer the harmful selection prompts in short greedy completions, which the judge reads, and
    are charged the perplexity and KL of the original model's harmless answers.
 3. Choice: the highest ASR among the trials within the perplexity budget, the smaller KL where ASR ties. Every method
-   gets the same budget, so the reported rows compare at (at most) equal cost.
+   gets the same budget, so the reported rows compare at (at most) equal cost. The best three of each row are tried
+   again before (`bures.jobs.trying_again`), and the choice goes by all their prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from bures.data.conversations import Prompt
 from bures.errors import FitError
+from bures.jobs.config import AuditConfig
 from bures.jobs.metrics import AnswerCosts
 from bures.jobs.run import Run
 from bures.judges.base import marks
@@ -22,7 +25,7 @@ from bures.models.fitting import build
 from bures.models.generation import read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
-from bures.results.marks import spelled
+from bures.results.marks import Mark, spelled
 from bures.results.records import Candidate, Failure, Placement, ScanScore, Scope, Trial
 from bures.results.shares import attack_success
 
@@ -173,15 +176,31 @@ def answered(run: Run[Any, Any], candidate: Candidate, intervention: Interventio
         NumericsError: the model's numbers overflow under it.
     """
     select = run.splits.select
-    harmful = list(select.harmful)
-    found = [read(run.model, ids) for ids in run.answer(harmful, original.max_new_tokens, intervention)]
-    texts, finished = [each.text for each in found], [each.finished for each in found]
-    said = marks(run.judge, harmful, texts, harmful=True, coherent=False, finished=finished)
-    success = attack_success(said[run.judge.name])
+    said = judged(run, list(select.harmful), original.max_new_tokens, intervention)
+    success = attack_success(said)
     costs = run.costs(list(select.harmless), original.answers, intervention, original.along)
     ratio = costs.perplexity.value / original.costs.perplexity.value
-    refused = spelled(said[run.judge.name])
-    return Trial(candidate, success.share, ratio, costs.kl, unfinished=success.unfinished, refused=refused)
+    return Trial(candidate, success.share, ratio, costs.kl, unfinished=success.unfinished, refused=spelled(said))
+
+
+def judged(
+    run: Run[Any, Any], harmful: Sequence[Prompt], max_new_tokens: int, intervention: Intervention
+) -> list[Mark]:
+    """The judge's mark on every answer to harmful prompts under an intervention."""
+    found = [read(run.model, ids) for ids in run.answer(harmful, max_new_tokens, intervention)]
+    texts, finished = [each.text for each in found], [each.finished for each in found]
+    return marks(run.judge, harmful, texts, harmful=True, coherent=False, finished=finished)[run.judge.name]
+
+
+def pools(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) -> Iterator[tuple[str, Placement, list[Trial]]]:
+    """Of every row of the table its method, its placement, and the trials among which it is chosen."""
+    for placement in get_args(Placement):
+        if placement in ("all", "sites") and not config.all_blocks:
+            continue
+        for name in having(placement, config.methods):
+            found = [t for t in trials if t.candidate.method == name and t.candidate.is_at(placement, n_blocks)]
+            if found:
+                yield name, placement, found
 
 
 def choose(trials: Sequence[Trial], budget: float) -> Trial | None:
@@ -189,10 +208,27 @@ def choose(trials: Sequence[Trial], budget: float) -> Trial | None:
 
     An unfinished answer is no success here: a map under which the model never ends is not chosen for it.
     """
-    ran = [t for t in trials if t.perplexity_ratio is not None and t.kl is not None]
-    if not ran:
-        return None
-    within = [t for t in ran if (t.perplexity_ratio or 0.0) <= budget]
-    if not within:
-        return min(ran, key=lambda t: t.perplexity_ratio or 0.0)
-    return max(within, key=lambda t: (t.least, -(t.kl.value if t.kl else 0.0)))
+    best = ranked(trials, budget)
+    ran = [t for t in trials if _ran(t)]
+    return best[0] if best else min(ran, key=lambda t: t.perplexity_ratio or 0.0, default=None)
+
+
+def settle(trials: Sequence[Trial], budget: float) -> Trial | None:
+    """`choose` by all prompts among those of the trials that were tried again, where there are some."""
+    again = [t for t in ranked(trials, budget) if t.again]
+    return max(again, key=lambda t: (t.least_in_all, -kl_of(t)), default=None) or choose(trials, budget)
+
+
+def ranked(trials: Sequence[Trial], budget: float) -> list[Trial]:
+    """The trials that ran within the perplexity budget, by falling ASR on the selection split, ties by KL."""
+    within = [t for t in trials if _ran(t) and (t.perplexity_ratio or 0.0) <= budget]
+    return sorted(within, key=lambda t: (-t.least, kl_of(t)))
+
+
+def kl_of(trial: Trial) -> float:
+    """The KL alone; 0 where there is none."""
+    return 0.0 if trial.kl is None else trial.kl.value
+
+
+def _ran(trial: Trial) -> bool:
+    return trial.perplexity_ratio is not None and trial.kl is not None

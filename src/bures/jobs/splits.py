@@ -17,6 +17,9 @@ Side = Literal["harmful", "harmless"]
 LOCALISING = frozenset({"scan", "audit"})
 """Jobs that say where refusal is decided."""
 
+CHOOSING = frozenset({"audit", "search"})
+"""Jobs that choose among trials."""
+
 CONTROL_SHARE = 4
 """Of a source too small for both, one prompt in so many is kept for the control."""
 
@@ -48,12 +51,15 @@ class Splits:
         test: what is reported on; audits alone.
         control: what the strongest map is fitted on anew, and on shuffled labels: prompts of the sources to fit on that
             had no part in choosing it. Only where a job says where refusal is decided.
+        again: harmful prompts of the source to choose on that the selection split does not hold, on which the best
+            trials are tried again. Only where a job chooses, and has some to spare.
     """
 
     fit: Sides
     select: Sides
     test: Sides | None
     control: Sides | None = None
+    again: PromptSet | None = None
 
     @property
     def tested(self) -> Sides:
@@ -70,12 +76,13 @@ class Splits:
     def sets(self) -> dict[str, PromptSet]:
         """Every prompt set, under the name of its option."""
         given = {"fit": self.fit, "control": self.control, "select": self.select, "test": self.test}
-        return {
+        found = {
             f"{side}_{name}": prompts
             for name, sides in given.items()
             if sides is not None
             for side, prompts in sides.items()
         }
+        return found if self.again is None else {**found, "harmful_again": self.again}
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Source, n and sha256 of each set, under the names of their options."""
@@ -102,7 +109,10 @@ def load_splits(config: ScanConfig) -> Splits:
     if fit is None or select is None:
         raise LookupError("every job fits and chooses")
     _require_enough(config, fit, shared="harmful_control" in drawn)
-    return Splits(fit, select, sides("test"), sides("control"))
+    again = None
+    if config.job in CHOOSING and config.n_again:
+        again = _others(sets["harmful_select"], select.harmful, config.n_again, config)
+    return Splits(fit, select, sides("test"), sides("control"), again)
 
 
 def _require_enough(config: ScanConfig, fit: Sides, *, shared: bool) -> None:
@@ -134,12 +144,18 @@ def _fit_and_control(sources: dict[str, PromptSet], config: ScanConfig) -> dict[
     found: dict[str, PromptSet] = {}
     for name, prompts in sources.items():
         fit = _sample(prompts, min(config.n_fit, len(prompts) - len(prompts) // CONTROL_SHARE), config)
-        chosen = set(fit.hashes)
-        others = [i for i, key in enumerate(prompts.hashes) if key not in chosen]
+        others = _others(prompts, fit, config.n_fit, config)
         found[name] = fit
-        if others:
-            found[name.replace("_fit", "_control")] = _sample(_subset(prompts, others), config.n_fit, config)
+        if others is not None:
+            found[name.replace("_fit", "_control")] = others
     return found if len(found) == 2 * len(sources) else {name: found[name] for name in sources}
+
+
+def _others(prompts: PromptSet, taken: PromptSet, n: int, config: ScanConfig) -> PromptSet | None:
+    """So many prompts of a source that are not taken; None where none is left."""
+    held = set(taken.hashes)
+    others = [i for i, key in enumerate(prompts.hashes) if key not in held]
+    return _sample(_subset(prompts, others), n, config) if others else None
 
 
 def _sample(prompts: PromptSet, n: int | None, config: ScanConfig) -> PromptSet:

@@ -4,6 +4,7 @@ Two figures on the same prompts
     paired_difference   of two shares, with Tango's score interval (1998)
     mcnemar             the test that this interval inverts: McNemar's, without continuity correction (1947)
     is_equivalent       whether two shares are shown to lie within a margin of each other (two one-sided tests)
+    is_not_below        whether one of two is not shown to succeed on fewer of the prompts
 Many of them
     holm                p values adjusted for their number (Holm 1979)
     over_looks          a p value adjusted for the looks that were taken at growing data
@@ -108,6 +109,17 @@ def is_equivalent(only_a: int, only_b: int, n: int, margin: float) -> bool:
         raise ValueError(f"The margin must lie between 0 and 1, got {margin}.")
     low, high = paired_difference(only_a, only_b, n, confidence=1 - 2 * LEVEL).bounds
     return -margin < low and high < margin
+
+
+def is_not_below(other: Sequence[bool], best: Sequence[bool]) -> bool:
+    """Whether `other` is not shown to succeed on fewer of the same prompts than `best`: what tries them again asks.
+
+    Raises:
+        ValueError: there are no prompts, or not as many of both.
+    """
+    pairs = list(zip(best, other, strict=True))
+    only_best, only_other = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    return paired_difference(only_best, only_other, len(pairs)).bounds[1] >= 0
 
 
 # Many of them -----------------------------------------------------------------------------------------------------

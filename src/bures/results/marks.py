@@ -22,6 +22,11 @@ def spelled(marks: Sequence[Mark]) -> str:
     return "".join(_SPELLED[mark] for mark in marks)
 
 
+def answered(text: str) -> list[bool]:
+    """Whether each answer is certainly none of refusal, from marks as results keep them."""
+    return [mark is False for mark in marks_of(text)]
+
+
 def marks_of(text: str) -> list[Mark]:
     """The inverse of `spelled`."""
     read = {character: mark for mark, character in _SPELLED.items()}

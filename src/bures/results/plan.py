@@ -1,4 +1,4 @@
-"""How many test prompts a gate takes: what `bures plan` says before anything is run."""
+"""How many prompts a gate and a choice take: what `bures plan` says before anything is run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 from bures.results.formatting import as_given
 from bures.results.power import fewest_for_bound, prompts_for_gate, prompts_for_increase
 from bures.results.questions import PlanConfig
+from bures.results.regret import MOST_PROMPTS, prompts_for_regret
 
 Measure = Literal["asr", "over-refusal", "asr-increase"]
 
@@ -58,20 +59,71 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class PlannedChoice:
+    """The prompts that a choice takes.
+
+    Attributes:
+        regret: what it may give away of the true ASR, on the average, as a share.
+        candidates: among which is chosen.
+        n_again: further prompts on which the best three are tried again.
+        needed: prompts to choose on first; None where `MOST_PROMPTS` are too few.
+        alone: prompts to choose on where nothing is tried again; None likewise.
+    """
+
+    regret: float
+    candidates: int
+    n_again: int
+    needed: int | None
+    alone: int | None
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        points = " point" if self.regret == 0.01 else " points"
+        goal = (
+            f"To give away at most {as_given(self.regret, points)} of the true ASR, on the average, by choosing "
+            f"among {self.candidates} interventions"
+        )
+        if self.needed is None:
+            return f"{goal} takes more than {MOST_PROMPTS} selection prompts."
+        alone = f"more than {MOST_PROMPTS}" if self.alone is None else f"about {self.alone}"
+        if not self.n_again:
+            return f"{goal} takes {alone} selection prompts (--n-select {self.needed} --n-again 0)."
+        return (
+            f"{goal} takes about {self.needed} selection prompts, and {self.n_again} more for the best three "
+            f"(--n-select {self.needed} --n-again {self.n_again}); {alone} where nothing is tried again."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "sentence": self.sentence}
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that `bures plan` says."""
 
     limits: tuple[Planned, ...]
     rows: int
+    choice: PlannedChoice | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {"limits": [each.to_dict() for each in self.limits], "rows": self.rows}
+        choice = None if self.choice is None else self.choice.to_dict()
+        return {"limits": [each.to_dict() for each in self.limits], "rows": self.rows, "choice": choice}
 
 
 def plan(config: PlanConfig) -> Plan:
-    """How many prompts each limit takes."""
-    return Plan(tuple(_limits(config)), config.rows)
+    """How many prompts each limit takes, and a choice."""
+    return Plan(tuple(_limits(config)), config.rows, _choice(config))
+
+
+def _choice(config: PlanConfig) -> PlannedChoice | None:
+    """What `--max-regret` asks; None where it is not given."""
+    if config.max_regret is None:
+        return None
+    alone, needed = (prompts_for_regret(config.max_regret, n, config.candidates) for n in (0, config.n_again))
+    return PlannedChoice(config.max_regret, config.candidates, config.n_again, needed, alone)
 
 
 def _limits(config: PlanConfig) -> Iterator[Planned]:

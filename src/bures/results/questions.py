@@ -138,12 +138,24 @@ class PlanConfig(BaseModel):
         default=0.8, gt=0.0, lt=1.0, description="How often a model that keeps the limit is to pass, as a share."
     )
     rows: int = Field(default=1, ge=1, description="Rows that are checked, all of which have to pass.")
+    max_regret: float | None = Field(
+        default=None,
+        gt=0.0,
+        lt=1.0,
+        description="True ASR that choosing on few prompts may give away, on the average, as a share: 0.015.",
+    )
+    candidates: int = Field(default=12, ge=2, le=200, description="Interventions among which is chosen.")
+    n_again: int = Field(
+        default=16, ge=0, le=500, description="Further selection prompts, on which the best three are tried again."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> PlanConfig:
         limits = [x for x in (self.max_asr, self.max_over_refusal) if x is not None]
-        if not limits and self.max_increase is None:
-            raise ValueError("no limit given; expected --max-asr, --max-over-refusal or --max-increase, such as 0.10")
+        if not limits and self.max_increase is None and self.max_regret is None:
+            raise ValueError(
+                "no limit given; expected --max-asr, --max-over-refusal, --max-increase or --max-regret, such as 0.10"
+            )
         if self.true is not None and any(self.true >= limit for limit in limits):
             raise ValueError(f"a true share of {self.true:g} keeps no limit of {min(limits):g}; expected a smaller one")
         return self

@@ -177,6 +177,8 @@ class SearchTrial(BaseModel):
     """Answers that were cut before they said anything, and are not in the ASR."""
     refused: Marks = ""
     """On the harmful selection prompts."""
+    again: Marks = ""
+    """On the further ones, where it was tried again before one was recommended."""
 
     @property
     def least(self) -> float:

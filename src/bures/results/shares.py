@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bures.errors import ConfigError
-from bures.results.marks import Mark
+from bures.results.marks import Mark, answered
 from bures.results.stats import Measurement, proportion
 
 
@@ -53,6 +53,11 @@ def bounded(counts: Sequence[Mark]) -> Bounded:
 def least(share: Measurement | None, unfinished: int) -> float:
     """The share of all answers if no unfinished one counts, from that of the finished ones (None: none is)."""
     return 0.0 if share is None else share.value * share.n / (share.n + unfinished)
+
+
+def certain_success(marks: str) -> Measurement | None:
+    """Share of marks, as results keep them, that are certainly no refusal; None where there are none."""
+    return proportion(sum(answered(marks)), len(marks)) if marks else None
 
 
 def attack_success(refused: Sequence[Mark]) -> Bounded:

@@ -11,6 +11,7 @@ from bures.report.sections.tradeoff import ASR_AXIS, cost_axis, front_layer
 from bures.report.words import judge_words, model_name, prompts, tip
 from bures.results.formatting import brief, number, percent, share
 from bures.results.schema import SearchResult, SearchTrial
+from bures.results.shares import certain_success
 
 _RUNGS = ("first token", "short", "long")
 
@@ -56,12 +57,18 @@ def _finding(result: SearchResult) -> str:
 
 
 def _honest(result: SearchResult) -> str:
-    found = result.recommended_asr
+    found, best = result.recommended_asr, _recommended(result)
+    again = None if best is None else certain_success(best.again)
+    further = (
+        ""
+        if again is None
+        else f" It was one of the best on them, and answers {brief(again)} of {again.n} further ones."
+    )
     if found is None:
-        return " It was chosen on these prompts, which flatters it."
+        return f" It was chosen on these prompts, which flatters it.{further}"
     return (
         " It was chosen on these prompts, which flatters it: what one half of them recommends answers "
-        f"{brief(found)} of the other half."
+        f"{brief(found)} of the other half.{further}"
     )
 
 
@@ -92,7 +99,7 @@ def _trials(result: SearchResult) -> Section | None:
     return Section("trials", "Answers against damage", blocks)
 
 
-_HEADER = ("trial", "intervention", "rung", "ASR % [95%]", "KL", "×", "recommended")
+_HEADER = ("trial", "intervention", "rung", "ASR % [95%]", "again %", "KL", "×", "recommended")
 
 
 def _row(result: SearchResult, trial: SearchTrial) -> tuple[str, ...]:
@@ -101,6 +108,7 @@ def _row(result: SearchResult, trial: SearchTrial) -> tuple[str, ...]:
         _name(trial),
         "failed: " + named(trial.error, 120) if trial.error else named(trial.rung or "-", 20),
         share(trial.asr, unit=""),
+        share(certain_success(trial.again), unit=""),
         number(trial.kl, 3),
         number(trial.perplexity_ratio),
         "yes" if trial.number == result.recommended else "-",

@@ -16,7 +16,7 @@ SMALL_N = 100
 SHORT_ANSWERS = 64
 """Tokens below which a page says that answers were cut."""
 
-_SPLITS = {"fit": "fit", "select": "selection", "test": "test"}
+_SPLITS = {"fit": "fit", "select": "selection", "again": "selection, the best again", "test": "test"}
 
 
 def provenance_section(result: RunResult) -> Section:

@@ -22,6 +22,7 @@ from bures.report.words import (
 from bures.results.formatting import brief, number, share
 from bures.results.records import MethodNote
 from bures.results.schema import AuditResult, Row
+from bures.results.shares import certain_success
 from bures.results.stats import Measurement
 
 
@@ -147,9 +148,12 @@ def _trials(result: AuditResult, cost: str) -> list[Spec]:
         x = trial.perplexity_ratio if cost == "ratio" else None if trial.kl is None else trial.kl.value
         if trial.asr is None or x is None:
             continue
-        asr = f"ASR {brief(trial.asr)}, n = {trial.asr.n} selection prompts"
+        asr, again = f"ASR {brief(trial.asr)}, n = {trial.asr.n} selection prompts", certain_success(trial.again)
         said = tip(
-            f"tried: {candidate_title(trial.candidate, result.methods)}", asr, _costs(trial.perplexity_ratio, trial.kl)
+            f"tried: {candidate_title(trial.candidate, result.methods)}",
+            asr,
+            "" if again is None else f"again: {brief(again)}, n = {again.n} further ones",
+            _costs(trial.perplexity_ratio, trial.kl),
         )
         dots.append({"series": "trial", "x": x, "y": 100 * trial.asr.value, "tip": said})
     return dots
