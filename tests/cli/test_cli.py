@@ -77,6 +77,8 @@ def job(prompt_files: dict[str, Path], model_folder: str, tmp_path: Path) -> lis
         "ranks": "1,2",
         "max-new-tokens": 4,
         "select-tokens": 3,
+        "n-select": 8,
+        "n-again": 4,
         "blocks": "0-2",
         "out": tmp_path / "run",
     }
@@ -135,7 +137,10 @@ def test_the_main_job_writes_a_run_folder(
     marks_are_those_of_the_completions(result, completions)
     for row in (row for row in result.rows if row.method != "none" and not row.error):
         assert (row.view is not None) == (len(row.blocks) == 1 and row.key != "rfa-sites")
-        assert row.view is None or {len(points) for points in row.view.points.values()} == {12}
+        assert row.view is None or {len(points) for points in row.view.points.values()} == {8}
+    assert {len(trial.again) for trial in result.trials} == {0, 4}
+    assert all(row.selection is not None and row.selection in result.trials for row in result.rows[1:])
+    assert "tried again on 4 further prompts" in " ".join(out.split())
     assert result.command.startswith("bures audit ")
     assert result.options == json.loads((folder / "config.json").read_text())
     assert result.options["max_new_tokens"] == result.max_new_tokens
@@ -159,8 +164,9 @@ def marks_are_those_of_the_completions(result: Any, completions: list[dict[str, 
 def selecting(job: list[object], command: str) -> list[object]:
     """The same job without its test split: a scan or a search."""
     kept: list[object] = [command, job[1]]
+    alien = ["corpus", "corpus-tokens", "max-new-tokens", "select-tokens", *(["n-again"] if command == "scan" else [])]
     for option, value in zip(job[2::2], job[3::2], strict=True):
-        if str(option) not in {f"--{name}" for name in ("corpus", "corpus-tokens", "max-new-tokens", "select-tokens")}:
+        if str(option) not in {f"--{name}" for name in alien}:
             kept += [] if str(option).endswith("-test") else [option, value]
     return kept
 
@@ -175,7 +181,7 @@ def test_a_scan_prints_every_block_and_a_sentence(
     assert (held["job"], held["status"]) == ("scan", "complete")
     assert [e["blocks"] for e in held["localisation"]["effects"]] == [[0], [1], [2]]
     assert len(held["scan"]) == 3 * (4 + 2)
-    assert all(len(score["each"]) == len(score["induced"]) == 12 for score in held["scan"])
+    assert all(len(score["each"]) == len(score["induced"]) == 8 for score in held["scan"])
     assert " ".join(held["localisation"]["sentence"].split()) in " ".join(out.split())
     assert "where refusal is decided" in out
     assert run(*selecting(job, "scan"), "--json")[1] == (tmp_path / "run" / "results.json").read_text()
