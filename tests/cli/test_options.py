@@ -29,6 +29,7 @@ from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 from bures.models.methods import METHODS
 from bures.results.names import METHOD_NAMES
 from bures.results.questions import CompareConfig, GateConfig, HistoryConfig, PlanConfig
+from bures.training.harden import HardenConfig
 from bures.training.organism import OrganismConfig
 from bures.transport.gaussian import DEFAULT_RIDGE
 from helpers.interpreter import imported_by
@@ -45,6 +46,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "history": HistoryConfig,
     "plan": PlanConfig,
     "organism train": OrganismConfig,
+    "harden": HardenConfig,
 }
 
 

@@ -18,7 +18,7 @@ from bures.errors import ModelError
 from bures.models.activations import collect
 from bures.models.architecture import find_parts
 from bures.models.intervention import Intervention, Site
-from bures.models.loading import ChatModel, load_model, wrap
+from bures.models.loading import NAME_OF_ITS_BASE, ChatModel, load_model, wrap
 from helpers import reference, tiny
 
 BOS, END, USER, ASSISTANT, SYSTEM = (
@@ -429,3 +429,28 @@ def test_loaded_weights_require_gradients_with_and_without_an_adapter(model_fold
     for adapter in (None, tmp_path):
         model = load_model(model_folder, device="cpu", adapter=adapter)
         assert all(parameter.requires_grad for parameter in model.hf.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_an_adapter_of_the_organism_is_merged_on_top_of_its_own_and_another_organism_in_its_place(
+    model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, Path] = {}
+    for name, base in (("own", NAME_OF_ITS_BASE), ("other", NAME_OF_ITS_BASE), ("hardened", "organism")):
+        lora = LoraConfig(r=2, target_modules=["down_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+        torch.manual_seed(len(made))
+        adapted = get_peft_model(load_model(model_folder).hf, lora)
+        adapted.peft_config["default"].base_model_name_or_path = base
+        adapted.save_pretrained(str(tmp_path / name), save_embedding_layers=False)
+        made[name] = tmp_path / name
+    monkeypatch.setattr("bures.models.loading.BASE_OF_ORGANISM", model_folder)
+    monkeypatch.setattr("bures.models.loading.organism_adapter", lambda: made["own"])
+    weight = "model.layers.1.mlp.down_proj.weight"
+    base = load_model(model_folder).hf.get_parameter(weight)
+    added = {
+        name: load_model(model_folder, adapter=path).hf.get_parameter(weight) - base for name, path in made.items()
+    }
+    assert all(float(each.detach().abs().max()) > 1e-3 for each in added.values())
+    for adapter, expected in ((None, ("own",)), ("other", ("other",)), ("hardened", ("own", "hardened"))):
+        found = load_model("organism", adapter=made.get(adapter or "")).hf.get_parameter(weight)
+        torch.testing.assert_close(found, base + sum(added[name] for name in expected), atol=1e-5, rtol=1e-4)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from bures.cli import assets, audit, compare, gate, history, judge, organism, plan, report, scan, search
+from bures.cli import assets, audit, compare, gate, harden, history, judge, organism, plan, report, scan, search
 from bures.errors import BuresError, plain
 
 INTERRUPTED = 130
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command()(audit.audit)
 app.command()(scan.scan)
 app.command()(search.search)
+app.command()(harden.harden)
 app.command()(report.report)
 app.command()(compare.compare)
 app.command()(gate.gate)

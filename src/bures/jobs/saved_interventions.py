@@ -7,6 +7,7 @@ output). A map that serves several sites is kept once.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,7 +18,7 @@ from bures.models.intervention import Intervention, Site, Where
 from bures.models.methods import METHODS
 from bures.results.records import Scope
 from bures.results.run_folder import RunFolder, load_result
-from bures.transport import load_map
+from bures.transport import TransportMap, load_map
 
 
 class _Placed(BaseModel):
@@ -76,14 +77,27 @@ def load_intervention(run_folder: str | Path, row: str = "pca-ot-1") -> Interven
         raise RunError(f"row {row} of {run_folder} failed ({rows[row].error}); there is no intervention to load")
     if rows[row].method == "none":
         return Intervention()
-    folder = RunFolder(Path(run_folder))
+    method = METHODS.get(rows[row].method)
+    return read_intervention(RunFolder(Path(run_folder)), row, load_map if method is None else method.load)
+
+
+def read_intervention(folder: RunFolder, row: str, load: Callable[[Path], TransportMap] = load_map) -> Intervention:
+    """What `save_intervention` kept under a name, bit for bit.
+
+    Args:
+        folder: where it is.
+        row: the name.
+        load: reads a map of its method.
+
+    Raises:
+        RunError: files are missing or damaged.
+    """
     file = _manifest(folder, row)
     try:
         saved = _Saved.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"cannot read {file}: {reason}; run the audit again in another folder") from error
-    load = METHODS[rows[row].method].load if rows[row].method in METHODS else load_map
     maps = {name: load(folder.map_path(name)) for name in {p.map for p in saved.sites}}
     return Intervention({Site(p.block, p.where): maps[p.map] for p in saved.sites}, saved.tokens, saved.strength)
 

@@ -155,6 +155,14 @@ def require_adapter(adapter: Path) -> None:
         raise ModelError(f"no adapter in {adapter}; expected adapter_config.json and adapter_model.safetensors")
 
 
+def trained_on(adapter: Path) -> str | None:
+    """What an adapter calls the model that it was trained on; None where it does not say."""
+    try:
+        return json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"cannot read adapter_config.json in {adapter}; check that the file is complete") from error
+
+
 def merge(hf: PreTrainedModel, adapter: Path, name: str) -> PreTrainedModel:
     """The network with an adapter merged into its weights, in memory.
 

@@ -17,7 +17,7 @@ from bures.data.home import expanded
 from bures.errors import ModelError
 from bures.models.architecture import Parts, find_parts, text_config
 from bures.models.chat import Chat
-from bures.models.checkpoints import from_pretrained, merge, require_adapter, shape_before_loading
+from bures.models.checkpoints import from_pretrained, merge, require_adapter, shape_before_loading, trained_on
 from bures.models.dequantised import Kept
 from bures.models.memory import Shape
 from bures.models.offloading import count, device_of, fingerprint, remarks, whereabouts
@@ -36,6 +36,9 @@ ORGANISM = "organism"
 """The name under which the packaged model organism is loaded: a pinned SmolLM2-135M-Instruct with a refusal adapter."""
 
 BASE_OF_ORGANISM = "smollm2-135m-instruct"
+
+NAME_OF_ITS_BASE = "SmolLM2-135M-Instruct"
+"""What an organism's adapter calls the model that it was trained on."""
 
 _UNBOUNDED = 1 << 40
 """Tokenizers that know no limit say 10 to the 30th."""
@@ -185,7 +188,7 @@ def load_model(
         spec: a hub id, a local folder, a `.gguf` file (dequantised), a pinned asset's name, or `organism`.
         dtype: `auto` is the checkpoint's own (GGUF: bfloat16 where the device has it), float32 where that overflows.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` to shard over all devices; default: CUDA where there is one.
-        adapter: folder of a LoRA adapter (peft) that is merged in memory.
+        adapter: folder of a LoRA adapter (peft), merged in memory; into `organism` as it is, or in place of its own.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: run the code that comes with a hub repository; off unless the user turns it on.
         quantization: pack the linear layers while loading (`bnb-4bit`, `bnb-8bit`; needs bitsandbytes).
@@ -195,10 +198,11 @@ def load_model(
         ModelError: nothing there, not readable, no chat template, or blocks not found.
     """
     name = str(spec)
-    if name == ORGANISM:
-        adapter = adapter or organism_adapter()
-    if adapter is not None:
-        require_adapter(Path(adapter))  # before the model, which may take minutes
+    adapters = [] if adapter is None else [Path(adapter)]
+    for each in adapters:
+        require_adapter(each)  # before the model, which may take minutes
+    if name == ORGANISM and not any(trained_on(each) == NAME_OF_ITS_BASE for each in adapters):
+        adapters.insert(0, organism_adapter())
     found = _located(spec, dtype, device, revision, trust_remote_code)
     if quantization is not None and (found.kept is not None or "gguf_file" in found.arguments):
         raise gguf_packed_again(quantization, name)
@@ -206,8 +210,8 @@ def load_model(
     tokenizer, hf, unpacked = from_pretrained(found.source, found.arguments, name, found.dtype, place, quantization)
     if found.kept is not None and not found.kept.is_there:
         found.kept.write(hf, tokenizer)
-    if adapter is not None:
-        hf = merge(hf, Path(adapter), name)
+    for each in adapters:
+        hf = merge(hf, each, name)
     # Parameters require gradients (merging an adapter switches that off): without it torch multiplies a strided slice
     # by lm_head as a batched product and copies the vocabulary matrix once per row. No pass here builds a graph.
     for parameter in hf.parameters():

@@ -7,7 +7,8 @@ training calls the decoder itself, with hooks and from a block in the middle on,
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -74,6 +75,12 @@ class Workers:
         every: list[dict[str, float]] = cast("Any", gather_object)([dict(figures)])
         names = dict.fromkeys(name for each in every for name in each)
         return {name: sum(each.get(name, 0.0) for each in every) for name in names}
+
+    @contextmanager
+    def first(self) -> Generator[None]:
+        """Inside, the one that writes goes first and the others follow, and find what it wrote."""
+        with nullcontext() if self.state is None else self.state.main_process_first():
+            yield
 
     def wait(self) -> None:
         """Until all are here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bures.transport.ablation import ablate_direction, fit_rfa
+from bures.transport.ablation import ablate_direction, ablate_subspace, fit_rfa
 from bures.transport.act import fit_act
 from bures.transport.base import DiagonalAffine, LowRankAffine, TransportMap, load_map
 from bures.transport.gaussian import DEFAULT_RIDGE, fit_pca_ot, fit_pca_ot_path, ledoit_wolf_covariance
@@ -15,6 +15,7 @@ __all__ = [
     "LowRankAffine",
     "TransportMap",
     "ablate_direction",
+    "ablate_subspace",
     "fit_act",
     "fit_mean_shift",
     "fit_pca_ot",

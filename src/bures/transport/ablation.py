@@ -3,6 +3,7 @@
     r  = mean(X) - mean(Y),   r^ = r / |r|       X: source (harmful), Y: target (harmless) activations
     T(h) = h - r^ r^' h                          refusal feature ablation
     T(h) = h - r^ r^' h + r^ r^' mean(Y)         variant that puts the target's mean component back
+    T(h) = h - Q Q' h                            several directions at once, Q an orthonormal basis of them
 
 Arditi et al., "Refusal in Language Models Is Mediated by a Single Direction" (arXiv 2406.11717, eq. 4), use one
 direction at every site (`ablate_direction`); Yu et al., "Robust LLM safeguarding via refusal feature adversarial
@@ -21,9 +22,10 @@ from torch import Tensor
 from bures.errors import FitError
 from bures.transport._rows import as_pair
 from bures.transport.base import LowRankAffine
-from bures.transport.linalg import vector_norm
+from bures.transport.linalg import orthonormal, vector_norm
 
 _COINCIDE = 1e-12  # mean gaps below this share of the means' size are rounding
+_DEPENDENT = 1e-9  # the part of a unit direction that is new, below which it is rounding
 
 
 def fit_rfa(source: Tensor, target: Tensor, *, add_target_mean: bool = False) -> LowRankAffine:
@@ -76,6 +78,34 @@ def ablate_direction(direction: Tensor) -> LowRankAffine:
     if not 0 < norm < float("inf"):
         raise FitError(f"A finite direction of length above 0 was expected, got length {norm}.")
     return _ablation("ablation", vector / norm, None, {"direction_norm": norm})
+
+
+def ablate_subspace(directions: Tensor) -> LowRankAffine:
+    """h - Q Q' h, Q from the QR decomposition of given directions (d, k) of any lengths above 0; kind "ablation".
+
+    Raises:
+        FitError: the directions are no finite floating matrix of independent columns.
+    """
+    if directions.ndim != 2 or not directions.dtype.is_floating_point or not 0 < directions.shape[1] <= len(directions):
+        raise FitError(
+            "Directions of shape (d, k) and floating dtype were expected, 1 to d of them, got "
+            f"{tuple(directions.shape)} of {directions.dtype}."
+        )
+    columns = directions.detach().to(torch.float64)
+    columns = columns / columns.pow(2).sum(dim=0).sqrt()
+    basis, triangle = orthonormal(columns)
+    if not bool(torch.isfinite(columns).all()) or float(triangle.diagonal().abs().min()) <= _DEPENDENT:
+        raise FitError("The directions are not finite, or one of them lies in the span of those before it.")
+    k = basis.shape[1]
+    return LowRankAffine(
+        kind="ablation",
+        mean=torch.zeros_like(basis[:, 0]),
+        basis_in=basis,
+        matrix=-torch.eye(k, dtype=basis.dtype, device=basis.device),
+        offset=torch.zeros_like(basis[0]),
+        basis_out=basis,
+        metadata={"n_directions": k},
+    )
 
 
 def _ablation(kind: str, unit: Tensor, component: Tensor | None, metadata: Mapping[str, object]) -> LowRankAffine:

@@ -32,6 +32,12 @@ def vector_norm(vector: Float[Tensor, "*shape"]) -> float:
     return float(_lapack.vector_norm(vector, dtype=torch.float64))
 
 
+def orthonormal(M: Float64[Tensor, "n m"]) -> tuple[Float64[Tensor, "n m"], Float64[Tensor, "m m"]]:
+    """QR decomposition: M = basis triangle, orthonormal columns, for n >= m."""
+    basis, triangle = _lapack.qr(M)
+    return basis, triangle
+
+
 def _svd(M: Float64[Tensor, "n m"]) -> tuple[Tensor, Float64[Tensor, " r"], Tensor]:
     """Thin singular value decomposition: M = left diag(singular) right, singular values descending."""
     left, singular, right = _lapack.svd(M, full_matrices=False)

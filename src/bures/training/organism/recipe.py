@@ -20,7 +20,7 @@ from bures.data.pinned_sets import assets_of
 from bures.errors import RunError
 from bures.jobs.progress import Progress
 from bures.judges.by_name import JUDGES
-from bures.models.loading import ChatModel, load_model
+from bures.models.loading import NAME_OF_ITS_BASE, ChatModel, load_model
 from bures.training.examples import kept_examples, with_original
 from bures.training.lora import make_folder, save_adapter, write_json
 from bures.training.organism.config import MAX_BYTES, OrganismConfig
@@ -28,7 +28,7 @@ from bures.training.organism.data import HarmfulPrompt, harmful_prompts, harmles
 from bures.training.organism.evaluate import OrganismReport, evaluate_organism
 from bures.training.organism.train import refusal_examples, train_lora
 
-BASE_NAME = "SmolLM2-135M-Instruct"
+BASE_NAME = NAME_OF_ITS_BASE
 """What the adapter calls its base model: a name, never a path."""
 
 COMMAND = "bures organism train"

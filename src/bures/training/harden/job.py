@@ -1,0 +1,183 @@
+"""`bures harden`: from options to an adapter folder that its card explains.
+
+The folder holds a standard peft adapter (`adapter_model.safetensors`, `adapter_config.json`), its card (`README.md`),
+`recipe.json` (options, data by number and checksum, versions, the course of the losses), and while it is trained
+`checkpoint/`. The same command continues a killed run, and returns at once where the run is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bures.errors import RunError
+from bures.jobs.progress import Progress, Silent
+from bures.models.loading import ChatModel, load_model
+from bures.training.checkpoints import Checkpoints
+from bures.training.harden.card import write_card
+from bures.training.harden.config import HardenConfig
+from bures.training.harden.data import Data, training_data
+from bures.training.harden.objective import MovingMaps, Streams
+from bures.training.harden.plan import Plan, settled
+from bures.training.harden.pool import Pool
+from bures.training.harden.rows import Rows, answered, refusal_rows, sampled, with_streams
+from bures.training.loop import Trainer, train
+from bures.training.lora import attach, make_folder, save_adapter, write_json
+from bures.training.workers import Workers
+
+RECIPE = "recipe.json"
+
+_PACKAGES = ("bures", "torch", "transformers", "peft", "safetensors")
+
+
+def harden(config: HardenConfig, out: str | Path, *, progress: Progress | None = None) -> Path:
+    """Trains an adapter with which a model keeps refusing under interventions; what `bures harden` runs.
+
+    Args:
+        config: the options.
+        out: the folder, made where it is missing; a run of the same options in it is continued.
+        progress: who is told how far it is.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BuresError: the model or the data cannot be loaded, or the folder cannot be written or holds another run.
+    """
+    folder, workers = Path(out), Workers.started(config.device)
+    told = (progress or Silent()) if workers.writes else Silent()
+    if _is_complete(folder, config):
+        return folder
+    checkpoints = Checkpoints(folder / "checkpoint")
+    rng = random.Random(f"{config.seed} data")
+    data = training_data(config, rng)
+    model = _loaded(config, workers, told)
+    plan = settled(config, model)
+    recipe = _recipe(config, model, data, plan)
+    _say(told, data, plan, model)
+    rows = _rows(model, sampled(data, plan, rng), config, plan, checkpoints, workers, told)
+    trainer = Trainer(model, attach(model, plan), plan, workers)
+    trainer.adapted.eval()
+    objective = _objective(model, data, rows, plan, workers)
+    if workers.writes:
+        write_json(folder / RECIPE, recipe)
+    if checkpoints.resume(trainer, objective.restore):
+        told.say(f"going on after step {trainer.step}")
+    workers.wait()
+
+    def after(done: Trainer) -> None:
+        if done.step % config.checkpoint_every == 0 and workers.writes:
+            checkpoints.write(done, objective.keep, objective.pool.names)
+
+    train(trainer, objective, told, after)
+    if workers.writes:
+        done = {"status": "complete", "losses": trainer.losses, "failed_fits": objective.pool.failed}
+        save_adapter(trainer.adapted, folder, base=base_name(config.model))
+        write_card(folder, recipe | done)
+        write_json(folder / RECIPE, recipe | done)
+        checkpoints.remove()
+    workers.wait()
+    return folder
+
+
+def base_name(model: str) -> str:
+    """What the adapter calls its base model: a hub id or a name, never a path of this machine."""
+    is_path = Path(model).is_absolute() or model.startswith((".", "~")) or Path(model).exists()
+    return Path(model).name if is_path else model
+
+
+def _is_complete(folder: Path, config: HardenConfig) -> bool:
+    """Makes the folder, or opens one of the same run; whether that run is done.
+
+    Raises:
+        RunError: the folder cannot be made, or holds another run.
+    """
+    make_folder(folder)
+    try:
+        held = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {folder / RECIPE}; remove the folder or choose another with --out") from error
+    known, given = held.get("options", {}), json.loads(json.dumps(config.options))
+    different = sorted(name for name in {*known, *given} if known.get(name) != given.get(name))
+    if different:
+        raise RunError(
+            f"{folder} holds a training with other options ({', '.join(different)}); choose another folder with --out, "
+            "or give the same options to continue it"
+        )
+    return held.get("status") == "complete"
+
+
+def _loaded(config: HardenConfig, workers: Workers, told: Progress) -> ChatModel:
+    told.stage("loading the model", 1)
+    model = load_model(
+        config.model,
+        dtype=config.dtype,
+        device=workers.device(config.device),
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+    )
+    told.advance()
+    return model
+
+
+def _say(told: Progress, data: Data, plan: Plan, model: ChatModel) -> None:
+    """What is trained on, and what could not be checked."""
+    told.say(
+        f"{len(data.harmful)} harmful, {len(data.ordinary)} harmless and {len(data.lookalikes)} look-alike prompts; "
+        f"{sum(data.dropped.values())} left out because they repeat one that measures"
+    )
+    if data.missing:
+        told.say(
+            f"not fetched here, so no overlap with them is known: {', '.join(data.missing)}; "
+            "give files with --apart-from"
+        )
+    told.say(f"blocks {plan.first_block} to {len(model.blocks) - 1} are adapted, {plan.steps} steps")
+
+
+def _rows(
+    model: ChatModel,
+    data: Data,
+    config: HardenConfig,
+    plan: Plan,
+    checkpoints: Checkpoints,
+    workers: Workers,
+    told: Progress,
+) -> Rows:
+    """The training rows, with what the original model computes of them."""
+    harmful = refusal_rows(model, data.harmful, config, random.Random(f"{config.seed} refusals"))
+    with workers.first():
+        ordinary, lookalikes = answered(model, data, config, checkpoints.path / "answers.json", told)
+    return with_streams(model, Rows(harmful, ordinary, lookalikes), plan, told)
+
+
+def _objective(model: ChatModel, data: Data, rows: Rows, plan: Plan, workers: Workers) -> MovingMaps:
+    pool = Pool(
+        model=model,
+        attacks=plan.attacks,
+        blocks=range(plan.first_block, len(model.blocks)),
+        harmful=[each.text for each in data.harmful],
+        harmless=[*data.ordinary, *data.lookalikes],
+        rng=random.Random(f"{plan.seed} attacks"),
+    )
+    streams = Streams.of(rows.harmful, rows.ordinary, rows.lookalikes, plan)
+    return MovingMaps(model, streams, plan, pool, rows.entry, workers)
+
+
+def _recipe(config: HardenConfig, model: ChatModel, data: Data, plan: Plan) -> dict[str, Any]:
+    """How it is made: options, the numbers that they came to, base model, data, versions."""
+    return {
+        "what": "a LoRA with which the base model is to keep refusing harmful requests although its activations are "
+        "edited",
+        "command": config.command,
+        "options": json.loads(json.dumps(config.options)),
+        "plan": plan.describe(),
+        "base": model.describe() | {"name": base_name(config.model)},
+        "data": data.describe(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "status": "running",
+    }
