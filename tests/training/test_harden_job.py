@@ -21,6 +21,7 @@ from bures.cli import main
 from bures.errors import ConfigError, RunError
 from bures.jobs.progress import Silent
 from bures.models.loading import load_model
+from bures.results.run_folder import LOCK
 from bures.training.checkpoints import Checkpoints
 from bures.training.harden import HardenConfig, harden
 from bures.training.harden.card import THREAT_MODEL, record
@@ -75,7 +76,7 @@ def undisturbed(options: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
 
 @PEFT_WARNS
 def test_the_adapter_is_one_that_peft_reads_and_that_merges(undisturbed: Path, options: dict[str, Any]) -> None:
-    assert sorted(path.name for path in undisturbed.iterdir()) == [
+    assert sorted(path.name for path in undisturbed.iterdir() if path.name != LOCK) == [
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",

@@ -19,6 +19,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from bures import durable
 from bures.errors import RunError
 from bures.results.run_folder import RunFolder
 from bures.training.loop import Trainer
@@ -64,7 +65,9 @@ class Checkpoints:
             (part / _TENSORS).write_bytes(safetensors.torch.save(tensors))
             (part / _STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
             shutil.rmtree(target, ignore_errors=True)
+            durable.sync_tree(part)
             part.rename(target)
+            durable.sync_folder(self.path)
             for old in self.steps():
                 if old != target:
                     shutil.rmtree(old)

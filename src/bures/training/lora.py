@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import torch
 
+from bures import durable
 from bures.errors import ConfigError, ModelError, RunError
 from bures.models.loading import ChatModel
 
@@ -121,7 +122,7 @@ def save_adapter(
     described["lora_alpha"] *= scale
     make_folder(folder)
     try:
-        (folder / WEIGHTS).write_bytes(data)
+        durable.write(folder / WEIGHTS, data)
     except OSError as error:
         raise RunError(f"cannot write to {folder}: {error.strerror}; give another folder") from error
     write_json(folder / CONFIG, described)
@@ -139,7 +140,7 @@ def make_folder(folder: Path) -> None:
         RunError: it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
     except OSError as error:
         raise RunError(f"cannot make the folder {folder}: {error.strerror}; give another one") from error
 
@@ -151,6 +152,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         RunError: it cannot be written.
     """
     try:
-        path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        durable.write(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}; give another folder") from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bures import durable
 from bures.errors import RunError
 from bures.results.formatting import estimate, number, share
 from bures.results.run_folder import load_result
@@ -65,7 +66,7 @@ def write_card(folder: Path, recipe: Mapping[str, Any], measured: AuditResult | 
         )
     )
     try:
-        (folder / CARD).write_text(text + "\n", encoding="utf-8")
+        durable.write(folder / CARD, text + "\n")
     except OSError as error:
         raise RunError(f"cannot write {folder / CARD}: {error.strerror}; give another folder") from error
 

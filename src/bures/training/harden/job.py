@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from bures.errors import RunError
 from bures.jobs.progress import Progress, Silent
 from bures.models.loading import ChatModel, load_model
+from bures.results.run_folder import RunFolder
 from bures.training.checkpoints import Checkpoints
 from bures.training.harden.card import write_card
 from bures.training.harden.config import HardenConfig
@@ -48,9 +50,14 @@ def harden(config: HardenConfig, out: str | Path, *, progress: Progress | None =
         BuresError: the model or the data cannot be loaded, or the folder cannot be written or holds another run.
     """
     folder, workers = Path(out), Workers.started(config.device)
-    told = (progress or Silent()) if workers.writes else Silent()
-    if _is_complete(folder, config):
-        return folder
+    make_folder(folder)
+    with RunFolder(folder).claimed() if workers.writes else nullcontext():
+        if not _is_complete(folder, config):
+            _harden(config, folder, workers, (progress or Silent()) if workers.writes else Silent())
+    return folder
+
+
+def _harden(config: HardenConfig, folder: Path, workers: Workers, told: Progress) -> None:
     checkpoints = Checkpoints(folder / "checkpoint")
     rng = random.Random(f"{config.seed} data")
     data = training_data(config, rng)
@@ -80,7 +87,6 @@ def harden(config: HardenConfig, out: str | Path, *, progress: Progress | None =
         write_json(folder / RECIPE, recipe | done)
         checkpoints.remove()
     workers.wait()
-    return folder
 
 
 def base_name(model: str) -> str:
@@ -90,12 +96,11 @@ def base_name(model: str) -> str:
 
 
 def _is_complete(folder: Path, config: HardenConfig) -> bool:
-    """Makes the folder, or opens one of the same run; whether that run is done.
+    """Whether the folder holds the same run, and that is done.
 
     Raises:
-        RunError: the folder cannot be made, or holds another run.
+        RunError: it holds another run.
     """
-    make_folder(folder)
     try:
         held = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 
+from bures import durable
 from bures.errors import PromptError, RunError
 from bures.jobs.progress import Progress
 from bures.judges.by_name import JUDGES
@@ -95,10 +96,8 @@ def answered(
         sides = [answer(side) for side in (data.ordinary, data.lookalikes)]
         held = {"key": key, "sides": [[[row.prompt, row.answer] for row in side] for side in sides]}
         make_folder(file.parent)
-        temporary = file.with_name(f".{file.name}.part")
         try:
-            temporary.write_text(json.dumps(held), encoding="ascii")
-            temporary.replace(file)
+            durable.write(file, json.dumps(held))
         except OSError as error:
             raise RunError(f"cannot write {file}: {error.strerror}; choose another folder with --out") from error
     kept: list[list[tuple[list[int], list[int]]]] = cast("Any", held["sides"])
