@@ -32,7 +32,16 @@ def test_a_sample_is_spread_over_rows_and_the_same_for_everybody(folder: Path) -
     assert [shown.key for shown in one.sample] == [shown.key for shown in other.sample]
     assert len({shown.key for shown in one.sample}) == len(one.sample) <= 6
     everything = Labelling(folder, 10_000)
-    assert {shown.key for shown in everything.sample} == {key for row in everything.rows for key in row.keys}
+    names = {name for row in everything.rows for name in row.names.values()}
+    assert {shown.key for shown in everything.sample} == names
+
+
+def test_rows_can_be_named(folder: Path) -> None:
+    named = Labelling(folder, 4, rows=["none"])
+    assert {shown.key for shown in named.sample} <= set(named.rows[0].names.values())
+    assert len(named.sample) == 4
+    with pytest.raises(ConfigError, match=r"no row rfa-9 with finished answers; expected one of none, "):
+        Labelling(folder, 4, rows=["rfa-9", "none"])
 
 
 def test_labels_are_kept_and_go_on_and_hold_no_text(folder: Path) -> None:
@@ -41,9 +50,10 @@ def test_labels_are_kept_and_go_on_and_hold_no_text(folder: Path) -> None:
     labelling.say(first.key, "partial refusal")
     path = folder / "labels" / "me.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert json.loads(path.read_text()) == {first.key: "partial refusal"}
+    assert json.loads(path.read_text())["said"] == {first.key: "partial refusal"}
+    assert not any(thing in path.read_text() for thing in small_run.THINGS)
     again = Labelling(folder, 6)
-    assert again.labels == {first.key: "partial refusal"}
+    assert again.file.said == {first.key: "partial refusal"}
     assert first.key not in {shown.key for shown in again.left}
     assert len(again.left) == len(again.sample) - 1
 
@@ -54,7 +64,7 @@ def test_every_row_gets_an_asr_from_its_labels(folder: Path) -> None:
     for shown in labelling.sample:
         labelling.say(shown.key, "answer")
     rows = labelling.asr()
-    assert [row.labels for row in rows] == [len(row.keys) for row in labelling.rows]
+    assert [row.labels for row in rows] == [len(row.names) for row in labelling.rows]
     assert all(row.asr is not None and row.asr.value == 1.0 for row in rows)
     for shown in labelling.sample:
         labelling.say(shown.key, "partial refusal")
@@ -77,6 +87,16 @@ def test_mistakes_are_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError):
         Labelling(tmp_path / "nowhere", 6)
     (folder / "labels").mkdir()
+    labelling = Labelling(folder, 6)
+    labelling.say(labelling.sample[0].key, "answer")
+    with pytest.raises(ConfigError, match="leave out --judge, or label as somebody else with --as"):
+        Labelling(folder, 6, judge="gcg" if labelling.judge != "gcg" else "arditi")
+    lines = (folder / "completions.jsonl").read_text().splitlines()
+    (folder / "completions.jsonl").write_text(
+        "".join(json.dumps({**json.loads(line), "completion": "Something else."}) + "\n" for line in lines)
+    )
+    with pytest.raises(RunError, match="are of other answers; remove their file"):
+        Labelling(folder, 6)
     (folder / "labels" / "me.json").write_text('{"a": "maybe"}')
     with pytest.raises(RunError, match="remove the file to begin again"):
         Labelling(folder, 6)
@@ -88,7 +108,7 @@ def test_the_command_takes_a_key_an_answer_and_resumes(folder: Path) -> None:
     assert said.exit_code == 0, said.output
     assert "r refuses, p refuses in part" in said.output
     assert "2 of" in said.output
-    assert set(json.loads((folder / "labels" / "me.json").read_text()).values()) == {"refusal", "answer"}
+    assert sorted(json.loads((folder / "labels" / "me.json").read_text())["said"].values()) == ["answer", "refusal"]
     said = run.invoke(app, ["judge", "label", str(folder), "--n", "4"], input="s\n" + "p\n" * 8)
     assert said.exit_code == 0, said.output
     assert "--- 3 of" in said.output

@@ -26,6 +26,7 @@ from bures.results.finished_audits import Run, caveats, load_runs, strongest
 from bures.results.paired_differences import paired_kl, paired_perplexity_ratio, paired_shares
 from bures.results.schema import AuditResult
 from helpers.invented_audits import asked, audit, hashes, localised, marks, model, row, saved
+from helpers.labelled_runs import labelled
 
 N = 120
 
@@ -411,7 +412,7 @@ def test_the_command_prints_a_table_a_finding_and_json(tmp_path: Path, capsys: p
     assert "judge 'gcg'" in called(capsys, "compare", *folders, "--config", toml)[1]
     toml.write_text("jugde = 'gcg'\n")
     code, _, err = called(capsys, "compare", *folders, "--config", toml)
-    assert (code, "known options: judge, max_perplexity_ratio, margin" in err) == (2, True)
+    assert (code, "known options: judge, labels, max_perplexity_ratio, margin" in err) == (2, True)
 
 
 def test_names_are_text(compared: Callable[..., Compared]) -> None:
@@ -497,3 +498,63 @@ def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str])
     code, out, _ = called(capsys, command, "--help")
     assert code == 0
     assert f"Example: bures {command} runs/" in out
+
+
+# By labels ------------------------------------------------------------------------------------------------------------
+
+
+def labelled_pair(tmp_path: Path, said: dict[str, int], later: dict[str, int], **options: Any) -> Compared:
+    """Two audits whose judge sees what it sees, and people so many refusals of 120 in either."""
+    folders: list[Path] = []
+    for name, result, truth in (("a", before(), said), ("b", after(), later)):
+        folder = saved(tmp_path / name, result)
+        folders.append(labelled(folder, result, {key: marks(refused, N) for key, refused in truth.items()}, 900))
+    return compare(folders, CompareConfig(**{"labels": "me", **options}))
+
+
+def test_labels_of_both_sides_make_the_difference(tmp_path: Path) -> None:
+    """The judge sees a hardened model; people see the same refusals before and after."""
+    said = {"none": 96, "rfa-1": 12, "pca-ot-1": 12}
+    found = labelled_pair(tmp_path, said, said)
+    (pair,) = found.pairs
+    assert [row.asr.difference.value for row in pair.rows] == pytest.approx([0.0, 0.0, 0.0])
+    assert {row.asr.labels for row in pair.rows} == {(N, N)}
+    assert pair.outcome == "undecided"
+    assert "by 120 and 120 labels" in pair.finding
+    assert any(note.startswith("By judge 'arditi' the differences in ASR are: none") for note in pair.notes)
+    assert found.by_labels.startswith(
+        "ASR by labels of 'me' (360 in 3 rows and 360 in 3 rows) and the marks of 'arditi'"
+    )
+    console = Console(width=200, color_system=None)
+    with console.capture() as printed:
+        console.print(compare_table(found))
+    assert "ASR by labels of 'me' (360" in printed.get()
+    assert labelled_pair(tmp_path / "wide", said, said, margin=0.3).pairs[0].outcome == "alike"
+    other = labelled_pair(tmp_path / "other", said, {"none": 40, "rfa-1": 12, "pca-ot-1": 12})
+    assert other.pairs[0].outcome == "less"
+    assert "people" not in json.dumps(other.to_dict())
+
+
+def test_rows_without_labels_are_left_out_and_the_headline_needs_some(tmp_path: Path) -> None:
+    said = {"none": 96, "pca-ot-1": 12}
+    (pair,) = labelled_pair(tmp_path, said, said).pairs
+    assert [row.a.key for row in pair.rows] == ["none", "pca-ot-1"]
+    assert "Rows rfa-1 have no labels in both: not compared." in pair.notes
+    with pytest.raises(RunError, match=r"row pca-ot-1 of .* has no labels of 'me'; bures judge label"):
+        labelled_pair(tmp_path / "headline", {"none": 96}, said)
+    with pytest.raises(RunError, match=r"row none of .* has no labels of 'anna'"):
+        labelled_pair(tmp_path / "anna", said, said, labels="anna")
+
+
+def test_labels_that_are_not_asked_for_change_nothing(tmp_path: Path) -> None:
+    said = {"none": 10, "rfa-1": 12}
+    (pair,) = labelled_pair(tmp_path, said, said, labels=None).pairs
+    assert all(row.asr.labels is None for row in pair.rows)
+    assert sum("--labels me takes the ASR from them" in note for note in pair.notes) == 2
+
+
+def test_a_page_says_whose_labels_it_is_by(tmp_path: Path) -> None:
+    said = {"none": 96, "rfa-1": 12, "pca-ot-1": 12}
+    page = compare_page(labelled_pair(tmp_path, said, said))
+    assert any("whatever that judge's error" in caution for caution in page.cautions)
+    assert "by 120 and 120 labels" in render(page)

@@ -20,6 +20,7 @@ from bures.results.history import History, HistoryConfig, history
 from bures.results.schema import AuditResult
 from bures.results.stats import proportion
 from helpers.invented_audits import asked, audit, hashes, localised, marks, model, row, saved
+from helpers.labelled_runs import labelled
 
 N = 80
 
@@ -229,3 +230,52 @@ def test_a_change_is_told_only_where_the_looks_of_a_month_allow_it(tmp_path: Pat
 def test_one_row_is_followed_through_all_audits(tmp_path: Path) -> None:
     (series,) = drawn(tmp_path, night(2, 20), night(3, 25)).series
     assert len({row.row for point in series.points for row in point.rows if row.name == "strongest"}) == 1
+
+
+# By labels ------------------------------------------------------------------------------------------------------------
+
+
+def labelled_nights(tmp_path: Path, *truths: dict[str, int] | None, **options: Any) -> History:
+    """Nights on which the judge sees no change, some of them with labels: so many of 80 answered, by people."""
+    folders: list[Path] = []
+    for i, truth in enumerate(truths):
+        result = night(2 + i, 20)
+        folder = saved(tmp_path / f"night{i}", result)
+        if truth is not None:
+            labelled(folder, result, {key: marks(N - n, N) for key, n in truth.items()}, 160)
+        folders.append(folder)
+    return history(folders, HistoryConfig(**{"labels": "me", **options}))
+
+
+def test_points_with_labels_are_marked_and_the_others_are_the_judges(tmp_path: Path) -> None:
+    found = labelled_nights(tmp_path, {"none": 8, "rfa-1": 20}, None, {"none": 8, "rfa-1": 70})
+    (series,) = found.series
+    assert [[row.labels for row in point.rows] for point in series.points] == [[80, 80], [0, 0], [80, 80]]
+    strongest = [point.rows[1] for point in series.points]
+    assert [row.asr.value for row in strongest] == [0.25, 0.25, 0.25]
+    assert [row.labelled and row.labelled.value for row in strongest] == [0.25, None, 0.875]
+    assert "the ASR has risen" in series.sentences[1]
+    assert series.sentences[1].endswith("by 80 and 80 labels).")
+    text = printed(found)
+    assert "by labels % strongest" in text
+    assert "ASR by labels of 'me' (160 in 2 rows and 160 in 2 rows)" in text
+    page = history_page(found)
+    figure = next(each for each in figures_of(page) if each.id == "asr-1")
+    assert "by 80 labels" in figure.text_alternative
+    lines = [layer for layer in figure.spec["layer"] if layer["mark"]["type"] == "line"]
+    assert {value["series"] for layer in lines for value in layer["data"]["values"]} == {"none", "strongest"}
+
+
+def test_where_one_end_has_no_labels_the_judge_tells_the_change(tmp_path: Path) -> None:
+    found = labelled_nights(tmp_path, {"none": 8, "rfa-1": 20}, None)
+    assert found.series[0].changes["strongest"].labels is None
+    assert "labels" not in found.series[0].sentences[1]
+
+
+def test_what_is_known_of_labels_is_said(tmp_path: Path) -> None:
+    assert labelled_nights(tmp_path / "a", None, None).labels == (
+        "No audit has labels of 'me': bures judge label RUN --as me asks for some.",
+    )
+    (said,) = labelled_nights(tmp_path / "b", {"none": 8}, None, labels=None).labels
+    assert said.endswith("has labels of me: --labels me takes the ASR from them.")
+    assert labelled_nights(tmp_path / "c", None, None, labels=None).labels == ()

@@ -7,7 +7,14 @@ import itertools
 import numpy as np
 import pytest
 
-from bures.results.labelled import FLOOR, allocated, asr_from_labels, rogan_gladen
+from bures.results.labelled import (
+    FLOOR,
+    RowLabels,
+    allocated,
+    asr_from_labels,
+    difference_from_labels,
+    rogan_gladen,
+)
 from bures.results.stats import proportion
 
 
@@ -93,6 +100,76 @@ def test_the_interval_covers_whatever_the_judges_recall(recall: float, specifici
     borrowed = [proportion(round(100 * (asr + (1 - asr) * (1 - recall))), 100).bounds for asr in (0.1, 0.3, 0.5)]
     if recall < 0.5:  # what the judge says alone does not cover
         assert not any(low <= asr <= high for (low, high), asr in zip(borrowed, (0.1, 0.3, 0.5), strict=True))
+
+
+# Two rows -----------------------------------------------------------------------------------------------------------
+
+
+def row(judged: str, said: str) -> RowLabels:
+    """A row by marks: 0 a success, 1 a refusal, - unfinished; ? no label."""
+    keys = [f"{i:03d}" for i in range(len(judged))]
+    return RowLabels(
+        {key: mark == "0" for key, mark in zip(keys, judged, strict=True) if mark != "-"},
+        {key: mark == "0" for key, mark in zip(keys, said, strict=True) if mark != "?"},
+        judged.count("-"),
+    )
+
+
+def test_a_difference_is_that_of_what_people_said_and_not_of_what_the_judge_says() -> None:
+    a, b = row("0" * 100, "0" * 20 + "1" * 80), row("1" * 100, "0" * 60 + "1" * 40)
+    found = difference_from_labels(a, b)
+    assert (found.a.value, found.b.value, found.labels) == (0.2, 0.6, (100, 100))
+    assert found.difference.value == pytest.approx(0.4)
+    assert 0.2 < found.difference.bounds[0] < 0.4 < found.difference.bounds[1] < 0.6
+    assert found.difference.bounds[0] < found.nearly[0] < found.nearly[1] < found.difference.bounds[1]
+    assert found.p < 0.001
+    mirrored = difference_from_labels(b, a)
+    assert mirrored.difference.bounds == pytest.approx([-x for x in found.difference.bounds[::-1]], abs=0.01)
+
+
+def test_the_interval_leaves_out_nothing_exactly_where_p_says_so() -> None:
+    judged = "0" * 50 + "1" * 50
+    a = row(judged, "0" * 20 + "1" * 80)
+    for answered in range(20, 40):
+        found = difference_from_labels(a, row(judged, "0" * answered + "1" * 60 + "?" * (40 - answered)))
+        low, high = found.difference.bounds
+        if abs(found.p - 0.05) > 0.005:  # the draws' own noise
+            assert (found.p < 0.05) == (low > 0 or high < 0)
+
+
+def test_the_judges_pairs_make_a_difference_narrow_where_it_is_right() -> None:
+    a = row("0" * 50 + "1" * 50, "0" * 50 + "1" * 50)
+    pairs = difference_from_labels(a, a).difference.bounds
+    other = row("1" * 25 + "0" * 50 + "1" * 25, "1" * 25 + "0" * 50 + "1" * 25)
+    apart = difference_from_labels(a, other).difference.bounds
+    assert pairs[1] - pairs[0] < 0.7 * (apart[1] - apart[0])
+
+
+def test_prompts_without_a_finished_answer_in_both_are_left_out() -> None:
+    a, b = row("0-" + "1" * 38, "0?" + "1" * 38), row("-0" + "1" * 38, "?0" + "1" * 38)
+    found = difference_from_labels(a, b)
+    assert (found.difference.n, found.labels, found.a.value) == (38, (38, 38), 0.0)
+    for one, two in ((row("0-", "0?"), row("-0", "?0")), (row("00", "??"), row("00", "00"))):
+        with pytest.raises(ValueError, match="with a label in either"):
+            difference_from_labels(one, two)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.8])
+def test_equal_rows_are_rarely_told_apart_whatever_the_judges_recall(alike: float) -> None:
+    rng, false = np.random.default_rng(4), 0
+    for _ in range(150):
+        common, order = rng.random(100), rng.permutation(100)
+        rows: list[RowLabels] = []
+        for recall in (0.95, 0.4):
+            success = np.where(rng.random(100) < alike, common, rng.random(100)) < 0.3
+            judged = success | (rng.random(100) >= recall)
+            parts = [[i for i in order if judged[i]], [i for i in order if not judged[i]]]
+            sizes = allocated((len(parts[0]), len(parts[1])), 40)
+            chosen = [int(i) for part, k in zip(parts, sizes, strict=True) for i in part[:k]]
+            said = {str(i): bool(success[i]) for i in chosen}
+            rows.append(RowLabels({str(i): bool(judged[i]) for i in range(100)}, said))
+        false += difference_from_labels(*rows).p < 0.05
+    assert false / 150 <= 0.08
 
 
 def test_rogan_gladen_inverts_the_judges_error() -> None:

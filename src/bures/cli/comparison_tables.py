@@ -66,6 +66,7 @@ def _compare_legend(found: Compared) -> list[str]:
             f"share of {found.n_harmless} harmless ones refused; differences in points on the same prompts, with "
             "Tango's interval and McNemar's p."
         ),
+        *([found.by_labels] if found.by_labels else []),
         sentence(found.judge),
         (
             "KL and perplexity ratio: along each model's own harmless answers, over no intervention; bootstrap over "
@@ -103,7 +104,7 @@ def history_table(found: History) -> RenderableType:
         parts += [_series_table(series, found.rows, title), words(*_series_words(series, found.rows)), words("")]
     if len(found.series) > 1:
         parts.append(words("Series ask other prompts, judges, system prompts or lengths: they cannot be compared."))
-    return Group(*parts, words(*(f"Left out: {reason}" for reason in found.left_out)))
+    return Group(*parts, words(*found.labels, *(f"Left out: {reason}" for reason in found.left_out)))
 
 
 def _series_table(series: Series, rows: Sequence[str], title: str) -> Fitted:
@@ -115,18 +116,21 @@ def _series_table(series: Series, rows: Sequence[str], title: str) -> Fitted:
     for name in rows:
         shown.append(Column(f"ASR % {name} [95 %]", wraps=True))
         shown += [] if name == NONE else [Column("by", 1, left=True, wraps=True), Column("x")]
+    labelled = series.labelled
+    shown += [Column(f"by labels % {name} [95 %]", wraps=True) for name in labelled]
     shown += [Column("over-refusal %", 2), Column("ppl", 4), Column("decided at", 3)]
     table = Fitted(title, shown)
     for point in series.points:
-        table.add(_point_cells(point, rows))
+        table.add(_point_cells(point, rows, labelled))
     return table
 
 
-def _point_cells(point: Point, rows: Sequence[str]) -> list[str]:
+def _point_cells(point: Point, rows: Sequence[str], labelled: Sequence[str]) -> list[str]:
     there = {row.name: row for row in point.rows}
     cells = [f"{point.time[:16].replace('T', ' ')}{'*' * point.time_of_file}", point.label, point.fingerprint[:8]]
     for name in rows:
         cells += _followed_cells(there.get(name), short=name == NONE)
+    cells += [share(there[name].labelled if name in there else None, unit="") for name in labelled]
     own = there.get(NONE)
     return [
         *cells,

@@ -37,7 +37,8 @@ def gate(
     from bures.results.gate import gate as run
 
     found = run(folder, given.settings())
-    found = replace(found, notes=(*found.notes, sentence(found.judge)))
+    if found.by_judge:
+        found = replace(found, notes=(*found.notes, sentence(found.judge)))
     show(found, gate_table, as_json=as_json)
     for path, text in ((junit, as_junit), (markdown, as_markdown)):
         if path is not None:

@@ -20,6 +20,7 @@ def label(
     n: Annotated[int, typer.Option("--n", min=1, help="Answers to label, spread over the rows.")] = 60,
     labeller: Annotated[str, typer.Option("--as", help="Who labels; two people's labels give an agreement.")] = "me",
     judge: Annotated[str | None, typer.Option("--judge", help="Whose verdicts are checked [the run's].")] = None,
+    row: Annotated[list[str] | None, typer.Option("--row", help="Key of a row to label; repeatable [all].")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Label a random sample of a run's answers and get every row's ASR, valid whatever the judge's error.
@@ -35,7 +36,7 @@ def label(
     from bures.jobs.labelling import Labelling, rows_to_dict
     from bures.results.formatting import number, percent
 
-    labelling = Labelling(folder, n, labeller=labeller, judge=judge)
+    labelling = Labelling(folder, n, labeller=labeller, judge=judge, rows=row or ())
     if as_json:
         typer.echo(json.dumps(rows_to_dict(labelling.asr()), indent=1, allow_nan=False))
         return
@@ -55,8 +56,7 @@ def _ask(labelling: Any) -> None:
             typer.echo("r refuses, p refuses in part, a answers, s skip, q end")
         if key == "q":
             return
-        if key in KEYS:
-            labelling.say(shown.key, KEYS[key])
+        labelling.say(shown.key, KEYS.get(key))
 
 
 def _key() -> str:

@@ -10,7 +10,7 @@ would take to tell differences as large as those seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +22,12 @@ from bures.results.finished_audits import (
     judge_of,
     load_runs,
     require_comparable,
+    row_named,
     strongest,
 )
 from bures.results.formatting import as_given, p_equals, percent, points
-from bures.results.inference import LEVEL, is_equivalent
+from bures.results.inference import LEVEL
+from bures.results.labelled_rows import by_labels, required_labels, unused
 from bures.results.names import NONE, STRONGEST, Which
 from bures.results.paired_differences import PairedRow, Shares, adjusted, paired_rows, paired_shares
 from bures.results.power import prompts_to_tell
@@ -98,6 +100,8 @@ class Compared:
     n_harmless: int
     audits: tuple[Audited, ...]
     pairs: tuple[Pair, ...]
+    by_labels: str = ""
+    """By whose labels the ASR is, in a sentence; empty where it is by the judge alone."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -118,9 +122,12 @@ def compare(folders: Sequence[str | Path], config: CompareConfig | None = None) 
         raise ConfigError("one run folder given; expected the baseline and at least one more")
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise ConfigError("the same run folder twice; expected different audits")
-    runs = load_runs(folders)
+    runs = load_runs(folders, config.labels)
     for run in runs[1:]:
         require_comparable(runs[0], run)
+    if config.labels is not None:
+        for run in runs:
+            required_labels(run, row_named(run, NONE), config.labels)
     judge = judge_of(runs, config.judge)
     rows = [list(paired_rows(runs[0], run, judge, config.max_perplexity_ratio)) for run in runs[1:]]
     pairs = [
@@ -132,6 +139,7 @@ def compare(folders: Sequence[str | Path], config: CompareConfig | None = None) 
         len(hashes(runs[0], "harmless")),
         tuple(_audited(run) for run in runs),
         tuple(pairs),
+        "" if config.labels is None else by_labels(runs),
     )
 
 
@@ -144,8 +152,8 @@ def _outcome(headline: Sequence[PairedRow], margin: float) -> Outcome:
         return "mixed"
     if signs:
         return "less" if True in signs else "more"
-    found = (row.asr for row in headline)  # both have to be shown: nothing is adjusted for their number
-    return "alike" if all(is_equivalent(s.only_a, s.only_b, s.a.n, margin) for s in found) else "undecided"
+    # both have to be shown: nothing is adjusted for their number
+    return "alike" if all(row.asr.is_within(margin) for row in headline) else "undecided"
 
 
 def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow], margin: float) -> Pair:
@@ -170,6 +178,7 @@ def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow], margin: float) 
         cautions=tuple(caveats(a, b)),
         notes=(
             *(_to_tell(headline) if outcome == "undecided" else ()),
+            *(unused([a, b]) if a.labels is None else ()),
             *_own_strongest(a, b, rows),
             *_unmatched(a, b, rows),
             *_other_judges(a, b, judge, rows),
@@ -185,8 +194,9 @@ def _clause(row: PairedRow, *, certain: bool) -> str:
 
 def _told(shares: Shares, which: Which, p: float, doubt: str = "") -> str:
     """Of how many prompts the share is, what it was before, and what can be said of the difference."""
+    by = "" if shares.labels is None else f" by {shares.labels[1]} and {shares.labels[0]} labels"
     return (
-        f"{percent(shares.b.value)} of {shares.b.n} {which} prompts instead of {percent(shares.a.value)} "
+        f"{percent(shares.b.value)} of {shares.b.n} {which} prompts instead of {percent(shares.a.value)}{by} "
         f"({points(shares.difference)}, {p_equals(p, 'adjusted p')}{doubt})"
     )
 
@@ -196,6 +206,8 @@ def _to_tell(headline: Sequence[PairedRow]) -> list[str]:
     found: list[str] = []
     for row in headline:
         shares = row.asr
+        if shares.labels is not None:
+            continue
         n = prompts_to_tell(shares.only_a, shares.only_b, shares.a.n)
         if n is not None and n > shares.a.n:
             found.append(
@@ -238,9 +250,11 @@ def _unmatched(a: Run, b: Run, rows: Sequence[PairedRow]) -> list[str]:
     for one, two in ((a, b), (b, a)):
         there = {row.key: row for row in two.result.rows}
         left = [row.key for row in one.result.rows if row.error is None and row.key not in matched]
-        found += [
-            f"Row {key} failed in {two.label} ({there[key].error}); it is not compared." for key in left if key in there
-        ]
+        broken = {key: there[key].error for key in left if key in there and there[key].error is not None}
+        found += [f"Row {key} failed in {two.label} ({why}); it is not compared." for key, why in broken.items()]
+        bare = [key for key in left if key in there and there[key].error is None]
+        if bare and one is a:
+            found.append(f"Rows {', '.join(bare)} have no labels in both: not compared.")
         alone = [key for key in left if key not in there]
         if alone:
             found.append(f"Only {one.label} has {', '.join(alone)}: not compared.")
@@ -248,10 +262,12 @@ def _unmatched(a: Run, b: Run, rows: Sequence[PairedRow]) -> list[str]:
 
 
 def _other_judges(a: Run, b: Run, judge: str, rows: Sequence[PairedRow]) -> list[str]:
-    """What the other judges in common say of the headline."""
+    """What the other judges in common say of the headline; beside labels, what each judge says."""
+    skipped = {judge} if a.labels is None else set[str]()
+    a, b = replace(a, labels=None), replace(b, labels=None)
     of = [{row.key: row for row in run.result.rows} for run in (a, b)]
     found: list[str] = []
-    for other in sorted({*of[0][NONE].refused} & {*of[1][NONE].refused} - {judge}):
+    for other in sorted({*of[0][NONE].refused} & {*of[1][NONE].refused} - skipped):
         said: list[str] = []
         for row in (row for row in rows if row.headline):
             try:

@@ -29,18 +29,24 @@ class Dated:
     time_of_file: bool
 
 
-def dated_audits(folders: Sequence[str | Path], judge: str | None) -> tuple[list[Dated], list[str]]:
+def dated_audits(
+    folders: Sequence[str | Path], judge: str | None, labeller: str | None = None
+) -> tuple[list[Dated], list[str]]:
     """The audits that can be read, each once; and why the others cannot.
 
     Args:
         folders: where audits are.
         judge: whose marks count; None: each audit's own.
+        labeller: whose labels of their answers are read too, where there are some.
+
+    Raises:
+        ConfigError: the labeller's name cannot be a file's.
     """
     runs: list[Run] = []
     left_out: list[str] = []
     for folder in {Path(folder).resolve(): folder for folder in folders}.values():
         try:
-            runs += load_runs([folder])
+            runs += load_runs([folder], labeller)
         except RunError as error:
             left_out.append(str(error))
     names = [run.label for run in runs]

@@ -7,10 +7,11 @@ do not flatter it.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bures.errors import ConfigError, RunError
+from bures.results.labels import Labels, load_labels
 from bures.results.names import STRONGEST, Which
 from bures.results.options import Options
 from bures.results.run_folder import load_result
@@ -36,6 +37,7 @@ class Run:
         result: what it measured.
         system: the system prompt.
         backend: who answered the test prompts.
+        labels: of the person who was asked for, where there are some.
     """
 
     label: str
@@ -43,6 +45,7 @@ class Run:
     result: AuditResult
     system: str | None
     backend: str
+    labels: Labels | None = None
 
     @staticmethod
     def of(label: str, folder: str, result: AuditResult) -> Run:
@@ -56,21 +59,29 @@ class Run:
         return Run(label, folder, result, system, backend)
 
 
-def load_runs(folders: Sequence[str | Path]) -> list[Run]:
+def load_runs(folders: Sequence[str | Path], labeller: str | None = None) -> list[Run]:
     """Finished audits, under labels that differ.
 
+    Args:
+        folders: where they are.
+        labeller: whose labels of their answers are read too.
+
     Raises:
-        RunError: a folder holds no audit, one that is not finished, or one that is damaged.
+        RunError: a folder holds no audit, one that is not finished, or one that is damaged; or such labels.
+        ConfigError: the labeller's name cannot be a file's.
     """
     results = [load_result(folder) for folder in folders]
     for folder, result in zip(folders, results, strict=True):
         if result.status != "complete":
             raise RunError(f"the audit in {folder} is not finished; continue it with the command that began it")
     names = [_shortened(str(result.model.get("name", "?"))) for result in results]
-    return [
+    found = [
         Run.of(name if names.count(name) == 1 else f"{name} ({folder})", str(folder), result)
         for name, folder, result in zip(names, folders, results, strict=True)
     ]
+    if labeller is None:
+        return found
+    return [replace(run, labels=load_labels(Path(run.folder), labeller, run.result)) for run in found]
 
 
 def _shortened(name: str) -> str:

@@ -30,6 +30,7 @@ from bures.results.finished_audits import (
 )
 from bures.results.formatting import p_equals, percent, points
 from bures.results.inference import LEVEL, holm, over_looks
+from bures.results.labelled_rows import by_labels, labels_of, unused
 from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import Shares, paired_shares, share_counted
 from bures.results.questions import HistoryConfig
@@ -51,6 +52,8 @@ class Followed:
         asr: share of harmful test prompts answered.
         over_refusal: share of harmless test prompts refused.
         perplexity_ratio: perplexity of the model's own harmless answers, over that without intervention.
+        labelled: the ASR by a person's labels, where they were asked for and this row has some.
+        labels: how many.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Followed:
     asr: Measurement
     over_refusal: Measurement
     perplexity_ratio: float | None
+    labelled: Measurement | None = None
+    labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,12 @@ class Series:
     sentences: tuple[str, ...]
     looks: int
 
+    @property
+    def labelled(self) -> list[str]:
+        """Names of the rows that some audit has labels of."""
+        rows = [row for point in self.points for row in point.rows]
+        return list(dict.fromkeys(row.name for row in rows if row.labelled is not None))
+
 
 @dataclass(frozen=True)
 class History:
@@ -129,6 +140,8 @@ class History:
     rows: tuple[str, ...]
     series: tuple[Series, ...]
     left_out: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    """By whose labels some figures are; or whose are there, where none were asked for. In sentences."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -145,7 +158,7 @@ def history(folders: Sequence[str | Path], config: HistoryConfig | None = None) 
         ConfigError: no audit has a row of that name.
     """
     config = config or HistoryConfig()
-    found, left_out = dated_audits(folders, config.judge)
+    found, left_out = dated_audits(folders, config.judge, config.labels)
     if not found:
         raise RunError(f"no finished audit to draw: {left_out[0] if left_out else 'no folder given'}")
     groups: dict[tuple[str, ...], list[Dated]] = {}
@@ -155,7 +168,17 @@ def history(folders: Sequence[str | Path], config: HistoryConfig | None = None) 
     for name in config.row:
         if not any(row.name == name for each in series for point in each.points for row in point.rows):
             row_named(found[-1].run, name, config.max_perplexity_ratio)  # says what there is instead
-    return History(config.row, tuple(sorted(series, key=lambda s: s.points[-1].time, reverse=True)), tuple(left_out))
+    ordered = sorted(series, key=lambda s: s.points[-1].time, reverse=True)
+    return History(config.row, tuple(ordered), tuple(left_out), tuple(_labels([each.run for each in found], config)))
+
+
+def _labels(runs: Sequence[Run], config: HistoryConfig) -> list[str]:
+    """What is said of labels."""
+    if config.labels is None:
+        return unused(runs)
+    if any(run.labels is not None for run in runs):
+        return [f"{by_labels(runs)} The last audit is held against the first by them where both have some."]
+    return [f"No audit has labels of {config.labels!r}: bures judge label RUN --as {config.labels} asks for some."]
 
 
 def _kind(run: Run, judge: str) -> tuple[str, ...]:
@@ -210,9 +233,10 @@ def _sentence(name: str, shares: Shares, p: float) -> str:
     said = "no change can be told"
     if p < LEVEL:
         said = f"the ASR has {'risen' if shares.difference.value > 0 else 'fallen'}"
+    by = "" if shares.labels is None else f", by {shares.labels[0]} and {shares.labels[1]} labels"
     return (
         f"{where}, {said} between the first and the last audit: {percent(shares.a.value)} and "
-        f"{percent(shares.b.value)} ({points(shares.difference)}, {p_equals(p, 'adjusted p')})."
+        f"{percent(shares.b.value)} ({points(shares.difference)}, {p_equals(p, 'adjusted p')}{by})."
     )
 
 
@@ -243,6 +267,7 @@ def _followed(dated: Dated, followed: Mapping[str, str | None], config: HistoryC
             asr, over_refusal = (share_counted(dated.run, row, dated.judge, which) for which in ("harmful", "harmless"))
         except RunError:  # no finished answer: a gap in its curve
             continue
+        said = labels_of(dated.run, row)
         yield Followed(
             name=name,
             row=row.key,
@@ -252,6 +277,8 @@ def _followed(dated: Dated, followed: Mapping[str, str | None], config: HistoryC
             asr=asr,
             over_refusal=over_refusal,
             perplexity_ratio=row.perplexity_ratio,
+            labelled=None if said is None else said.asr,
+            labels=0 if said is None else len(said.said),
         )
 
 

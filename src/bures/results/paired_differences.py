@@ -9,7 +9,8 @@ from typing import NamedTuple
 from bures.errors import RunError
 from bures.results.bootstrap import bootstrap_difference, bootstrap_ratio_of_sums, exponential
 from bures.results.finished_audits import Run, hashes, row_named, strongest_of_all
-from bures.results.inference import holm, mcnemar, paired_difference
+from bures.results.inference import LEVEL, holm, mcnemar, paired_difference
+from bures.results.labelled_rows import labelled_pair, required_labels
 from bures.results.marks import Mark, marks_of
 from bures.results.names import NONE, STRONGEST, Which
 from bures.results.schema import Row
@@ -25,17 +26,25 @@ class Shares:
         a: of the first audit, with a Wilson interval.
         b: of the second.
         difference: b less a, with Tango's interval, which leaves out 0 exactly where p is below 0.05.
-        only_a: prompts that count only in a.
-        only_b: prompts that count only in b.
+        nearly: its 90 % interval, by which two shares are called equivalent.
+        only_a: prompts that count only in a, by the judge.
+        only_b: prompts that count only in b, by the judge.
         p: McNemar's test.
+        labels: of either side, where a, b, the difference and p are by a person's labels (`bures.results.labelled`).
     """
 
     a: Measurement
     b: Measurement
     difference: Measurement
+    nearly: tuple[float, float]
     only_a: int
     only_b: int
     p: float
+    labels: tuple[int, int] | None = None
+
+    def is_within(self, margin: float) -> bool:
+        """Whether the two are shown to differ by less than a margin, at the level 0.05."""
+        return -margin < self.nearly[0] and self.nearly[1] < margin
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,8 @@ def paired_rows(a: Run, b: Run, judge: str, budget: float | None) -> Iterator[Pa
 
     Raises:
         ConfigError: one has no row `none`.
-        RunError: the marks of a row are missing, damaged or of other prompts.
+        RunError: the marks of a row are missing, damaged or of other prompts, or labels were asked for and a row of the
+            headline has none.
     """
     yield _paired(NONE, a, row_named(a, NONE), b, row_named(b, NONE), judge)
     best = strongest_of_all([a, b], budget)
@@ -113,13 +123,18 @@ def paired_rows(a: Run, b: Run, judge: str, budget: float | None) -> Iterator[Pa
         yield _paired(STRONGEST, a, row_named(a, best), b, row_named(b, best), judge)
     other = {row.key: row for row in b.result.rows if row.error is None}
     for row in a.result.rows:
-        if row.key not in (NONE, best) and row.error is None and row.key in other:
+        if row.key in (NONE, best) or row.error is not None or row.key not in other:
+            continue
+        if a.labels is None or labelled_pair(a, row, b, other[row.key]) is not None:
             yield _paired(row.key, a, row, b, other[row.key], judge)
 
 
 def _paired(name: str, a: Run, row_a: Row, b: Run, row_b: Row, judge: str) -> PairedRow:
     same_harmless = set(hashes(a, "harmless")) == set(hashes(b, "harmless"))
     moves = name != NONE
+    for run, row in ((a, row_a), (b, row_b)):
+        if run.labels is not None:
+            required_labels(run, row, run.labels.labeller)
     return PairedRow(
         name=name,
         a=Side.of(row_a),
@@ -155,6 +170,8 @@ def adjusted(pairs: Sequence[Sequence[PairedRow]]) -> list[list[PairedRow]]:
 def paired_shares(a: Run, row_a: Row, b: Run, row_b: Row, judge: str, which: Which) -> Shares:
     """ASR (harmful prompts) or over-refusal (harmless ones) of two rows, prompt by prompt.
 
+    The ASR is by labels where both audits were read with labels and both rows have some.
+
     Raises:
         RunError: the marks of a row are missing, damaged or of other prompts, or no prompt has a finished answer in
             both.
@@ -171,13 +188,20 @@ def paired_shares(a: Run, row_a: Row, b: Run, row_b: Row, judge: str, which: Whi
         )
     only_a = sum(before[key] and not after[key] for key in both)
     only_b = sum(after[key] and not before[key] for key in both)
-    return Shares(
+    found = Shares(
         proportion(sum(before[key] for key in both), n),
         proportion(sum(after[key] for key in both), n),
         paired_difference(only_a, only_b, n),
+        paired_difference(only_a, only_b, n, 1 - 2 * LEVEL).bounds,
         only_a,
         only_b,
         mcnemar(only_a, only_b),
+    )
+    said = labelled_pair(a, row_a, b, row_b) if which == "harmful" else None
+    if said is None:
+        return found
+    return replace(
+        found, a=said.a, b=said.b, difference=said.difference, nearly=said.nearly, p=said.p, labels=said.labels
     )
 
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from bures.results.names import NONE, STRONGEST, WITHIN_BUDGET
 
+_LABELS = "By whose labels (bures judge label --as) the ASR is, with an interval valid whatever the judge's error."
+
 RowNames = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 """Names of rows, in a configuration; one alone is a list of one."""
 
@@ -23,6 +25,7 @@ class CompareConfig(BaseModel):
     judge: str | None = Field(
         default=None, description="Whose marks count.", json_schema_extra={"unset": "that of the first run"}
     )
+    labels: str | None = Field(default=None, description=_LABELS, json_schema_extra={"unset": "the judge alone"})
     max_perplexity_ratio: float | None = Field(
         default=None,
         ge=1.0,
@@ -63,6 +66,7 @@ class GateConfig(BaseModel):
     judge: str | None = Field(
         default=None, description="Whose marks count.", json_schema_extra={"unset": "that of the audit"}
     )
+    labels: str | None = Field(default=None, description=_LABELS, json_schema_extra={"unset": "the judge alone"})
     max_perplexity_ratio: float | None = Field(
         default=None,
         ge=1.0,
@@ -94,6 +98,7 @@ class HistoryConfig(BaseModel):
     judge: str | None = Field(
         default=None, description="Whose marks count.", json_schema_extra={"unset": "that of each audit"}
     )
+    labels: str | None = Field(default=None, description=_LABELS, json_schema_extra={"unset": "the judge alone"})
     max_perplexity_ratio: float | None = Field(
         default=None,
         ge=1.0,

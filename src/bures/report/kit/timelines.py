@@ -45,6 +45,7 @@ class Timeline:
         domain: of the axis; None: what the figures need.
         ranges: intervals that are drawn as broad bars behind (their value is not).
         joined: whether the dots of a curve are joined.
+        apart: curves whose dots are not joined.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Timeline:
     domain: tuple[float, float] | None = None
     ranges: Sequence[Dot] = ()
     joined: bool = True
+    apart: Sequence[str] = ()
 
 
 def timeline(drawn: Timeline) -> Figure:
@@ -88,7 +90,9 @@ def _layers(drawn: Timeline, keys: Sequence[Key], keep: Spec) -> list[Spec]:
         layers.append({**here, "transform": with_bounds, "mark": mark, "encoding": {**between, "color": colour}})
     if drawn.joined:
         stroke: Spec = {"type": "line", "strokeWidth": 2, "tooltip": None}
-        layers.append({**here, "mark": stroke, "encoding": {"x": x, "y": y, "color": colour}})
+        joined = [dot for dot in drawn.dots if dot.curve not in drawn.apart]
+        line: Spec = {"x": x, "y": y, "color": colour}
+        layers.append({**here, "data": {"values": _data(joined)}, "mark": stroke, "encoding": line})
     point: Spec = {"type": "point", "filled": True, "size": 80, "opacity": 1, "stroke": SURFACE, "strokeWidth": 1}
     at: Spec = {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": TIP}
     return [*layers, {**here, "mark": point, "encoding": at}]

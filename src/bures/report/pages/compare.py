@@ -66,7 +66,9 @@ def _cautions(found: Compared) -> list[str]:
     for pair in found.pairs:
         lead = "" if len(found.pairs) == 1 else f"{named(pair.b)}: "
         said += [f"{lead}{caution}" for caution in pair.cautions]
-    if found.judge in PHRASE_JUDGES:
+    if found.by_labels:
+        said.append(named(found.by_labels, 600))
+    elif found.judge in PHRASE_JUDGES:
         said.append(PHRASES_ONLY)
     return said
 

@@ -24,7 +24,7 @@ def pair_sections(found: Compared, pair: Pair, i: int, *, one: bool) -> list[Sec
     ]
     if not one:
         blocks.insert(0, pair.finding)
-    blocks += [_differences(found, pair, i), _table(pair, found.judge)]
+    blocks += [_differences(found, pair, i), _table(pair, found)]
     if pair.notes:
         blocks.append(Items(tuple(named(note, 600) for note in pair.notes)))
     sections = [Section(f"differences-{i}", f"How far apart{about}", tuple(blocks))]
@@ -49,12 +49,18 @@ def _differences(found: Compared, pair: Pair, i: int) -> Figure:
         forest(dots, "difference, points", nothing=0.0, measure="asr"),
         f"For every row the difference in ASR as a dot with its 95% interval. {told}.",
         None,
-        f"Lines are Tango's 95% intervals of the paired difference, by {judge_words(found.judge)}. “May be chance”: "
-        f"McNemar's p, adjusted by Holm's method, is not below {LEVEL:g}. The first two rows are the finding's "
-        "and were named in advance; they are adjusted apart from the others. Intervals are not adjusted.",
+        f"Lines are 95% intervals of the paired difference, {_by(found)}. “May be chance”: the p value, adjusted by "
+        f"Holm's method, is not below {LEVEL:g}. The first two rows are the finding's and were named in advance; they "
+        "are adjusted apart from the others. Intervals are not adjusted.",
         Legend("shown", KEYS),
         (Choice("measure", "Difference in", choices),) if both else (),
     )
+
+
+def _by(found: Compared) -> str:
+    """Whose intervals they are."""
+    tango = f"Tango's by {judge_words(found.judge)}"
+    return f"of the ASR by a person's labels, of over-refusal {tango}" if found.by_labels else tango
 
 
 def _dots(row: PairedRow, i: int, judge: str) -> list[Dot]:
@@ -78,9 +84,15 @@ def _dot(label: str, title: str, shares: Shares, p: float, measure: str, judge: 
             title,
             f"{what} {brief(shares.a)} → {brief(shares.b)}",
             points(shares.difference),
-            f"{p_equals(p, 'adjusted p')}, n = {shares.a.n}, judge '{named(judge, 40)}'",
+            f"{p_equals(p, 'adjusted p')}, n = {shares.a.n}, {_counted_by(shares, judge)}",
         ),
         measure=measure,
+    )
+
+
+def _counted_by(shares: Shares, judge: str) -> str:
+    return (
+        f"judge '{named(judge, 40)}'" if shares.labels is None else f"labels {shares.labels[0]} and {shares.labels[1]}"
     )
 
 
@@ -119,15 +131,16 @@ def _cost_dot(label: str, title: str, costs: Costs, which: str) -> Dot:
     )
 
 
-def _table(pair: Pair, judge: str) -> Table:
+def _table(pair: Pair, found: Compared) -> Table:
     header = ("#", "row", "block A", "block B", "ASR % A", "ASR % B", "B − A, points [95%]", "p", "adjusted p")
     more = ("over-refusal B − A", "KL A", "KL B", "KL B − A", "× A", "× B", "× B / A")
     rows = tuple(tuple(_cells(row, i)) for i, row in enumerate(pair.rows, 1))
     used = [j for j in range(len(header) + len(more)) if j < len(header) or any(row[j] != "-" for row in rows)]
     names = (*header, *more)
+    tested = named(found.by_labels, 600) if found.by_labels else "p: McNemar's test."
     caption = (
-        f"A: {named(pair.a)}. B: {named(pair.b)}. KL in nats; ×: perplexity over that without intervention; p: "
-        f"McNemar's test. {judge_error(judge)}"
+        f"A: {named(pair.a)}. B: {named(pair.b)}. KL in nats; ×: perplexity over that without intervention. "
+        f"{tested} {judge_error(found.judge)}"
     )
     return Table(tuple(names[j] for j in used), tuple(tuple(row[j] for j in used) for row in rows), caption)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bures.report.kit.charts import STYLES, Style
 from bures.report.kit.page import Block, Cell, Figure, Grid, Items, Section, Table
 from bures.report.kit.text import named
@@ -11,6 +13,7 @@ from bures.report.words import block_range, judge_error, judge_words, padded, pr
 from bures.results.formatting import brief, number, share
 from bures.results.history import Followed, History, Point, Series
 from bures.results.names import NONE, STRONGEST
+from bures.results.stats import Measurement
 
 
 def series_section(found: History, series: Series, i: int, *, one: bool) -> Section:
@@ -60,18 +63,38 @@ def _curves(series: Series) -> list[Curve]:
 
 def _asr_figure(series: Series, i: int) -> Figure:
     dots = [
-        Dot(
-            row.name,
-            point.time,
-            100 * row.asr.value,
-            None if row.asr.interval is None else (100 * row.asr.interval[0], 100 * row.asr.interval[1]),
-            tip(_head(point), _under(row), f"ASR {brief(row.asr)}, n = {row.asr.n}"),
-        )
+        _asr_dot(point, row, row.name, row.asr, f"n = {row.asr.n}, judge '{named(series.judge, 40)}'")
         for point in series.points
         for row in point.rows
     ]
+    by_labels = [
+        _asr_dot(point, row, _by_labels(row.name), row.labelled, f"by {row.labels} labels")
+        for point in series.points
+        for row in point.rows
+        if row.labelled is not None
+    ]
+    names = list(dict.fromkeys(dot.curve for dot in by_labels))
+    curves = _curves(series)
+    for curve in tuple(curves):
+        if _by_labels(curve.name) in names:
+            style = Style(curve.style.colour, "diamond")
+            curves.append(Curve(_by_labels(curve.name), f"{curve.label}, by labels", style))
     note = f"Bars are 95% intervals over prompts, by {judge_words(series.judge)}. Lower is safer."
-    return timeline(Timeline(f"asr-{i}", "ASR over time", _curves(series), dots, "ASR, %", note, domain=(0.0, 100.0)))
+    if by_labels:
+        note += " Dots that are not joined are by a person's labels: their intervals hold whatever the judge's error."
+    drawn = (*dots, *by_labels)
+    shown = Timeline(f"asr-{i}", "ASR over time", curves, drawn, "ASR, %", note, domain=(0.0, 100.0), apart=names)
+    return timeline(shown)
+
+
+def _by_labels(name: str) -> str:
+    """Name of the curve of a row by labels."""
+    return f"{name}:labels"
+
+
+def _asr_dot(point: Point, row: Followed, curve: str, asr: Measurement, by: str) -> Dot:
+    between = None if asr.interval is None else (100 * asr.interval[0], 100 * asr.interval[1])
+    return Dot(curve, point.time, 100 * asr.value, between, tip(_head(point), _under(row), f"ASR {brief(asr)}, {by}"))
 
 
 def _ratio_figure(series: Series, i: int) -> Figure | None:
@@ -159,12 +182,16 @@ def _table(found: History, series: Series) -> Table:
     header = ["finished (UTC)", "model", "weights"]
     for name in found.rows:
         header += [f"ASR % {named(name, 30)} [95%]", *(() if name == NONE else ("by", "×"))]
+    labelled = series.labelled
+    header += [f"by labels % {named(name, 30)} [95%]" for name in labelled]
     header += ["over-refusal %", "perplexity", "plain text", "decided at", "folder"]
     caption = f"Every audit, by time. {judge_error(series.judge)}"
-    return Table(tuple(header), tuple(_cells(found, point) for point in series.points), caption)
+    if labelled:
+        caption = f"{caption} {named(' '.join(found.labels), 600)}"
+    return Table(tuple(header), tuple(_cells(found, point, labelled) for point in series.points), caption)
 
 
-def _cells(found: History, point: Point) -> tuple[str | Cell, ...]:
+def _cells(found: History, point: Point, labelled: Sequence[str]) -> tuple[str | Cell, ...]:
     there = {row.name: row for row in point.rows}
     cells: list[str | Cell] = [when(point), named(point.label), Cell(named(point.fingerprint[:12], 12), tone="code")]
     for name in found.rows:
@@ -172,6 +199,7 @@ def _cells(found: History, point: Point) -> tuple[str | Cell, ...]:
         cells.append("-" if row is None else share(row.asr, unit=""))
         if name != NONE:
             cells += ["-", "-"] if row is None else [_under(row), number(row.perplexity_ratio)]
+    cells += [share(there[name].labelled if name in there else None, unit="") for name in labelled]
     own = there.get(NONE)
     return (
         *cells,
