@@ -6,6 +6,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import json
 import os
 import re
 import socket
@@ -248,6 +249,19 @@ def pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             path.write_text(as_csv(["", "Goal", "Target", "Behavior", "Category"], rows))
         elif name == "strongreject":
             path.write_text(as_csv(["category", "source", "forbidden_prompt"], [["Art", "made up", t] for t in texts]))
+        elif name.startswith("rho-edgy"):
+            path.write_text(json.dumps([{"text": t, "category": "Art", "id": t} for t in texts]))
+        elif name.startswith("rho-pairs"):
+            answered = [{"text": f"{t}, benign?\n\nYES", "harmful_version": f"{t}?\n\nNO\nMORE"} for t in texts]
+            path.write_text(json.dumps(answered))
+        elif name == "weighted-safety":
+            targets = (("refusal", ""), ("comply", ", benign"))
+            rows = [
+                {"input": f"{t}{end}", "target": target, "metadata": {"category": "Art"}}
+                for t in texts
+                for target, end in targets
+            ]
+            path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
         elif name == "advbench":
             path.write_text("seeds:\n" + "".join(f"- value: {t}\n  harm_categories: [a]\n" for t in texts))
         elif name == "alpaca":
@@ -277,6 +291,23 @@ def test_the_new_sets_have_categories_and_three_disjoint_parts(name: str) -> Non
     assert sum(map(len, parts.values())) == len(whole)
 
 
+@pytest.mark.usefixtures("pinned")
+@pytest.mark.parametrize(
+    "name", ["rho-edgy", "rho-pairs", "rho-pairs-benign", "weighted-safety", "weighted-safety-benign"]
+)
+def test_sets_of_two_sides_give_each_its_prompts_and_no_answer(name: str) -> None:
+    whole = load_prompts(name)
+    sides = {"rho-pairs": 2, "rho-edgy": 2, "weighted-safety": 1}  # files of each
+    base = name.removesuffix("-benign")
+    assert len(whole) == sides[base] * len(THINGS)
+    assert {", benign" in text for text in whole.texts} == {name != base}
+    assert not any(answer in text for text in whole.texts for answer in ("\n", "YES", "NO", "MORE"))
+    assert set(whole.categories) == {None if base == "rho-pairs" else "Art"}
+    parts = {part: load_prompts(f"{name}:{part}") for part in PARTS[name]}
+    require_disjoint(**parts)
+    assert sum(map(len, parts.values())) == len(whole)
+
+
 def test_the_shares_cover_every_bucket_once() -> None:
     assert sorted(bucket for share in SPLIT.values() for bucket in share) == list(range(10))
 
@@ -286,6 +317,15 @@ def test_the_published_set_has_its_documented_size() -> None:
     sizes = {part: len(load_prompts(f"jailbreakbench:{part}")) for part in SPLIT}
     assert sizes == {"fit": 48, "select": 24, "test": 28}
     assert len(set(load_prompts("jailbreakbench").categories)) == 10
+
+
+@pytest.mark.assets
+def test_the_published_sets_of_two_sides_are_questions_alone() -> None:
+    edgy = load_prompts("rho-edgy")
+    assert (len(edgy), len(set(edgy.categories))) == (150, 8)
+    for name in ("rho-pairs", "rho-pairs-benign"):
+        assert {text[-1] for text in load_prompts(name).texts} == {"?"}
+    assert len(set(load_prompts("weighted-safety-benign").categories)) == 6
 
 
 # --- shares of a file or a hub dataset -------------------------------------------------------------------------------

@@ -572,6 +572,11 @@ def test_the_real_sets_have_the_documented_sizes_and_do_not_overlap() -> None:
         "spikee": 43,
         "alpaca": 578,
         "chat": 508,
+        "rho-edgy": 150,
+        "rho-pairs": 150,
+        "rho-pairs-benign": 150,
+        "weighted-safety": 60,
+        "weighted-safety-benign": 60,
     }
     parts = {f"{name}:{part}": load_prompts(f"{name}:{part}") for name in packaged for part in PARTS[name]}
     assert [len(parts[f"harmbench:{part}"]) for part in ("select", "test")] == [48, 152]

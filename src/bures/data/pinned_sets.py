@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,16 +37,26 @@ PARTS: Mapping[str, Mapping[str, tuple[int, ...]]] = MappingProxyType(
         "jailbreakbench-benign": SPLIT,
         "xstest": SPLIT,  # the safe prompts
         "xstest-unsafe": SPLIT,
+        "rho-edgy": SPLIT,
+        "rho-pairs": SPLIT,  # the harmful prompts
+        "rho-pairs-benign": SPLIT,
+        "weighted-safety": SPLIT,  # the harmful prompts
+        "weighted-safety-benign": SPLIT,
         "chat": {"organism": _ALL},
     }
 )
 """Pinned sets, their parts, and the hash buckets (`int(prompt_hash, 16) % 10`) that make up each part."""
 
 
+_SAME_FILES: Mapping[str, str] = MappingProxyType(
+    {"xstest-unsafe": "xstest", "rho-pairs-benign": "rho-pairs", "weighted-safety-benign": "weighted-safety"}
+)
+"""Sets whose prompts stand beside those of another, in the same files."""
+
+
 def assets_of(name: str) -> tuple[str, ...]:
     """The assets that a pinned set is read from: the one of its name, or all whose names begin with it and a dash."""
-    if name == "xstest-unsafe":  # its contrasts are in the same file
-        return ("xstest",)
+    name = _SAME_FILES.get(name, name)
     return (name,) if name in ASSETS else tuple(key for key in ASSETS if key.startswith(f"{name}-"))
 
 
@@ -55,6 +65,13 @@ def pinned_rows(name: str) -> Rows:
     names = assets_of(name)
     if names == ("xstest",):
         return _xstest("unsafe" if name == "xstest-unsafe" else "safe")
+    if names == ("weighted-safety",):
+        return _weighted_safety("comply" if name.endswith("-benign") else "refusal")
+    if name == "rho-edgy":
+        rows = [row for each in names for row in _records(each)]
+        return Rows(tuple(row["text"] for row in rows), tuple(row["category"] for row in rows))
+    if name.startswith("rho-pairs"):
+        return _first_lines(names, "text" if name.endswith("-benign") else "harmful_version")
     if len(names) == 1:
         return _read(name)
     rows = [_read(each) for each in names]
@@ -87,6 +104,25 @@ def _xstest(label: str) -> Rows:
     path = fetch("xstest")
     rows = [row for row in read_csv(read_text(path), ",", str(path)).records if row["label"] == label]
     return Rows(tuple(str(row["prompt"]) for row in rows), tuple(str(row["type"]) for row in rows))
+
+
+def _weighted_safety(target: str) -> Rows:
+    """The prompts that are to be refused, or the benign ones; with their category."""
+    lines = read_text(fetch("weighted-safety")).splitlines()
+    rows = [row for line in lines if line.strip() and (row := json.loads(line))["target"] == target]
+    return Rows(tuple(row["input"] for row in rows), tuple(row["metadata"]["category"] for row in rows))
+
+
+def _records(asset: str) -> list[dict[str, Any]]:
+    """The records of a JSON file that is a list of them."""
+    found: list[dict[str, Any]] = json.loads(read_text(fetch(asset)))
+    return found
+
+
+def _first_lines(names: Sequence[str], column: str) -> Rows:
+    """One side of pairs, each text cut at its first line: what follows is an answer."""
+    prompts = tuple(str(row[column]).split("\n", 1)[0].strip() for each in names for row in _records(each))
+    return Rows(prompts, (None,) * len(prompts))
 
 
 def _first_messages(path: Path) -> Rows:
