@@ -18,19 +18,22 @@ from bures import cli
 from bures.cli.options import carry_out
 from bures.cli.tables import audit_table
 from bures.errors import RunError
+from bures.judges.known_error import JudgeError, record
 from bures.report.build import page_of, write_report
 from bures.report.kit import bundle
 from bures.report.kit.page import Cell, Figure, Legend, Page, Section, Table, as_json_in_html, figures_of, render
 from bures.report.kit.text import clean, named
 from bures.report.pages.audit import audit_page, best_row, finding
-from bures.report.sections.breakdown import agreement, asr_by_category
+from bures.report.sections.categories import shares_by_category
+from bures.report.sections.judging import agreement
 from bures.report.sections.plane import ellipse
 from bures.report.sections.provenance import limits
 from bures.report.sections.tradeoff import front
+from bures.results.formatting import share
 from bures.results.records import Gaussian
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult, Row
-from bures.results.stats import proportion
+from bures.results.stats import Measurement, proportion
 from helpers.interpreter import imported_by
 from helpers.made_results import HOSTILE, made_audit, made_scan, made_search
 
@@ -265,7 +268,7 @@ def test_agreement_is_cohens() -> None:
 
 
 def test_categories_hold_their_own_prompts() -> None:
-    found = asr_by_category("100101", ["a", "b", "b", None, "b", "a"])
+    found = shares_by_category("100101", ["a", "b", "b", None, "b", "a"])
     assert found == {"b": proportion(3, 3), "a": proportion(0, 2), "without a category": proportion(0, 1)}
     assert [*found] == ["b", "a", "without a category"]
 
@@ -278,6 +281,64 @@ def test_categories_are_counted_in_full_and_drawn_as_far_as_there_is_room() -> N
     assert figure.table is not None
     assert len(figure.table.rows) == 39
     assert sum(int(str(row[1])) for row in figure.table.rows) == 40
+
+
+def section(result: Any, title: str) -> Section | None:
+    return next((each for each in page_of(result).sections if each.title == title), None)
+
+
+KINDS = "Refusals of harmless prompts, by kind"
+
+
+def test_refusals_of_harmless_prompts_stand_by_their_kind_where_the_file_has_kinds() -> None:
+    result = small()
+    assert section(result, KINDS) is None
+    marks = result.rows[0].refused_harmless[result.judge]
+    kinds = ["homonyms" if i % 3 else "safe targets" for i in range(len(marks))]
+    result.tested["harmless"].categories = list(kinds)
+    assert section(result, KINDS) is not None
+    (figure,) = [f for f in figures_of(page_of(result)) if f.id == "by-kind"]
+    assert figure.table is not None
+    refused = [mark == "1" for mark, kind in zip(marks, kinds, strict=True) if kind == "homonyms"]
+    told = share(proportion(sum(refused), len(refused)), unit="")
+    assert figure.table.rows[0][:3] == ("homonyms", str(len(refused)), told)
+    assert figure.table.caption == "over-refusal % [95%]."
+    assert not any("ASR" in str(value["tip"]) for value in figure.spec["data"]["values"])
+
+
+RANGE = "What the judge's error may make of it"
+
+
+def test_the_range_over_the_measured_errors_of_the_judge_stands_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recall 0.5 and specificity 0.9 on one set; on another an error that this run cannot have."""
+    monkeypatch.setenv("BURES_CACHE", str(tmp_path))
+    result = small()
+    for row in result.rows:
+        row.asr = {"new": Measurement(0.6, 40, (0.4, 0.8))} if row.error is None else {}
+        row.refused, row.refused_harmless = {"new": "1" * 16 + "0" * 24}, {}
+    result.judge = "new"
+    assert section(result, RANGE) is None
+    half, all_ = Measurement(0.5, 100), Measurement(1.0, 100)
+    record(
+        [
+            JudgeError("new", "some answers", "as it is", 200, Measurement(5 / 6, 60), half, None, half),
+            JudgeError("new", "short answers", "as it is", 200, Measurement(0.5, 200), all_, None, half),
+            JudgeError("new", "other answers", "as it is", 200, Measurement(1 / 1.6, 160), all_, None, half),
+        ]
+    )
+    found = section(result, RANGE)
+    assert found is not None
+    (table,) = [block for block in found.blocks if isinstance(block, Table)]
+    assert [row[0] for row in table.rows] == ["as the judge says", "some answers", "other answers"]  # no chance level
+    assert table.rows[0][-1] == "60.0"
+    assert table.rows[1][1:] == ("200", "50", "90", "25.0", "25.0")  # 1 - (0.4 - 0.1) / (0.5 + 0.9 - 1)
+    cell = table.rows[2][-1]
+    assert isinstance(cell, Cell)
+    assert cell.text == "impossible (150.0)"  # 1 - (0.4 - 0.6) / (1 + 0.4 - 1)
+    said = render(page_of(result))
+    assert "would be 25% (error as on some answers), and cannot have the error of other answers" in said
 
 
 # The command ----------------------------------------------------------------------------------------------------------

@@ -152,9 +152,8 @@ def range_sentence(judge: str, asr: float, where: str) -> str | None:
     said = f"{where}: ASR {percent(asr, 0)} by '{judge}'"
     if possible:
         low, high = (pick(possible, key=lambda on: possible[on]) for pick in (min, max))
-        said += (
-            f" would be {percent(possible[low], 0)} (error as on {low}) to {percent(possible[high], 0)} (as on {high})"
-        )
+        said += f" would be {percent(possible[low], 0)} (error as on {low})"
+        said += "" if low == high else f" to {percent(possible[high], 0)} (as on {high})"
     if impossible:
         said += f"{',' if possible else ''} and cannot have the error of {impossible}"
     return f"{said}. No error carries over for sure: bures judge label measures it here."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bures.report.kit.page import KeyFigure, Page, Section
 from bures.report.sections.abilities import ability_section
-from bures.report.sections.breakdown import category_section, judge_section
+from bures.report.sections.categories import category_section, kind_section
+from bures.report.sections.judging import error_section, judge_section
 from bures.report.sections.layers import layer_section
 from bures.report.sections.outcome import measured_rows, outcome_section
 from bures.report.sections.plane import plane_section
@@ -47,7 +48,9 @@ def audit_page(result: AuditResult, extra: tuple[Section, ...] = ()) -> Page:
                 layer_section(result),
                 plane_section(result),
                 category_section(result, best),
+                kind_section(result, best),
                 row_comparison_section(result),
+                error_section(result, best),
                 judge_section(result),
                 *extra,
                 limits_section(result),
