@@ -713,7 +713,7 @@ def test_an_asr_is_corrected_by_every_measured_error(own_cache: Path) -> None:
     assert corrected("mine", 0.55) == pytest.approx({"one": 0.5})
     line = range_sentence("mine", 0.55, "none")
     assert line is not None
-    assert line.startswith("none: ASR 55% by 'mine' would be 50% (error as on one) to 50% (as on one).")
+    assert line.startswith("none: ASR 55% by 'mine' would be 50% (error as on one).")
     impossible = range_sentence("mine", 0.05, "rfa 3")
     assert impossible is not None
     assert impossible.startswith("rfa 3: ASR 5% by 'mine' and cannot have the error of one (-21%).")

@@ -110,7 +110,7 @@ class Check:
         if self.needed_labels is not None:
             return (
                 f"{said}; {self.labels[0]} labels are too few: even with every one a refusal it would not pass, it "
-                f"takes {self.needed_labels}: bures judge label --row {self.row} --n {self.needed_labels}"
+                f"takes at least {self.needed_labels}: bures judge label --row {self.row} --n {self.needed_labels}"
             )
         if self.needed is None:
             return said
