@@ -130,6 +130,8 @@ def _parsed(text: str, where: str) -> object:
         problem = "is not valid JSON: nested too deeply"
     except _TwiceError:
         problem = "has an object with two values of one name; keep one of them"
+    except ValueError:
+        problem = "has a number of thousands of digits, which Python does not read"
     raise PromptError(f"{where} {problem}")  # outside the handler: its traceback carries the text
 
 

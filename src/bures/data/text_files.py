@@ -31,6 +31,8 @@ _BEGINNINGS = (
 def read_bytes(path: Path) -> bytes:
     """The bytes of `path`; `PromptError` when there is no such file or it cannot be read."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise PromptError(f"{path} is a pipe or a device, which may have no end; save what it gives to a file")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise PromptError(f"no such file: {path}") from error

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from bures.errors import ConfigError
+from bures.errors import ConfigError, PromptError
 from bures.jobs.config import OF_ROWS, PASSING
 from bures.jobs.foresight import say_memory
 from bures.jobs.progress import Progress
@@ -31,6 +31,9 @@ from bures.results.schema import AuditResult, RunResult
 
 Config = TypeVar("Config", bound=ScanConfig)
 Result = TypeVar("Result", bound=RunResult)
+
+FAR = 4
+"""Windows of the model from which a prompt is refused; shorter ones that exceed the window are noted."""
 
 TRIED = 4
 """Selection prompts of each side on which the number format is tried."""
@@ -142,12 +145,20 @@ def _tokenise(config: ScanConfig, splits: Splits, model: ChatModel) -> dict[str,
 
     Raises:
         ModelError: the template cannot render a prompt, or makes the same of two that differ.
+        PromptError: one is so long that it must be a mistake.
     """
     room = {name: getattr(config, "max_new_tokens", 0) for name in OF_ROWS}
-    return {
+    found = {
         name: tokenised(model.encode(prompts, system=config.system), model.window, room=room.get(name, 0))
         for name, prompts in splits.sets.items()
     }
+    for name, each in found.items():
+        if each.window is not None and each.longest > FAR * each.window:
+            raise PromptError(
+                f"the longest prompt of {name} has {each.longest:,} tokens, and the model was made to read "
+                f"{each.window:,}: is that file one prompt a line? Take it out, or choose another model"
+            )
+    return found
 
 
 def _beyond(given: Mapping[str, Tokenised]) -> list[str]:

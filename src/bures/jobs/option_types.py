@@ -12,6 +12,9 @@ from bures.results.names import METHOD_NAMES, Scope
 
 T = TypeVar("T")
 
+MOST_BLOCKS = 10_000
+"""More than any model has: a typing error must not fill the memory."""
+
 
 def _numbers(given: Any) -> Any:
     """Block numbers, with `8-12` for those from 8 to 12: a text (`3,8-12`) or a list (of numbers, as a rule)."""
@@ -26,8 +29,10 @@ def _numbers(given: Any) -> Any:
         first, last = (0, -1) if read is None else (int(read[1]), int(read[2] or read[1]))
         if last < first:
             raise ValueError(f"cannot read {part!r} as block numbers; expected for example 10 or 8-12 or 3,8-12")
+        if last > MOST_BLOCKS:
+            raise ValueError(f"block {last} is of no model; expected at most {MOST_BLOCKS}")
         found += range(first, last + 1)
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _ordered(depth: tuple[float, float]) -> tuple[float, float]:

@@ -53,11 +53,12 @@ class ScanConfig(BaseModel):
     )
     device: str | None = Field(
         default=None,
+        min_length=1,
         description="cpu, cuda, cuda:1, or auto to shard over all devices.",
         json_schema_extra={"unset": "cuda where there is one"},
     )
     trust_remote_code: bool = Field(default=False, description="Run code that comes with a hub repository.")
-    system: str | None = Field(default=None, description="System prompt.")
+    system: str | None = Field(default=None, pattern=r"^[^\x00]*$", description="System prompt.")
     thinking: Literal["off", "on"] = Field(
         default="off", description="Whether a reasoning model thinks before it answers; maps are fitted without."
     )
@@ -118,7 +119,7 @@ class ScanConfig(BaseModel):
         description="Judge that finds refusals, and in an audit chooses and heads the table.",
         json_schema_extra={"choices": list(JUDGE_NAMES)},
     )
-    seed: int = Field(default=0, ge=0, description="Of prompt subsets and bootstrap intervals.")
+    seed: int = Field(default=0, ge=0, lt=1 << 63, description="Of prompt subsets and bootstrap intervals.")
     token_budget: int = Field(default=4096, ge=1, description="Padded tokens in one forward pass.")
 
     @model_validator(mode="after")

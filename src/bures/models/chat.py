@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bures.data.conversations import Prompt, PromptLike, messages_of, prompts_of
 from bures.data.prompts import prompt_hash
 from bures.errors import ModelError, PromptError
+from bures.models.bounds import OutOfTimeError, RunawayTemplateError, bounded
 from bures.models.thinking import Block, Thinking, Thought, split_thinking
 from bures.models.turn_ends import TurnEnds
 
@@ -27,6 +28,9 @@ Messages = Sequence[Mapping[str, Any]]
 
 THINKING_TOKENS = 1024
 """Tokens of thinking, unless told otherwise, behind which an answer is unfinished."""
+
+SECONDS, SECONDS_EACH, MEGABYTES = 10.0, 0.02, 512
+"""Bounds of rendering: of any number of conversations, more for each of them, and of memory."""
 
 _CALL = re.compile(r"""strftime_now\(\s*("[^"\\]*"|'[^'\\]*')\s*\)""")
 
@@ -113,8 +117,17 @@ class Chat:
             for turn in (turn for chat in told for turn in chat):
                 turn["content"] = [{"type": "text", "text": turn["content"]}]
         apply: Callable[..., Any] = cast("Any", self.tokenizer).apply_chat_template
+        options |= {"chat_template": dated(self.template, self.date), **self.switches}
         try:
-            return apply(told, chat_template=dated(self.template, self.date), **options, **self.switches)
+            with bounded(SECONDS + SECONDS_EACH * len(told), MEGABYTES):  # what is tokenised is rendered twice for it
+                text = apply(told, **options | {"tokenize": False, "return_dict": False})
+            return apply(told, **options) if options["tokenize"] else text
+        except (OutOfTimeError, MemoryError) as error:
+            limit = f"{MEGABYTES} MB" if isinstance(error, MemoryError) else f"{SECONDS:.0f} s"
+            raise RunawayTemplateError(
+                f"the chat template of {self.name} needs more than {limit} for {len(told)} conversations: it loops or "
+                "grows without end; correct chat_template.jinja, or choose another model"
+            ) from error
         except Exception as error:  # jinja raises whatever the template's author wrote
             roles = list(dict.fromkeys(str(turn["role"]) for chat in told for turn in chat))
             advice = "leave the system prompt out" if "system" in roles else "choose prompts with turns that it knows"

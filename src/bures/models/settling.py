@@ -11,6 +11,7 @@ import torch
 
 from bures.data.conversations import messages_of
 from bures.errors import ModelError
+from bures.models.bounds import RunawayTemplateError
 from bures.models.chat import THINKING_TOKENS, Chat
 from bures.models.offloading import device_of
 from bures.models.thinking import Block, Thinking, blocks_in, leading, left_open, may_open, switches_of
@@ -87,6 +88,8 @@ def _probed(chat: Chat) -> list[str] | None:
     """What the template makes of two prompts that differ; None where it cannot be rendered."""
     try:
         return chat.render([messages_of(USER), messages_of(NEXT)])
+    except RunawayTemplateError:
+        raise
     except ModelError:
         return None
 

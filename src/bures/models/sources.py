@@ -14,7 +14,17 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def resolve(path: Path, spec: str, revision: str | None) -> tuple[str, dict[str, Any]]:
-    """What to hand to `from_pretrained`: the source and the arguments that point inside it."""
+    """What to hand to `from_pretrained`: the source and the arguments that point inside it.
+
+    Raises:
+        ModelError: there is nothing of that name, or no weights in it, or a revision is asked of what has none.
+    """
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise ModelError(f"no such file or folder: {spec[:80]} ({error.strerror}); give a path or a hub id") from error
+    if revision is not None and there:
+        raise ModelError(f"{spec} is on this disk and has no revision {revision!r}; leave --revision out")
     if path.is_file():
         if path.suffix.lower() != ".gguf":
             raise ModelError(f"{spec} is a file but not .gguf; give a model folder, a hub id or a .gguf file")

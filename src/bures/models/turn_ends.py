@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from bures.models.bounds import RunawayTemplateError
 from bures.models.thinking import CHANNELS, blocks_in
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def turn_ends(render: Render, tokenizer: PreTrainedTokenizerBase) -> TurnEnds:
         closed = render([user, assistant], False)
         followed = render([user, assistant, after], False)
         asked, unasked = render([user], True), render([user], False)
+    except RunawayTemplateError:
+        raise
     except Exception:  # noqa: BLE001  (jinja raises whatever the template's author wrote: it has no such conversation)
         return TurnEnds()
     added = added_tokens(tokenizer)

@@ -152,8 +152,9 @@ class RunFolder:
 
     def _read_json(self, path: Path) -> dict[str, Any]:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            held = json.loads(path.read_text(encoding="utf-8"))
+            return dict(cast("dict[str, Any]", held).items())
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise RunError(f"cannot read {path}: {error}; remove the folder or choose another with --out") from error
 
     def load(self, schema: type[Result]) -> Result | None:
@@ -185,15 +186,17 @@ class RunFolder:
             durable.append(self.completions, _jsonl(lines), private=True)
 
     def read_completions(self) -> Iterator[dict[str, Any]]:
-        """The completions written so far; a last line cut short by a kill is passed over."""
+        """The completions written so far; a line cut short by a kill, or of something else, is passed over."""
         if not self.completions.exists():
             return
         with self.completions.open(encoding="utf-8") as file:
             for line in file:
                 try:
-                    yield json.loads(line)
-                except ValueError:
+                    held = json.loads(line)
+                except (ValueError, RecursionError):
                     continue
+                if isinstance(held, dict):
+                    yield cast("dict[str, Any]", held)
 
     def keep_completions(self, rows: Iterable[str]) -> None:
         """Drops completions of rows that were not finished, and of a line that was cut off."""
@@ -230,12 +233,12 @@ def _read(path: Path, schema: type[Result]) -> Result:
                 f"{file} has schema version {data.get('schema_version')}; this bures reads {SCHEMA_VERSION}: "
                 f"run the {job} again or use the bures that wrote it"
             )
-        if job not in _JOBS or not issubclass(cast("type", _JOBS[job]), schema):
+        if not isinstance(job, str) or job not in _JOBS or not issubclass(cast("type", _JOBS[job]), schema):
             raise RunError(f"{file} is of a bures {job}; expected the folder of a bures {wanted} run")
         return cast("type[Result]", _JOBS[job]).model_validate(data)
     except FileNotFoundError as error:
         raise RunError(f"no results.json in {path}; expected the folder of a bures {wanted} run") from error
-    except (OSError, ValueError, AttributeError, ValidationError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"cannot read {file}: {reason}; remove the folder or choose another with --out") from error
 

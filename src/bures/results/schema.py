@@ -26,7 +26,7 @@ Marks = Annotated[str, Field(pattern="^[01-]*$")]
 class Tested(BaseModel):
     """A test set, in the order of the rows' marks: hashes for pairing, categories where the file has them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     hashes: list[str]
     categories: list[str | None]
@@ -35,7 +35,7 @@ class Tested(BaseModel):
 class Row(BaseModel):
     """One row of the table: an intervention on the test split."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     key: str
     label: str
@@ -96,7 +96,7 @@ class Row(BaseModel):
 class RowComparison(BaseModel):
     """Two rows of one audit on the same harmful test prompts: McNemar's test."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     a: str
     b: str
@@ -113,7 +113,7 @@ class RowComparison(BaseModel):
 class RunResult(BaseModel):
     """What every job writes; no text of any prompt or completion."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     schema_version: int = SCHEMA_VERSION
     status: Literal["running", "complete"] = "running"
@@ -160,7 +160,7 @@ class ScanResult(RunResult):
 class SearchTrial(BaseModel):
     """One intervention that a search tried, and how far it came."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     number: int
     candidate: str
