@@ -100,10 +100,21 @@ def continued(
     sequences: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
+    begun: Sequence[int] | None = None,
     token_budget: int = TOKEN_BUDGET,
     advance: Advance | None = None,
 ) -> list[list[int]]:
-    """Greedy answers to prompts that are tokens already; see `generate_ids`."""
+    """Greedy answers to prompts that are tokens already; see `generate_ids`.
+
+    Args:
+        model: the model.
+        sequences: token ids.
+        max_new_tokens: upper bound on an answer's further tokens.
+        begun: how many tokens at the end of every sequence are the beginning of its answer; None: none. Interventions
+            then take them for answer, and the one before them for the last of the prompt.
+        token_budget: padded tokens in one batch.
+        advance: called with the number of prompts done after each batch.
+    """
     answers: list[list[int]] = [[] for _ in sequences]
     most = model.chat.limit(max_new_tokens)
     todo = Batches(
@@ -118,7 +129,8 @@ def continued(
     prefix = prefix_of(model, sequences, most)
     for batch in todo:
         with todo.trying(batch):
-            new = _behind(model, prefix, batch, [sequences[i] for i in batch.index], most)
+            own = None if begun is None else torch.tensor([begun[i] for i in batch.index])
+            new = _behind(model, prefix, batch, [sequences[i] for i in batch.index], most, own)
             for i, row in zip(batch.index, new.tolist(), strict=True):
                 answers[i] = finished(model, row, max_new_tokens)
             if advance is not None:
@@ -127,14 +139,21 @@ def continued(
 
 
 def _behind(
-    model: ChatModel, prefix: Prefix | None, batch: Batch, prompts: Sequence[Sequence[int]], most: int
+    model: ChatModel,
+    prefix: Prefix | None,
+    batch: Batch,
+    prompts: Sequence[Sequence[int]],
+    most: int,
+    begun: Int[Tensor, " b"] | None,
 ) -> Int[Tensor, "b new"]:
     """Answers to the prompts of a batch, behind what all prompts begin with, if that was computed."""
-    if prefix is None:
-        return _greedy(model, batch.ids, batch.attended, most)
-    ids, attended = prefix.rows(prompts, model.pad_id)
-    with prompt_lengths_are(attended.sum(dim=1).to(model.device)):
-        return _greedy(model, ids, attended, most, prefix.copies(len(prompts)))
+    ids, attended = (batch.ids, batch.attended) if prefix is None else prefix.rows(prompts, model.pad_id)
+    cache = None if prefix is None else prefix.copies(len(prompts))
+    if prefix is None and begun is None:
+        return _greedy(model, ids, attended, most)
+    lengths = attended.sum(dim=1) - (0 if begun is None else begun)
+    with prompt_lengths_are(lengths.to(model.device)):
+        return _greedy(model, ids, attended, most, cache)
 
 
 def finished(model: ChatModel, row: list[int], max_new_tokens: int) -> list[int]:
