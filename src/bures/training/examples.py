@@ -20,7 +20,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from bures.jobs.progress import Progress, Silent
 from bures.judges.base import Judge
-from bures.models.batching import pad
+from bures.models.activations import run_blocks
+from bures.models.batching import Batch, pad
 from bures.models.generation import decode, generate_ids
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of
@@ -103,6 +104,8 @@ def with_original(
         teach: keep the last hidden states too.
         progress: who is told how far it is.
     """
+    if not teach and not first_block:
+        return list(examples)
     told = progress or Silent()
     told.stage("original distributions", len(examples))
     order = sorted(examples, key=len)
@@ -110,14 +113,19 @@ def with_original(
     for start in range(0, len(order), rows):
         batch = order[start : start + rows]
         with _reading(model, first_block - 1) as streams:
-            states = answer_states(model, batch)
-        for row, (example, part) in enumerate(
-            zip(batch, states.split([len(example.answer) for example in batch]), strict=True)
-        ):
+            states = answer_states(model, batch) if teach else _only_read(model, batch, first_block - 1)
+        parts = [None] * len(batch) if states is None else states.split([len(example.answer) for example in batch])
+        for row, (example, part) in enumerate(zip(batch, parts, strict=True)):
             stream = streams[0][row, : len(example)].clone() if streams else None
-            done.append(replace(example, teacher=part.clone() if teach else None, stream=stream))
+            done.append(replace(example, teacher=None if part is None else part.clone(), stream=stream))
         told.advance(len(batch))
     return done
+
+
+def _only_read(model: ChatModel, batch: Sequence[Example], block: int) -> None:
+    """Computes no further than a block."""
+    ids, attended = pad([[*e.prompt, *e.answer] for e in batch], pad_id=model.pad_id, side="right")
+    run_blocks(model, Batch(tuple(range(len(batch))), ids, attended), {}, until=block)
 
 
 @contextmanager

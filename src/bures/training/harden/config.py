@@ -115,7 +115,7 @@ class HardenConfig(BaseModel):
         description="Training prompts of each side, drawn anew each time, to fit them on.",
         json_schema_extra=_AS_SETTING,
     )
-    maps: int = Field(default=8, ge=1, description="Interventions that are drawn and fitted each time.")
+    maps: int = Field(default=4, ge=1, description="Interventions that are drawn and fitted each time.")
     memory: int | None = Field(
         default=None,
         ge=0,
@@ -132,7 +132,7 @@ class HardenConfig(BaseModel):
         default=0.25, ge=0.0, le=1.0, description="Share of the refusals that name topic, refusal and reason."
     )
 
-    harmless_tokens: int = Field(default=24, ge=1, description="Length of the harmless answers that are kept in place.")
+    harmless_tokens: int = Field(default=16, ge=1, description="Length of the harmless answers that are kept in place.")
     max_characters: int = Field(default=300, ge=20, description="Longer prompts are not trained on.")
     seed: int = Field(default=0, ge=0, description="Of everything that is drawn.")
     checkpoint_every: int = Field(

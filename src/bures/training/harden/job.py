@@ -81,7 +81,8 @@ def _harden(config: HardenConfig, folder: Path, workers: Workers, told: Progress
 
     train(trainer, objective, told, after)
     if workers.writes:
-        done = {"status": "complete", "losses": trainer.losses, "failed_fits": objective.pool.failed}
+        fits = {"failed": objective.pool.failed, "seconds": round(objective.pool.seconds, 1)}
+        done = {"status": "complete", "losses": trainer.losses, "fits": fits}
         save_adapter(trainer.adapted, folder, base=base_name(config.model))
         write_card(folder, recipe | done)
         write_json(folder / RECIPE, recipe | done)

@@ -12,6 +12,7 @@ so far; each new one is found while the earlier ones are projected out.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
@@ -74,6 +75,7 @@ class Pool:
         memory: earlier ones.
         directions: those that are projected out, in the `fail-closed` setting.
         failed: how many fits failed.
+        seconds: what all fits took.
     """
 
     model: ChatModel
@@ -86,12 +88,18 @@ class Pool:
     memory: list[Attack] = field(default_factory=list[Attack])
     directions: Directions = field(default_factory=Directions)
     failed: int = 0
+    seconds: float = 0.0
 
     # Fitting ------------------------------------------------------------------------------------------------------
 
     def refit(self, step: int) -> None:
         """Fits new interventions on the model as it is."""
+        began = time.monotonic()
         self._remember()
+        self._fit(step)
+        self.seconds += time.monotonic() - began
+
+    def _fit(self, step: int) -> None:
         n = self.attacks.n_fit
         sides = [self.rng.sample(list(side), min(n, len(side))) for side in (self.harmful, self.harmless)]
         if self.attacks.accumulated:
@@ -177,6 +185,7 @@ class Pool:
             "memory": known[1],
             "directions": self.directions.rows(),
             "failed": self.failed,
+            "seconds": self.seconds,
             "random": random_state(self.rng),
         }
 
@@ -194,7 +203,7 @@ class Pool:
             for side in ("newest", "memory")
         )
         self.directions = Directions.of(state["directions"])
-        self.failed = state["failed"]
+        self.failed, self.seconds = state["failed"], state["seconds"]
         set_random_state(self.rng, state["random"])
 
 
