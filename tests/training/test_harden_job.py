@@ -25,6 +25,7 @@ from bures.results.run_folder import LOCK
 from bures.training.checkpoints import Checkpoints
 from bures.training.harden import HardenConfig, harden
 from bures.training.harden.card import THREAT_MODEL, record
+from bures.training.harden.rows import Rows, with_streams
 from bures.training.loop import Trainer
 from bures.training.lora import attach
 from helpers import hardening, invented_audits, tiny
@@ -245,3 +246,20 @@ def test_figures_of_an_audit_come_into_the_card_and_those_of_another_adapter_do_
     assert "Nothing has been measured yet" not in card
     assert "| method | block | tokens |" in card
     assert THREAT_MODEL in card
+
+
+def test_where_passes_may_begin_is_found_out_before_the_first_step() -> None:
+    """Else it would depend on where a killed run goes on."""
+    model = hardening.model(layers=4)
+    plan = hardening.plan(model)
+    rows = Rows(hardening.refusals(model), hardening.kept(model)[:3], hardening.kept(model)[3:])
+    found = with_streams(model, rows, plan, Silent())
+    assert found.entry == 1
+    assert model.entries.behind == {1: True, 2: True}
+    assert all(row.stream is not None and len(row.stream) == len(row) for row in (*found.harmful, *found.ordinary))
+    assert all(row.teacher is None for row in found.harmful)
+    assert all(row.teacher is not None for row in (*found.ordinary, *found.lookalikes))
+    for row in found.harmful[:2]:
+        states = model.hf(torch.tensor([[*row.prompt, *row.answer]]), output_hidden_states=True).hidden_states
+        assert row.stream is not None
+        torch.testing.assert_close(row.stream, states[1][0], rtol=1e-4, atol=1e-5)

@@ -123,6 +123,8 @@ def with_streams(model: ChatModel, rows: Rows, plan: Plan, progress: Progress) -
     entry = plan.first_block if size <= STREAM_BYTES else 0
     if entry and not _may_enter(model, list(rows.harmful[:4]), entry):
         entry = 0
+    for block in range(plan.first_block, len(model.blocks) - 1):  # tried now, so that it does not depend on the step
+        model.entries.behind[block] = _may_enter(model, list(rows.harmful[:1]), block + 1)
     prepare = partial(
         with_original, model, first_block=entry, rows=plan.harmful_rows + plan.harmless_rows, progress=progress
     )
