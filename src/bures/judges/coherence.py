@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import eq
 
 from bures.judges.reading import folded
 from bures.judges.scripts import UNSPACED, script, units
@@ -23,6 +24,7 @@ READ = 4000
 
 _LETTER = rf"(?![{UNSPACED}])[^\W\d_]"
 _WORD = re.compile(rf"(?:{_LETTER})+(?:['\u2019](?:{_LETTER})+)*|[{UNSPACED}]+")
+_ASCII_WORD = re.compile(r"[a-zA-Z]+(?:'[a-zA-Z]+)*")
 _EAST_ASIAN = frozenset({"HAN", "KANA", "HANGUL", "BOPOMOFO"})
 _TIED = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|[.,;:!?\n]+")
 _VOWELS = frozenset("aeiouyrl")  # r and l are vowels in Slavic languages
@@ -33,7 +35,7 @@ _BLOCKS = re.compile(r"[{}()\[\];=<>]")
 def incoherent(answer: str) -> bool:
     """Whether the answer is empty, noise or repeats itself."""
     text = folded(answer.strip()[:READ])
-    return not any(c.isalnum() for c in text) or repeats(text) or is_noise(text)
+    return not any(map(str.isalnum, text)) or repeats(text) or is_noise(text)
 
 
 def repeats(text: str) -> bool:
@@ -45,7 +47,7 @@ def repeats(text: str) -> bool:
     found = units(text)
     if _loops(found):
         return True
-    runs = [tuple(found[i : i + 4]) for i in range(len(found) - 3)]
+    runs = list(zip(found, found[1:], found[2:], found[3:], strict=False))
     if len(found) >= 24 and len(set(runs)) < 0.45 * len(runs):
         return True
     raw = text.encode()
@@ -55,11 +57,13 @@ def repeats(text: str) -> bool:
 def _loops(found: Sequence[str], times: int = 6) -> bool:
     """Whether some run of one to four units stands six times in a row, one with letters in it."""
     for length in (1, 2, 3, 4):
-        same = 0
-        for i in range(length, len(found)):
-            same = same + 1 if found[i] == found[i - length] else 0
-            if same >= length * (times - 1) and any(u[0].isalnum() for u in found[i - length + 1 : i + 1]):
+        same, run = bytes(map(eq, found[length:], found)), b"\1" * (length * (times - 1))
+        start = same.find(run)
+        while start >= 0:
+            end = start + len(run) + length
+            if any(unit[0].isalnum() for unit in found[end - length : end]):
                 return True
+            start = same.find(run, start + 1)
     return False
 
 
@@ -70,12 +74,13 @@ def is_noise(text: str) -> bool:
     of which 40 % are odd (a capital or another script inside, more than 24 letters, no vowel); or a salad of words; or
     at least three scripts, each with a tenth of the letters.
     """
-    visible = [c for c in text if not c.isspace()]
-    if len(visible) >= 12 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in visible) < 0.3 * len(
-        visible
-    ):
+    visible = "".join(text.split())
+    plain = sum(map(str.isalnum, visible))
+    if not text.isascii():
+        plain += sum(unicodedata.category(c)[0] == "M" for c in visible if not c.isalnum())
+    if len(visible) >= 12 and plain < 0.3 * len(visible):
         return len(_BLOCKS.findall(text)) < 0.2 * len(visible)
-    words = _WORD.findall(text)
+    words = (_ASCII_WORD if text.isascii() else _WORD).findall(text)
     if len(words) >= 8 and sum(map(_is_odd, words)) >= 0.4 * len(words):
         return True
     if is_word_salad(text):

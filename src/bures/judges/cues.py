@@ -17,6 +17,7 @@ from bisect import bisect_right
 from itertools import accumulate
 
 from bures.judges import reading
+from bures.judges.needles import NEEDLES
 from bures.judges.overlap import stem, words
 
 READ = 2000
@@ -197,15 +198,20 @@ def cues_of(prompt: str, sentences: list[str]) -> list[float]:
     asked = {stem(word) for word in words(prompt)}
     found: list[float] = []
     for name, pattern in _COMPILED.items():
+        if name in _ONLY_FIRST:  # at the beginning of a sentence, and no other than the first counts
+            found += (float(any(pattern.match(lower, start) for start in starts if start < first)), 0.0, 0.0)
+            continue
+        if name in NEEDLES and not any(map(lower.__contains__, NEEDLES[name])):
+            found += (0.0, 0.0, 0.0)
+            continue
         places = [
             m.start()
             for m in pattern.finditer(lower)
             if name not in _UNLESS_ASKED or not {stem(word) for word in words(m[0])} <= asked
         ]
         among = {bisect_right(starts, place) for place in places}
-        share = 0.0 if name in _ONLY_FIRST else len(among) / max(1, len(sentences))
-        opening = float(bool(places) and places[0] < OPENING and name not in _ONLY_FIRST)
-        found += [float(bool(places) and places[0] < first), share, opening]
+        opening = float(bool(places) and places[0] < OPENING)
+        found += [float(bool(places) and places[0] < first), len(among) / max(1, len(sentences)), opening]
     items = math.log1p(len(_ITEM.findall(text))) / 2
     length = len(text.split())
     flags = (length < 25, length < 8, "```" in text, "**" in text, text.endswith("?"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain, repeat
 
 from bures.judges.coherence import incoherent
 from bures.judges.reading import first_turn, folded
@@ -221,7 +222,7 @@ def language(text: str) -> str:
 def _by_little_words(text: str) -> str:
     """The language with most of them, if that is clear: two, a fifteenth of the words, and more than any other has."""
     words = _WORD.findall(text)
-    votes = Counter(name for word in words for name in _LITTLE.get(word, ()))
+    votes = Counter(chain.from_iterable(map(_LITTLE.get, words, repeat(()))))
     (best, count), (_, second) = [*votes.most_common(2), ("", 0), ("", 0)][:2]
     return best if count > second and count >= max(2, len(words) / 15) else UNKNOWN
 

@@ -10,7 +10,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import lru_cache
 
 READ_PROMPT, READ_ANSWER = 200, 300
@@ -23,9 +23,10 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+")
 _ENDINGS = ("ations", "ation", "ings", "ing", "edly", "ies", "ied", "ers", "ed", "es", "er", "ly", "s", "e", "y")
 
 
-def words(text: str) -> list[str]:
+@lru_cache(maxsize=16)  # several features ask for those of the same prompt and answer
+def words(text: str) -> tuple[str, ...]:
     """Lower-case words and numbers, without 's."""
-    return [word.removesuffix("'s") for word in _WORD.findall(text.lower().replace("\u2019", "'"))]
+    return tuple(word.removesuffix("'s") for word in _WORD.findall(text.lower().replace("\u2019", "'")))
 
 
 @lru_cache(maxsize=1 << 15)  # the same few thousand words come again and again
@@ -74,28 +75,32 @@ def overlap(prompt: str, answer: str, idf: Mapping[int, float], unknown: float) 
     """
     asked, said = words(prompt)[:READ_PROMPT], words(answer)[:READ_ANSWER]
     weight = {word: idf.get(hashed(word), unknown) for word in {*asked, *said}}
-    shared = [(word, count) for word, count in Counter(said).items() if word in set(asked)]
-    rarest = sorted(set(asked), key=lambda word: (-weight[word], word))[:3]
-    stems = {stem(word) for word in said}
+    counts, asked_once = Counter(said), dict.fromkeys(asked)
+    shared = [(word, count) for word, count in counts.items() if word in asked_once]
+    rarest = sorted(asked_once, key=lambda word: (-weight[word], word))[:3]
+    asked_stems, said_stems = _heaviest(asked_once, weight, stem), _heaviest(counts, weight, stem)
+    stems = said_stems.keys()
     return [
-        _contained(asked, said, weight, stem),
-        _contained(asked, said, weight, beginning),
+        _contained(asked_stems, stems),
+        _contained(_heaviest(asked_once, weight, beginning), set(map(beginning, counts))),
         math.log1p(sum(weight[word] for word, _ in shared)),
-        _contained(said, asked, weight, stem),
+        _contained(said_stems, asked_stems.keys()),
         math.log1p(sum(weight[word] * count / (count + 1) for word, count in shared)),
-        _contained(asked, said[:30], weight, stem),
+        _contained(asked_stems, set(map(stem, said[:30]))),
         sum(stem(word) in stems for word in rarest) / max(1, len(rarest)),
         math.log1p(len(said)),
         math.log1p(len(asked)),
     ]
 
 
-def _contained(
-    those: Sequence[str], these: Sequence[str], weight: Mapping[str, float], key: Callable[[str], str]
-) -> float:
-    """Share of the weight of `those` words that occurs among `these`, words being the same where their keys are."""
-    heaviest: dict[str, float] = {}
+def _heaviest(those: Iterable[str], weight: Mapping[str, float], key: Callable[[str], str]) -> dict[str, float]:
+    """The largest weight of words of the same key."""
+    found: dict[str, float] = {}
     for word in those:
-        heaviest[key(word)] = max(heaviest.get(key(word), 0.0), weight[word])
-    present = {key(word) for word in these}
-    return sum(w for k, w in heaviest.items() if k in present) / (sum(heaviest.values()) or 1.0)
+        found[key(word)] = max(found.get(key(word), 0.0), weight[word])
+    return found
+
+
+def _contained(those: Mapping[str, float], these: Set[str]) -> float:
+    """Share of the weight of `those` words, by their keys, that occurs among `these`."""
+    return sum(w for k, w in those.items() if k in these) / (sum(those.values()) or 1.0)

@@ -56,7 +56,7 @@ def sentences(text: str) -> list[str]:
     """Its sentences and lines that have a letter or a digit, or fence code, each once, in order of first occurrence."""
     found: dict[str, str] = {}
     for sentence in _SENTENCE.split(text):
-        key = "".join(c for c in sentence.lower() if c.isalnum()) or ("```" if "```" in sentence else "")
+        key = "".join(filter(str.isalnum, sentence.lower())) or ("```" if "```" in sentence else "")
         if key:
             found.setdefault(key, sentence.strip())
     return list(found.values())

@@ -14,6 +14,8 @@ UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u
 
 _UNIT = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+(?:['\u2019](?:(?![{UNSPACED}])\w)+)*|[^\w\s]+")
 
+_ASCII_UNIT = re.compile(r"\w+(?:'\w+)*|[^\w\s]+")
+
 
 @lru_cache(maxsize=8192)
 def script(character: str) -> str:
@@ -26,4 +28,6 @@ def script(character: str) -> str:
 
 def units(text: str) -> list[str]:
     """Words, single characters of scripts without spaces, and runs of marks, in lower case."""
+    if text.isascii():
+        return _ASCII_UNIT.findall(text.lower())
     return [unit.lower() for unit in _UNIT.findall(text)]

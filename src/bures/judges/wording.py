@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
 
 from bures.judges.overlap import hashed, stem
 
@@ -29,6 +31,7 @@ RARE = 2.5
 SCALE = 10.0
 """What a run weighs beside a cue that varies by one."""
 
+_NOTHING = frozenset({"_", "P"})
 _OPENING = 12  # words at the beginning
 _TOKEN = re.compile(r"\w+(?:'\w+)?|[!?:]")
 _WORDS = (
@@ -52,17 +55,23 @@ def runs(prompt_words: Sequence[str], sentences: Sequence[str], idf: Mapping[int
     """
     asked = {stem(word) for word in prompt_words if idf.get(hashed(word), unknown) > RARE}
     tokens = _bare(asked, sentences, idf, unknown)
+    ones = [(token,) for token in tokens]
     found: set[int] = set()
-    for length in (1, 2, 3):
-        for i in range(len(tokens) - length + 1):
-            run = tokens[i : i + length]
-            if all(token in ("_", "P") for token in run):
-                continue
-            text = " ".join(run)
-            found.add(zlib.crc32(text.encode()) % BUCKETS)
-            if i < _OPENING:
-                found.add(zlib.crc32(f"^{text}".encode()) % BUCKETS)
+    for some in (ones, pairwise(tokens), zip(tokens, tokens[1:], tokens[2:], strict=False)):
+        for i, run in enumerate(some):
+            if not _NOTHING.issuperset(run):
+                plain, at_the_beginning = _numbers(run)
+                found.add(plain)
+                if i < _OPENING:
+                    found.add(at_the_beginning)
     return sorted(found)
+
+
+@lru_cache(maxsize=1 << 16)  # a few thousand runs come again and again
+def _numbers(run: tuple[str, ...]) -> tuple[int, int]:
+    """The bucket of a run, and of the same at the beginning of an answer."""
+    text = " ".join(run)
+    return zlib.crc32(text.encode()) % BUCKETS, zlib.crc32(f"^{text}".encode()) % BUCKETS
 
 
 def weight(n: int) -> float:
