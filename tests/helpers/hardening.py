@@ -10,7 +10,7 @@ import torch
 
 from bures.models.loading import ChatModel, wrap
 from bures.training.examples import Example, with_original
-from bures.training.harden.config import HardenConfig
+from bures.training.harden.config import WITHOUT, HardenConfig
 from bures.training.harden.plan import Plan, settled
 from bures.training.harden.rows import refusal_rows
 from bures.training.organism.data import HarmfulPrompt
@@ -47,7 +47,8 @@ def config(**changes: Any) -> HardenConfig:
         "memory": 6,
         "harmless_tokens": 5,
     }
-    return HardenConfig.make(**(options | changes))
+    unused = WITHOUT.get(changes.get("setting", "moving"), ())
+    return HardenConfig.make(**({name: value for name, value in options.items() if name not in unused} | changes))
 
 
 def plan(model: ChatModel, **changes: Any) -> Plan:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,6 +12,14 @@ from pydantic.config import JsonDict
 from bures.jobs.options import command_line, layered, marked
 
 Setting = Literal["moving", "refat", "fail-closed", "control"]
+
+WITHOUT: Mapping[Setting, tuple[str, ...]] = MappingProxyType(
+    {
+        "fail-closed": ("maps", "memory"),
+        "control": ("attack_share", "attack_warmup", "refit_every", "n_fit", "maps", "memory"),
+    }
+)
+"""Options that would do nothing in a setting."""
 
 _AS_SETTING: JsonDict = {"unset": "as the setting"}
 _BY_SIZE = "below 200 million parameters, else"
@@ -102,7 +112,12 @@ class HardenConfig(BaseModel):
         description="Share of the harmful prompts that are attacked, in the end.",
         json_schema_extra=_AS_SETTING,
     )
-    attack_warmup: int = Field(default=50, ge=0, description="Steps over which that share rises from nothing.")
+    attack_warmup: int | None = Field(
+        default=None,
+        ge=0,
+        description="Steps over which that share rises from nothing.",
+        json_schema_extra=_AS_SETTING,
+    )
     refit_every: int | None = Field(
         default=None,
         ge=1,
@@ -115,7 +130,12 @@ class HardenConfig(BaseModel):
         description="Training prompts of each side, drawn anew each time, to fit them on.",
         json_schema_extra=_AS_SETTING,
     )
-    maps: int = Field(default=4, ge=1, description="Interventions that are drawn and fitted each time.")
+    maps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Interventions that are drawn and fitted each time.",
+        json_schema_extra=_AS_SETTING,
+    )
     memory: int | None = Field(
         default=None,
         ge=0,
@@ -144,8 +164,9 @@ class HardenConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> HardenConfig:
-        if self.setting == "control" and (self.attack_share or 0.0) > 0.0:
-            raise ValueError("attack_share: the control is not attacked; leave it out, or take another --setting")
+        unused = [name for name in WITHOUT.get(self.setting, ()) if getattr(self, name) is not None]
+        if unused:
+            raise ValueError(f"{', '.join(unused)}: not of the setting {self.setting}; leave out, or take another")
         return self
 
     @property

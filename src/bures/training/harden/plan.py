@@ -131,7 +131,7 @@ _SETTINGS: Mapping[Setting, Attacks] = MappingProxyType(
             warmup=50,
             every=15,
             n_fit=48,
-            maps=8,
+            maps=4,
             memory=32,
             methods=("rfa", "mean-act", "act", "pca-ot"),
             placements=("one", "two", "all", "sites"),
@@ -169,8 +169,14 @@ def _attacks(config: HardenConfig, *, small: bool) -> Attacks:
     if config.setting == "control":
         return replace(_SETTINGS["moving"], share=0.0)
     held = _SETTINGS[config.setting]
-    if config.setting == "moving":
-        held = replace(held, maps=config.maps, warmup=config.attack_warmup)
-        held = replace(held, every=10, n_fit=64) if small else held
-    given = {"share": config.attack_share, "every": config.refit_every, "n_fit": config.n_fit, "memory": config.memory}
+    if config.setting == "moving" and small:
+        held = replace(held, every=10, n_fit=64)
+    given = {
+        "share": config.attack_share,
+        "warmup": config.attack_warmup,
+        "every": config.refit_every,
+        "n_fit": config.n_fit,
+        "maps": config.maps,
+        "memory": config.memory,
+    }
     return replace(held, **{name: value for name, value in given.items() if value is not None})
