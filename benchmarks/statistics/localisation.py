@@ -3,6 +3,7 @@
     python benchmarks/statistics/localisation.py            # a quarter of an hour on one thread
     python benchmarks/statistics/localisation.py --runs 40  # a quick look
 
+level     the test against shuffled labels alone: ten draws of fresh fit prompts a scan, labels that say nothing.
 null      labels that say nothing: both sides are drawn from one law. 20 blocks of a made-up residual stream (32 wide,
           each block adds to the last), a head that reads refusal from the stream at every block, 8 candidates a block,
           fitted by bures' own methods. Printed: how often the strongest map beats its 19 shuffled fits, how often it
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 
 from bures.errors import FitError
 from bures.jobs.conclusion import CLEAR, HALF
-from bures.jobs.localisation import Scanned, probability, removed, together
+from bures.jobs.localisation import Scanned, probability, together
 from bures.models.methods import METHODS, FitOptions, fit_block
 from bures.results.inference import SHUFFLES, beats_all
 from bures.results.records import Candidate, ScanScore
@@ -41,14 +43,19 @@ RANKS = (1, 2, 4, 8)  # with the four others: 8 candidates a block
 
 @dataclass(frozen=True)
 class Stream:
-    """A made-up residual stream: (blocks, prompts, width) of each set, and a head that reads refusal at every block."""
+    """A made-up residual stream: (blocks, prompts, width) of each set, and a head that reads refusal at every block.
+
+    `scale` is that of a step in every direction, and `gap` parts harmful from harmless along the head, from block 8 on.
+    """
 
     source: Matrix
     target: Matrix
     control: tuple[Matrix, Matrix]
     harmful: Matrix
     head: Matrix
-    offset: float
+    scale: Matrix
+    gap: float
+    offset: float = 0.5
 
     def log_odds(self, block: int, rows: Matrix) -> Matrix:
         """Of refusal, where the rows stand after a block."""
@@ -56,20 +63,24 @@ class Stream:
 
 
 def stream(rng: np.random.Generator, n_fit: int, gap: float) -> Stream:
-    """Draws one; `gap` parts harmful from harmless along the head, from block 8 on."""
+    """Draws one."""
     scale = np.exp(rng.normal(0, 0.7, WIDTH))
     head = rng.normal(size=(BLOCKS, WIDTH)).cumsum(axis=0)
     head /= np.linalg.norm(head * scale, axis=1, keepdims=True)
+    law = head, scale, gap
+    control = drawn(law, n_fit, 1, rng), drawn(law, n_fit, -1, rng)
+    sides = drawn(law, n_fit, 1, rng), drawn(law, n_fit, -1, rng)
+    return Stream(*sides, control, drawn(law, SELECT, 1, rng), *law)
 
-    def drawn(n: int, side: float) -> Matrix:
-        steps = rng.normal(size=(BLOCKS, n, WIDTH)) * scale
-        rows = steps.cumsum(axis=0) / np.sqrt(np.arange(1, BLOCKS + 1))[:, None, None]
-        apart = np.where(np.arange(BLOCKS) >= 8, gap * side, 0.0)[:, None]
-        along = head * scale**2
-        return rows + (apart * along / np.linalg.norm(head * scale, axis=1, keepdims=True) ** 2)[:, None, :]
 
-    control = drawn(n_fit, 1), drawn(n_fit, -1)
-    return Stream(drawn(n_fit, 1), drawn(n_fit, -1), control, drawn(SELECT, 1), head, 0.5)
+def drawn(law: tuple[Matrix, Matrix, float], n: int, side: float, rng: np.random.Generator) -> Matrix:
+    """Prompts of one side, where a stream has this head, scale and gap."""
+    head, scale, gap = law
+    steps = rng.normal(size=(BLOCKS, n, WIDTH)) * scale
+    rows = steps.cumsum(axis=0) / np.sqrt(np.arange(1, BLOCKS + 1))[:, None, None]
+    apart = np.where(np.arange(BLOCKS) >= 8, gap * side, 0.0)[:, None]
+    along = head * scale**2
+    return rows + (apart * along / np.linalg.norm(head * scale, axis=1, keepdims=True) ** 2)[:, None, :]
 
 
 def fitted(
@@ -109,8 +120,26 @@ def beats(there: Stream, found: Scanned, sides: tuple[Matrix, Matrix], rng: np.r
     for order in orders:
         each = fitted(there, held.blocks[0], held.method, (held.rank or 0,), (rows[order[:n]], rows[order[n:]]))
         if each:
-            effects.append(removed(found.original, probability(each[held.rank or 0])).value)
+            effects.append(1 - probability(each[held.rank or 0]).sum() / probability(found.original).sum())
     return len(effects) == len(orders) and beats_all(effects[0], effects[1:])
+
+
+def level(runs: int, rng: np.random.Generator) -> Iterator[str]:
+    """Conditional on a scan, either labelling of fresh prompts of one law is as likely as the other: 1 in 20."""
+    for n_fit in (16, 24, 128):
+        beaten = tried = 0
+        while tried < 10 * runs:
+            there = stream(rng, n_fit, 0.0)
+            found = scanned(there, there.log_odds(BLOCKS - 1, there.harmful[-1]))
+            block = found.control()
+            place = 0 if block is None else block.blocks[0]
+            law = there.head, there.scale, there.gap
+            for _ in range(10):
+                fresh = (drawn(law, n_fit, 1, rng)[place], drawn(law, n_fit, -1, rng)[place])
+                beaten += beats(there, found, fresh, rng)
+                tried += 1
+        error = 2 * math.sqrt(beaten * (tried - beaten) / tried**3)
+        yield f"{n_fit} + {n_fit} fit prompts: beats its shuffles in {beaten / tried:.4f} +- {error:.4f} of {tried}"
 
 
 def null_and_power(runs: int, rng: np.random.Generator) -> Iterator[str]:
@@ -246,13 +275,14 @@ def main() -> None:
     """Prints all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=400)
-    parser.add_argument("--only", choices=["null", "coverage", "needed", "band"])
+    parser.add_argument("--only", choices=["level", "null", "coverage", "needed", "band"])
+    parser.add_argument("--seed", type=int, default=20261125)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    parts = {"null": null_and_power, "coverage": coverage, "needed": needed, "band": band}
+    parts = {"level": level, "null": null_and_power, "coverage": coverage, "needed": needed, "band": band}
     for name, part in parts.items():
         if given.only in (None, name):
-            for line in part(given.runs, np.random.default_rng(20261125)):
+            for line in part(given.runs, np.random.default_rng(given.seed)):
                 print(f"{name}: {line}", flush=True)
 
 

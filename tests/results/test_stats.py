@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from bures.results.bootstrap import bootstrap_difference, bootstrap_mean, bootstrap_ratio_of_sums
@@ -357,3 +359,36 @@ def test_a_difference_of_ratios_pairs_the_prompts() -> None:
     )
     with pytest.raises(ValueError, match="differ in length"):
         bootstrap_difference(([1.0], [1.0]), ([1.0, 2.0], [1.0, 1.0]))
+
+
+@pytest.mark.parametrize(("spread", "n"), [(1.0, 32), (1.5, 24)])
+def test_the_interval_of_skewed_costs_reckons_with_a_tail_that_the_sample_does_not_show(spread: float, n: int) -> None:
+    rng, true, held = np.random.default_rng(6), math.exp(spread**2 / 2), np.zeros(2)
+    for _ in range(400):
+        costs, tokens = rng.lognormal(0, spread, n), rng.integers(5, 60, n).astype(float)
+        plain, skewed = (bootstrap_ratio_of_sums(costs * tokens, tokens, skewed=each) for each in (False, True))
+        assert plain.value == skewed.value
+        assert plain.bounds[0] == skewed.bounds[0]
+        assert plain.bounds[1] <= skewed.bounds[1] <= 2 * plain.bounds[1]
+        held += [low <= true <= high for low, high in (plain.bounds, skewed.bounds)]
+    assert held[1] > held[0]
+    assert held[1] / 400 > 0.895
+
+
+def test_the_tail_is_that_of_cox_where_the_logarithms_are_normal_and_symmetric() -> None:
+    """Quantiles of a log-normal law in place of a sample: both halves have one spread, which Cox's interval takes."""
+    logs = 0.7 + 1.2 * norm.ppf((np.arange(60) + 0.5) / 60)
+    spread = (logs - 0.7).var()
+    reach = student.ppf(0.975, 59) * math.sqrt(spread / 60 + spread**2 / 60)
+    plain, skewed = (bootstrap_ratio_of_sums(np.exp(logs), np.ones(60), skewed=each).bounds for each in (False, True))
+    assert skewed[1] == pytest.approx(math.exp(0.7 + spread / 2 + reach), rel=1e-3)
+    assert skewed[1] > plain[1]
+
+
+def test_small_costs_without_a_tail_and_costs_that_may_be_negative_are_left_alone() -> None:
+    costs = np.concatenate([np.full(20, 1e-9), np.linspace(0.9, 1.1, 30)])
+    plain, skewed = (bootstrap_ratio_of_sums(costs, np.ones(50), skewed=each) for each in (False, True))
+    assert skewed.bounds[1] <= 2 * plain.bounds[1] < 2.0  # the spread of all logarithms would end beyond 1e30
+    for values in ([-1.0, *np.arange(1.0, 20.0)], [0.0] * 12 + [1.0] * 5, [0.0] * 9, [3.5] * 9):
+        each = [bootstrap_ratio_of_sums(values, np.ones(len(values)), skewed=flag) for flag in (False, True)]
+        assert each[0].bounds == pytest.approx(each[1].bounds)

@@ -283,7 +283,7 @@ def _kl(p: Float[Tensor, "*n v"], q: Float[Tensor, "*n v"]) -> Float[Tensor, "*n
 
 
 def _ratio(numerators: NDArray[np.float64], counts: NDArray[np.float64], seed: int) -> Measurement:
-    return bootstrap_ratio_of_sums(numerators, counts, seed=seed)
+    return bootstrap_ratio_of_sums(numerators, counts, seed=seed, skewed=True)
 
 
 def _exp(mean: Measurement) -> Measurement:

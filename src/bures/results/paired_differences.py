@@ -287,5 +287,6 @@ def _costs(a: Run, b: Run, sides: Sequence[_PerPrompt | None], *, logs: bool) ->
     before, after = sides
     if before is None or after is None or set(hashes(a, "harmless")) != set(hashes(b, "harmless")):
         return None
-    found = (bootstrap_ratio_of_sums(*before), bootstrap_ratio_of_sums(*after), bootstrap_difference(before, after))
+    each = (bootstrap_ratio_of_sums(*side, skewed=not logs) for side in (before, after))
+    found = (*each, bootstrap_difference(before, after))
     return Costs(*(map(exponential, found) if logs else found))
