@@ -18,8 +18,8 @@ def pair_sections(found: Compared, pair: Pair, i: int, *, one: bool) -> list[Sec
     blocks: list[Block] = [
         (
             f"Every row is one change of the model's activations, sought anew in each model, on the same "
-            f"{prompts(found.n_harmful, 'harmful')}. “Strongest” is the one that came furthest on each audit's "
-            "selection prompts within the perplexity budget; it may be another method in each."
+            f"{prompts(found.n_harmful, 'harmful')}. “Strongest” is the one row of both that came furthest on the "
+            "selection prompts of both audits together, within the perplexity budget of each."
         )
     ]
     if not one:
