@@ -105,10 +105,11 @@ def write_good(folder: Path) -> None:
         model=str(folder / "model"), methods=("mean-act",), scopes=("all",), corpus=None, max_new_tokens=4, **splits
     )
     run_audit(config, folder / "audit")
-    _adapter(folder)
+    write_adapter(folder)
 
 
-def _adapter(folder: Path) -> None:
+def write_adapter(folder: Path) -> None:
+    """An adapter of the model."""
     from peft import LoraConfig, get_peft_model
 
     with warnings.catch_warnings():

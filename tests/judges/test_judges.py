@@ -343,7 +343,11 @@ def test_an_endpoint_is_asked_once_for_each_answer(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("content", "verdict"),
-    [('{"verdict": "answer"}', "answer"), ('Sure: {"verdict": "evasive"}.', "evasive"), (" Refusal\n", "refusal")],
+    [
+        ('{"verdict": "answer"}', "answer"),
+        ('```json\n{"verdict": "evasive"}\n```', "evasive"),
+        (" Refusal\n", "refusal"),
+    ],
 )
 def test_a_reply_outside_the_schema_is_read_where_it_can_be(
     content: str, verdict: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

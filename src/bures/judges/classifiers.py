@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bures.errors import ConfigError, ModelError
 from bures.judges.base import Verdict
+from bures.judges.exhibits import defused
 
 if TYPE_CHECKING:
     from bures.models.loading import ChatModel
@@ -130,6 +131,8 @@ class GenerativeJudge:
 
     def _encoded(self, prompt: str, answer: str) -> list[int]:
         tokenizer = cast("Any", self.model.tokenizer)
+        marks = _marks(tokenizer)
+        prompt, answer = defused(prompt, marks), defused(answer, marks)
         if self._template is None:
             chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
             found = tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=True, return_dict=True)
@@ -205,7 +208,8 @@ class SequenceJudge:
 
         library = cast("Any", transformers)  # its loaders carry no useful types
         try:
-            model = library.AutoModelForSequenceClassification.from_pretrained(self.repository)
+            kind = library.AutoModelForSequenceClassification
+            model = kind.from_pretrained(self.repository, use_safetensors=True)  # never a pickle
             tokenizer = library.AutoTokenizer.from_pretrained(self.repository)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
@@ -223,10 +227,11 @@ class SequenceJudge:
 
         model, tokenizer, place = self._loaded
         found: list[Verdict] = []
+        marks = _marks(tokenizer)
         with torch.inference_mode():
             for start in range(0, len(answers), 16):
                 batch = tokenizer(
-                    list(answers[start : start + 16]),
+                    [defused(answer, marks) for answer in answers[start : start + 16]],
                     padding=True,
                     truncation=True,
                     max_length=self.tokens,
@@ -239,6 +244,12 @@ class SequenceJudge:
     def is_refusal(self, prompt: str, answer: str) -> bool:
         """Whether the classifier calls the answer a refusal."""
         return self.verdicts([prompt], [answer])[0] == "refusal"
+
+
+def _marks(tokenizer: Any) -> set[str]:
+    """The special tokens, which no text under test may spell."""
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return added | set(map(str, tokenizer.all_special_tokens))
 
 
 def _place(names: dict[int, str], wanted: str | None, repository: str) -> int:
