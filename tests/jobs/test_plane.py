@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from bures.errors import FitError
-from bures.jobs.plane import view
+from bures.jobs.plane import about_leading_away, energy_distance, view
 from bures.models.intervention import Intervention
+from bures.results.records import View
+from bures.results.schema import Row
 from bures.transport import fit_mean_shift, fit_pca_ot
 
 
@@ -62,3 +64,40 @@ def test_what_cannot_be_drawn() -> None:
         view("r", 0, Intervention({0: map_}), {k: v[:1] for k, v in fit.items()}, fit)
     with pytest.raises(FitError, match="infinity"):
         view("r", 0, Intervention({0: map_}, strength=1e308), fit, fit)
+
+
+def test_the_energy_distance_is_its_definition() -> None:
+    sides = clouds(3, 9)
+    x, y = sides["harmful"], sides["harmless"][:6]
+    between = np.mean([np.linalg.norm(a - b) for a in x.numpy() for b in y.numpy()])
+    within = [
+        np.mean([np.linalg.norm(a - b) for i, a in enumerate(s.numpy()) for j, b in enumerate(s.numpy()) if i != j])
+        for s in (x, y)
+    ]
+    assert float(energy_distance(x, y)) == pytest.approx(np.sqrt(2 * between - sum(within)), rel=1e-12)
+    assert float(energy_distance(x, x[:5])) < 0.2 * float(energy_distance(x, y))
+
+
+def test_a_map_that_leads_away_is_marked() -> None:
+    fit, held = clouds(0, 60), clouds(1, 12)
+    there = fit_mean_shift(fit["harmful"], fit["harmless"])
+    back = fit_mean_shift(fit["harmless"], fit["harmful"])
+    good, bad = (view(name, 0, Intervention({0: map_}), fit, held) for name, map_ in (("a", there), ("b", back)))
+    assert good.distances is not None
+    assert good.distances[1] < 0.7 * good.distances[0]
+    assert (good.leads_away, bad.leads_away) == (False, True)
+    rows = [_row(v) for v in (good, bad)]
+    (said,) = about_leading_away(rows)
+    assert said.startswith("b at 0 (^) carries")
+
+
+def _row(found: View) -> Row:
+    return Row(
+        key=found.row, label=found.row, method="mean-act", blocks=[0], sites="0", tokens="all", rank=None, view=found
+    )
+
+
+def test_too_few_held_out_prompts_have_no_distance() -> None:
+    fit, held = clouds(0, 20), {side: rows[:1] for side, rows in clouds(1, 5).items()}
+    map_ = fit_mean_shift(fit["harmful"], fit["harmless"])
+    assert view("r", 0, Intervention({0: map_}), fit, held).distances is None

@@ -68,7 +68,8 @@ def _accuracy(m: Measurement | None) -> str:
 
 
 def _cells(row: Row, judge: str) -> list[str]:
-    head = [row.label, row.sites, row.tokens or "-", "-" if row.rank is None else str(row.rank)]
+    away = "^" if row.view is not None and row.view.leads_away else ""
+    head = [row.label, row.sites + away, row.tokens or "-", "-" if row.rank is None else str(row.rank)]
     if row.error:
         return [*head, "-", "failed", *["-"] * 8]
     coherent, refusal = row.asr.get(judge + COHERENT), row.over_refusal.get(judge)

@@ -19,6 +19,7 @@ from bures.jobs.config import AuditConfig
 from bures.jobs.counting import about_cut
 from bures.jobs.engines import backend_of
 from bures.jobs.metrics import corpus_windows
+from bures.jobs.plane import about_leading_away
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
 from bures.jobs.scan import scan_and_locate
@@ -66,7 +67,7 @@ def _carry_out(config: AuditConfig, folder: RunFolder, progress: Progress) -> Au
     try_again(run)
     _report(run, corpus, folder)
     run.result.row_comparisons = between_rows(run.result.rows)
-    run.note(*about_cut(run.result))
+    run.note(*about_cut(run.result), *about_leading_away(run.result.rows))
     unmeasured = unmeasured_note(line["completion"] for line in folder.read_completions())
     run.note(*([] if unmeasured is None else [unmeasured]))
     return run.finish()

@@ -6,7 +6,7 @@ itself works in). Gaussians are those of the fit split, points those of prompts 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from bures.errors import FitError
 from bures.models.intervention import Intervention
 from bures.results.records import Gaussian, Point, View
+from bures.results.schema import Row
 from bures.transport.linalg import principal_subspace
 
 DIGITS = 4
@@ -63,6 +64,7 @@ def view(
         return {name: (each - mu) @ axes for name, each in found.items()}
 
     flat, held = planes(fit), planes(held_out)
+    apart = [side.double().cpu() for side in (held_out["harmful"], held_out["harmless"])]
     if not all(bool(torch.isfinite(each).all()) for each in (*flat.values(), *held.values())):
         raise FitError("the map sends activations to infinity; lower the strength or the rank")
     return View(
@@ -71,7 +73,38 @@ def view(
         cast("Point", tuple(_rounded(along))),
         {name: _gaussian(each) for name, each in flat.items()},
         {name: tuple(cast("Point", tuple(_rounded(p))) for p in each) for name, each in held.items()},
+        _distances(apart[0], moved(apart[0]), apart[1]),
     )
+
+
+def _distances(source: Tensor, moved: Tensor, target: Tensor) -> Point | None:
+    """Energy distances to the target, before and after; None where a side has less than two rows."""
+    if min(len(source), len(target)) < 2:
+        return None
+    before, after = _rounded(torch.stack([energy_distance(rows, target) for rows in (source, moved)]))
+    return before, after
+
+
+def energy_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
+    """sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|) over the rows, each of the last two over distinct rows; 0 if negative.
+
+    Source: Szekely and Rizzo, Energy statistics, J. Stat. Plan. Inference 143 (2013); unbiased before the root.
+    """
+    n, m = len(x), len(y)
+    within = torch.cdist(x, x).sum() / (n * (n - 1)) + torch.cdist(y, y).sum() / (m * (m - 1))
+    return (2.0 * torch.cdist(x, y).mean() - within).clamp(min=0.0).sqrt()
+
+
+def about_leading_away(rows: Sequence[Row]) -> list[str]:
+    """Says of maps that carry held-out prompts away from where they should go."""
+    found = [(row, row.view.distances) for row in rows if row.view is not None and row.view.leads_away]
+    return [
+        f"{row.label} at {row.sites} (^) carries harmful activations that it was not fitted on away from the harmless "
+        f"ones (energy distance {d[0]:.3g} before it, {d[1]:.3g} after it, selection split): too few fit prompts for "
+        "its K, or a map that is no transport."
+        for row, d in found
+        if d is not None
+    ]
 
 
 def _gaussian(rows: Tensor) -> Gaussian:

@@ -257,6 +257,8 @@ class View:
         explained: shares of the pooled variance of the fit split along the two axes.
         gaussians: `harmful`, `harmless` and `moved` (harmful, after the map), each of the fit split.
         points: the same three, of the selection split.
+        distances: from the harmful to the harmless activations of the selection split in all dimensions, before the
+            map and after it: energy distance, a norm, 0 where they are alike. None in results of before.
     """
 
     row: str
@@ -264,3 +266,9 @@ class View:
     explained: Point
     gaussians: dict[str, Gaussian]
     points: dict[str, tuple[Point, ...]]
+    distances: Point | None = None
+
+    @property
+    def leads_away(self) -> bool:
+        """Whether the map carries what it was not fitted on away from where it should go."""
+        return self.distances is not None and self.distances[1] > self.distances[0]

@@ -72,11 +72,23 @@ def _figure(i: int, row: Row, view: View) -> Figure:
         _spec(view),
         f"Activations at block {view.block} in the plane of the first two principal components, which hold "
         f"{along[0]} and {along[1]} of the variance. The mean of the harmful side is {before:.3g} from that of the "
-        f"harmless side before the map, and {after:.3g} after it.",
+        f"harmless side before the map, and {after:.3g} after it.{_in_all(view)}",
         _table(view),
         f"The plane holds {along[0]} + {along[1]} of the variance; the gap between the means in it goes from "
         f"{before:.3g} to {after:.3g}.",
         zoom=True,
+    )
+
+
+def _in_all(view: View) -> str:
+    """How far held-out prompts were carried in all dimensions."""
+    if view.distances is None:
+        return ""
+    before, after = view.distances
+    away = ": away from where it should" if view.leads_away else ""
+    return (
+        f" In all dimensions the energy distance of the held-out harmful from the harmless prompts goes from "
+        f"{before:.3g} to {after:.3g}{away}."
     )
 
 
