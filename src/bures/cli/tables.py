@@ -68,8 +68,7 @@ def _accuracy(m: Measurement | None) -> str:
 
 
 def _cells(row: Row, judge: str) -> list[str]:
-    away = "^" if row.view is not None and row.view.leads_away else ""
-    head = [row.label, row.sites + away, row.tokens or "-", "-" if row.rank is None else str(row.rank)]
+    head = [row.label, row.where, row.tokens or "-", "-" if row.rank is None else str(row.rank)]
     if row.error:
         return [*head, "-", "failed", *["-"] * 8]
     coherent, refusal = row.asr.get(judge + COHERENT), row.over_refusal.get(judge)

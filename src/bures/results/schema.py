@@ -86,6 +86,11 @@ class Row(BaseModel):
     error: str | None = None
 
     @property
+    def where(self) -> str:
+        """Where its maps are; ^ where the map leads held-out activations away from where they should go."""
+        return self.sites + ("^" if self.view is not None and self.view.leads_away else "")
+
+    @property
     def ratio(self) -> Measurement | None:
         """The perplexity ratio with its interval, where that was computed."""
         if self.perplexity_ratio is None or self.perplexity is None:
