@@ -53,6 +53,7 @@ def iterated_ablations(
     *,
     most: int = MOST_DIRECTIONS,
     tokens: Scope = "all",
+    system: str | None = None,
 ) -> Iterator[tuple[Directions, Intervention]]:
     """Ablations of 1, 2, ... directions; ends early where no further direction is left.
 
@@ -63,6 +64,7 @@ def iterated_ablations(
         blocks: where directions may be found.
         most: how many directions.
         tokens: the scope.
+        system: system prompt.
 
     Yields:
         The directions so far, and the intervention that takes them away.
@@ -70,7 +72,7 @@ def iterated_ablations(
     found = Directions()
     for _ in range(most):
         try:
-            found = found.and_next(model, harmful, harmless, blocks)
+            found = found.and_next(model, harmful, harmless, blocks, system=system)
         except FitError:
             return
         yield found, replace(found.everywhere(len(model.blocks)), tokens=tokens)
