@@ -64,10 +64,10 @@ def test_openers_are_not_those_of_the_training_and_some_of_each_is_needed(llama:
 
 def test_iterated_ablations_take_one_direction_more_each_time_and_leave_no_hook(llama: ChatModel) -> None:
     hooks = count_hooks(llama)
-    made = list(iterated_ablations(llama, ASKED, tiny.PROMPTS, [1, 2], most=3, tokens="last"))
+    made = list(iterated_ablations(llama, ASKED, tiny.PROMPTS, [1, 2], most=3))
     assert [len(directions) for directions, _ in made] == [1, 2, 3]
     for k, (directions, intervention) in enumerate(made, start=1):
-        assert intervention.tokens == "last"
+        assert intervention.tokens == "all"
         assert len(intervention.sites) == 9
         moved = next(iter(intervention.maps.values()))(torch.eye(llama.d_model, dtype=torch.float64))
         assert int(torch.linalg.matrix_rank(moved, tol=1e-6)) == llama.d_model - k

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,7 +51,6 @@ def iterated_ablations(
     blocks: Sequence[int],
     *,
     most: int = MOST_DIRECTIONS,
-    tokens: Scope = "all",
     system: str | None = None,
 ) -> Iterator[tuple[Directions, Intervention]]:
     """Ablations of 1, 2, ... directions; ends early where no further direction is left.
@@ -63,11 +61,10 @@ def iterated_ablations(
         harmless: the same of the other side.
         blocks: where directions may be found.
         most: how many directions.
-        tokens: the scope.
         system: system prompt.
 
     Yields:
-        The directions so far, and the intervention that takes them away.
+        The directions so far, and the intervention that takes them away, at every token.
     """
     found = Directions()
     for _ in range(most):
@@ -75,7 +72,7 @@ def iterated_ablations(
             found = found.and_next(model, harmful, harmless, blocks, system=system)
         except FitError:
             return
-        yield found, replace(found.everywhere(len(model.blocks)), tokens=tokens)
+        yield found, found.everywhere(len(model.blocks))
 
 
 def transferred(model: ChatModel, run_folder: str | Path) -> dict[str, Intervention]:
