@@ -117,5 +117,19 @@ def test_the_command_takes_a_key_an_answer_and_resumes(folder: Path) -> None:
     assert any(row["labels"] for row in figures)
 
 
+def test_a_gate_decides_by_labels_without_the_completions(folder: Path) -> None:
+    run = CliRunner()
+    said = run.invoke(app, ["judge", "label", str(folder), "--row", "none", "--n", "50"], input="r\n" * 50)
+    assert said.exit_code == 0, said.output
+    (folder / "completions.jsonl").unlink()
+    passed = run.invoke(app, ["gate", str(folder), "--max-asr", "0.9", "--row", "none", "--labels", "me"])
+    assert passed.exit_code == 0, passed.output
+    assert "10 labels" in " ".join(passed.output.split())
+    assert "ASR by labels of 'me' (10 in 1 row)" in " ".join(passed.output.split())
+    other = run.invoke(app, ["gate", str(folder), "--max-asr", "0.9", "--row", "rfa-1", "--labels", "me"])
+    assert isinstance(other.exception, RunError)
+    assert "row rfa-1" in str(other.exception)
+
+
 def test_what_a_terminal_would_obey_is_not_shown() -> None:
     assert printable("a\x1b[2Jb\u202ec\nd\te") == "a\ufffd[2Jb\ufffdc\nd\te"

@@ -32,13 +32,19 @@ def required_labels(run: Run, row: Row, labeller: str) -> RowLabels:
     return found
 
 
+def both_labelled(a: Run, row_a: Row, b: Run, row_b: Row) -> bool:
+    """Whether two rows both have labels on prompts that both answered."""
+    before, after = labels_of(a, row_a), labels_of(b, row_b)
+    if before is None or after is None:
+        return False
+    both = before.judged.keys() & after.judged.keys()
+    return bool(both & before.said.keys() and both & after.said.keys())
+
+
 def labelled_pair(a: Run, row_a: Row, b: Run, row_b: Row) -> LabelledDifference | None:
     """How far two rows are apart by labels of both; None where either has none on prompts that both answered."""
     before, after = labels_of(a, row_a), labels_of(b, row_b)
-    if before is None or after is None:
-        return None
-    both = before.judged.keys() & after.judged.keys()
-    if not (both & before.said.keys() and both & after.said.keys()):
+    if before is None or after is None or not both_labelled(a, row_a, b, row_b):
         return None
     return difference_from_labels(before, after)
 
@@ -48,7 +54,8 @@ def by_labels(runs: Sequence[Run]) -> str:
     of = [run.labels for run in runs if run.labels is not None]
     judges = " and ".join(repr(judge) for judge in dict.fromkeys(labels.judge for labels in of))
     counts = " and ".join(
-        f"{sum(len(row.said) for row in labels.rows.values())} in {len(labels.rows)} rows" for labels in of
+        f"{sum(len(row.said) for row in labels.rows.values())} in {len(labels.rows)} row{'s'[: len(labels.rows) > 1]}"
+        for labels in of
     )
     return (
         f"ASR by labels of {of[0].labeller!r} ({counts}) and the marks of {judges}: the intervals hold whatever that "

@@ -10,7 +10,7 @@ from bures.errors import RunError
 from bures.results.bootstrap import bootstrap_difference, bootstrap_ratio_of_sums, exponential
 from bures.results.finished_audits import Run, hashes, row_named, strongest_of_all
 from bures.results.inference import LEVEL, holm, mcnemar, paired_difference
-from bures.results.labelled_rows import labelled_pair, required_labels
+from bures.results.labelled_rows import both_labelled, labelled_pair, required_labels
 from bures.results.marks import Mark, marks_of
 from bures.results.names import NONE, STRONGEST, Which
 from bures.results.schema import Row
@@ -125,7 +125,7 @@ def paired_rows(a: Run, b: Run, judge: str, budget: float | None) -> Iterator[Pa
     for row in a.result.rows:
         if row.key in (NONE, best) or row.error is not None or row.key not in other:
             continue
-        if a.labels is None or labelled_pair(a, row, b, other[row.key]) is not None:
+        if a.labels is None or both_labelled(a, row, b, other[row.key]):
             yield _paired(row.key, a, row, b, other[row.key], judge)
 
 
