@@ -297,4 +297,4 @@ def _again(result: AuditResult | SearchResult, which: str) -> list[str]:
     """Says that the best trials answered further prompts before one was chosen."""
     if not any(trial.again for trial in result.trials):
         return []
-    return [f"{which} were tried again on {result.prompts['harmful_again']['n']} further prompts, and chosen by all."]
+    return [f"{which} were tried again on {result.prompts['harmful_again']['n']} further prompts, which count as well."]
