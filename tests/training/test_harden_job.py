@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bures.cli import main
 from bures.errors import ConfigError, RunError
@@ -105,7 +105,8 @@ def test_card_and_recipe_say_how_it_was_made_and_hold_no_path_and_no_prompt(
     assert THREAT_MODEL in card
     assert "Nothing has been measured yet" in card
     assert "moving maps" in card
-    for text in (*hardening.ASKED, *tiny.PROMPTS):
+    assert "bures harden model --harmful harmful.txt --harmless harmless.txt " in card
+    for text in (*hardening.ASKED, *tiny.PROMPTS, str(Path(options["model"]).parent)):
         assert text not in card + json.dumps(recipe)
     assert json.loads((undisturbed / "adapter_config.json").read_text())["base_model_name_or_path"] == "model"
 
@@ -121,6 +122,23 @@ def test_the_same_command_on_a_finished_folder_does_nothing_and_other_options_ar
     assert (undisturbed / "adapter_model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(RunError, match=r"other options \(seed, steps\)"):
         harden(HardenConfig.make(**options | {"seed": 3, "steps": 9}), undisturbed)
+
+
+def test_a_training_does_not_go_on_with_other_prompts_or_weights(options: dict[str, Any], tmp_path: Path) -> None:
+    harmful = hardening.prompt_file(tmp_path / "harmful.txt", hardening.ASKED)
+    shutil.copytree(options["model"], tmp_path / "model")
+    given = HardenConfig.make(**options | {"harmful": (str(harmful),), "model": str(tmp_path / "model")})
+    with pytest.raises(KeyboardInterrupt):
+        harden(given, tmp_path / "out", progress=Heard("step 3"))
+    hardening.prompt_file(harmful, hardening.ASKED[1:])
+    with pytest.raises(RunError, match="the prompts have changed"):
+        harden(given, tmp_path / "out")
+    hardening.prompt_file(harmful, hardening.ASKED)
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["model.layers.0.mlp.down_proj.weight"] *= 2
+    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RunError, match="the model has changed"):
+        harden(given, tmp_path / "out")
 
 
 def same_weights(one: Path, other: Path) -> bool:

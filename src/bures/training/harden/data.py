@@ -6,6 +6,8 @@ prompt of a set that measures or chooses is left out (`bures.training.overlap`),
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -75,7 +77,14 @@ class Data:
     def describe(self) -> dict[str, Any]:
         """What the recipe says of them: no text."""
         counts = {"harmful": len(self.harmful), "ordinary": len(self.ordinary), "lookalikes": len(self.lookalikes)}
-        return {**counts, "dropped_as_overlapping": self.dropped, "overlap_not_checked_against": list(self.missing)}
+        texts = [[each.text for each in self.harmful], self.ordinary, self.lookalikes]
+        digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
+        return {
+            **counts,
+            "sha256": digest,
+            "dropped_as_overlapping": self.dropped,
+            "overlap_not_checked_against": list(self.missing),
+        }
 
 
 def training_data(config: HardenConfig, rng: random.Random) -> Data:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bures.errors import RunError
 from bures.jobs.progress import Progress, Silent
@@ -64,6 +65,7 @@ def _harden(config: HardenConfig, folder: Path, workers: Workers, told: Progress
     model = _loaded(config, workers, told)
     plan = settled(config, model)
     recipe = _recipe(config, model, data, plan)
+    _require_same(folder, recipe)
     _say(told, data, plan, model)
     rows = _rows(model, sampled(data, plan, rng), config, plan, checkpoints, workers, told)
     trainer = Trainer(model, attach(model, plan), plan, workers)
@@ -83,17 +85,23 @@ def _harden(config: HardenConfig, folder: Path, workers: Workers, told: Progress
     if workers.writes:
         fits = {"failed": objective.pool.failed, "seconds": round(objective.pool.seconds, 1)}
         done = {"status": "complete", "losses": trainer.losses, "fits": fits}
-        save_adapter(trainer.adapted, folder, base=base_name(config.model))
+        save_adapter(trainer.adapted, folder, base=portable(config.model))
         write_card(folder, recipe | done)
         write_json(folder / RECIPE, recipe | done)
         checkpoints.remove()
     workers.wait()
 
 
-def base_name(model: str) -> str:
-    """What the adapter calls its base model: a hub id or a name, never a path of this machine."""
-    is_path = Path(model).is_absolute() or model.startswith((".", "~")) or Path(model).exists()
-    return Path(model).name if is_path else model
+def portable(value: Any) -> Any:
+    """Options as the recipe has them: paths of this machine become names of files, all else stays."""
+    if isinstance(value, Mapping):
+        return {portable(key): portable(each) for key, each in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [portable(each) for each in cast("Sequence[Any]", value)]
+    if not isinstance(value, str):
+        return value
+    is_path = Path(value).is_absolute() or value.startswith((".", "~")) or Path(value).exists()
+    return Path(value).name if is_path else value
 
 
 def _is_complete(folder: Path, config: HardenConfig) -> bool:
@@ -102,13 +110,10 @@ def _is_complete(folder: Path, config: HardenConfig) -> bool:
     Raises:
         RunError: it holds another run.
     """
-    try:
-        held = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    held = _held(folder)
+    if held is None:
         return False
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {folder / RECIPE}; remove the folder or choose another with --out") from error
-    known, given = held.get("options", {}), json.loads(json.dumps(config.options))
+    known, given = held.get("options", {}), portable(config.options)
     different = sorted(name for name in {*known, *given} if known.get(name) != given.get(name))
     if different:
         raise RunError(
@@ -176,14 +181,42 @@ def _objective(model: ChatModel, data: Data, rows: Rows, plan: Plan, workers: Wo
 
 def _recipe(config: HardenConfig, model: ChatModel, data: Data, plan: Plan) -> dict[str, Any]:
     """How it is made: options, the numbers that they came to, base model, data, versions."""
+    options = portable(config.options)
     return {
         "what": "a LoRA with which the base model is to keep refusing harmful requests although its activations are "
         "edited",
-        "command": config.command,
-        "options": json.loads(json.dumps(config.options)),
+        "command": HardenConfig.make(**options).command,
+        "options": options,
         "plan": plan.describe(),
-        "base": model.describe() | {"name": base_name(config.model)},
-        "data": data.describe(),
+        "base": model.describe() | {"name": portable(config.model)},
+        "data": portable(data.describe()),
         "versions": {name: version(name) for name in _PACKAGES},
         "status": "running",
     }
+
+
+def _require_same(folder: Path, recipe: dict[str, Any]) -> None:
+    """Refuses to go on where model or data are others than those that the training in a folder began with.
+
+    Raises:
+        RunError: they are.
+    """
+    held = _held(folder)
+    if held is None:
+        return
+    same = held["base"]["fingerprint"] == recipe["base"]["fingerprint"]
+    if not same or held["data"]["sha256"] != recipe["data"]["sha256"]:
+        raise RunError(
+            f"the {'prompts have' if same else 'model has'} changed since the training in {folder} began; "
+            "choose another folder with --out"
+        )
+
+
+def _held(folder: Path) -> dict[str, Any] | None:
+    """The recipe of a folder; None: there is none."""
+    try:
+        return json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {folder / RECIPE}; remove the folder or choose another with --out") from error
