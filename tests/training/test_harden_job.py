@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bures.cli import main
-from bures.errors import ConfigError, RunError
+from bures.errors import ConfigError, ModelError, RunError
 from bures.jobs.progress import Silent
 from bures.models.loading import load_model
 from bures.results.run_folder import LOCK
@@ -26,6 +26,7 @@ from bures.training.checkpoints import Checkpoints
 from bures.training.harden import HardenConfig, harden
 from bures.training.harden.card import THREAT_MODEL, record
 from bures.training.harden.config import WITHOUT, Setting
+from bures.training.harden.objective import losses
 from bures.training.harden.rows import Rows, with_streams
 from bures.training.loop import Trainer
 from bures.training.lora import attach
@@ -139,6 +140,22 @@ def test_a_training_does_not_go_on_with_other_prompts_or_weights(options: dict[s
     save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(RunError, match="the model has changed"):
         harden(given, tmp_path / "out")
+
+
+def test_where_memory_runs_out_the_same_command_with_more_passes_goes_on(
+    undisturbed: Path, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*given: Any) -> Any:
+        if len(given[1]) + len(given[2]) > 3:
+            raise torch.OutOfMemoryError("too large")
+        return losses(*given)
+
+    monkeypatch.setattr("bures.training.harden.objective.losses", too_large)
+    with pytest.raises(ModelError, match=r"memory ran out in step 1; .* a larger --accumulate than 1"):
+        harden(HardenConfig.make(**options), tmp_path / "out")
+    harden(HardenConfig.make(**options | {"accumulate": 4}), tmp_path / "out")
+    one, other = (json.loads((path / "recipe.json").read_text()) for path in (undisturbed, tmp_path / "out"))
+    assert one["losses"][0] == pytest.approx(other["losses"][0], rel=1e-4, abs=1e-6)
 
 
 def same_weights(one: Path, other: Path) -> bool:

@@ -77,7 +77,12 @@ class HardenConfig(BaseModel):
         description="Harmless prompts of a step, half of them look-alikes.",
         json_schema_extra={"unset": f"10 {_BY_SIZE} 8"},
     )
-    accumulate: int = Field(default=1, ge=1, description="Passes that the rows of a step are divided into.")
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        description="Passes that the rows of a step are divided into: more take less memory.",
+        json_schema_extra={"passing": True},
+    )
     learning_rate: float | None = Field(
         default=None,
         gt=0.0,

@@ -15,9 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from bures.errors import RunError
+from bures.errors import ModelError, RunError
 from bures.jobs.progress import Progress, Silent
 from bures.models.loading import ChatModel, load_model
+from bures.models.room import is_out_of_memory
 from bures.results.run_folder import RunFolder
 from bures.training.checkpoints import Checkpoints
 from bures.training.harden.card import write_card
@@ -81,7 +82,15 @@ def _harden(config: HardenConfig, folder: Path, workers: Workers, told: Progress
         if done.step % config.checkpoint_every == 0 and workers.writes:
             checkpoints.write(done, objective.keep, objective.pool.names)
 
-    train(trainer, objective, told, after)
+    try:
+        train(trainer, objective, told, after)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"memory ran out in step {trainer.step + 1}; give the same command with a larger --accumulate than "
+            f"{config.accumulate} to go on from the last checkpoint"
+        ) from error
     if workers.writes:
         fits = {"failed": objective.pool.failed, "seconds": round(objective.pool.seconds, 1)}
         done = {"status": "complete", "losses": trainer.losses, "fits": fits}

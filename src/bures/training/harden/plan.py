@@ -81,8 +81,8 @@ class Plan:
     attacks: Attacks
 
     def describe(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return asdict(self)
+        """As plain JSON types; in how many passes the rows go is no part of what is trained."""
+        return {name: value for name, value in asdict(self).items() if name != "accumulate"}
 
 
 def settled(config: HardenConfig, model: ChatModel) -> Plan:
