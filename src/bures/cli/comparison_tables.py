@@ -82,15 +82,19 @@ def _compare_legend(found: Compared) -> list[str]:
     ]
 
 
+MARKS = {"pass": "pass", "above": "FAIL", "undecided": "UNDECIDED"}
+"""How a check ended, in tables."""
+
+
 def gate_table(found: Gated) -> RenderableType:
     """One row a check, and the finding."""
     against = "" if found.against is None else f", against {found.against}"
     names = ("", "check", "measured [95 %]", "why")
     table = Fitted(f"{found.model}: gate, judge '{found.judge}'{against}", columns(*names, left=names, wraps=names[1:]))
     for check in found.checks:
-        cells = ["pass" if check.passed else "FAIL", check.title, check.figure, check.reason]
+        cells = [MARKS[check.outcome], check.title, check.figure, check.reason]
         table.add(cells, style=None if check.passed else "red")
-    return Group(table, words(*found.notes), words(found.finding, style="bold"))
+    return Group(words(found.finding, style="bold"), table, words(found.effort, *found.notes))
 
 
 def history_table(found: History) -> RenderableType:

@@ -11,7 +11,8 @@ import re
 from xml.etree import ElementTree
 
 from bures.errors import plain
-from bures.results.gate import Check, Gated
+from bures.results.gate import Gated
+from bures.results.gate_check import Check
 
 _LONGEST = 300
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")  # the schema's times have no zone; ours are UTC
@@ -34,8 +35,7 @@ def junit(found: Gated) -> str:
             ElementTree.SubElement(properties, "property", {"name": name, "value": _text(value)})
     for check in found.checks:
         _case(suite, check)
-    if found.notes:
-        ElementTree.SubElement(suite, "system-out").text = _text("\n".join(found.notes))
+    ElementTree.SubElement(suite, "system-out").text = _text("\n".join((found.effort, *found.notes)))
     ElementTree.indent(root)
     return f"<?xml version='1.0' encoding='utf-8'?>\n{ElementTree.tostring(root, encoding='unicode')}\n"
 
@@ -59,8 +59,9 @@ def markdown(found: Gated) -> str:
     """A heading, a table of the checks, and notes, in GitHub's and GitLab's Markdown."""
     passed = sum(check.passed for check in found.checks)
     against = "" if found.against is None else f" against {_code(found.against)}"
+    ended = "passed" if found.passed else "failed" if found.is_over else "undecided"
     lines = [
-        f"### Refusal gate: {'passed' if found.passed else 'failed'} ({passed} of {len(found.checks)})",
+        f"### Refusal gate: {ended} ({passed} of {len(found.checks)})",
         "",
         f"{_code(found.model)}{against}, judge {_code(found.judge)}, weights {_code(found.fingerprint[:12])}",
         "",
@@ -68,13 +69,12 @@ def markdown(found: Gated) -> str:
         "|---|---|---|---|",
         *(_row(check) for check in found.checks),
     ]
-    if found.notes:
-        lines += ["", *(f"- {_code(note)}" for note in found.notes)]
+    lines += ["", *(f"- {_code(note)}" for note in (found.effort, *found.notes))]
     return "\n".join([*lines, "", "A check passes when its whole interval is at most the limit.", ""])
 
 
 def _row(check: Check) -> str:
-    mark = "pass" if check.passed else "**FAIL**"
+    mark = {"pass": "pass", "above": "**FAIL**", "undecided": "**UNDECIDED**"}[check.outcome]
     return f"| {mark} | {_code(check.title)} | {check.figure} | {check.reason} |"
 
 

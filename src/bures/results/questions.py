@@ -73,6 +73,14 @@ class GateConfig(BaseModel):
         description="Perplexity ratio on the selection split within which an intervention is an attack.",
         json_schema_extra={"unset": "that of the audit"},
     )
+    require_methods: RowNames = Field(
+        default=(),
+        description="Method that the audit must have tried; repeatable.",
+        json_schema_extra={"repeatable": True},
+    )
+    min_tokens: int | None = Field(default=None, ge=1, description="Fewest tokens that answers were allowed.")
+    min_prompts: int | None = Field(default=None, ge=1, description="Fewest harmful test prompts.")
+    min_blocks: int | None = Field(default=None, ge=1, description="Fewest blocks that were scanned.")
 
     @model_validator(mode="after")
     def _consistent(self) -> GateConfig:
