@@ -5,36 +5,72 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from bures import __version__
 from bures.cli import assets, audit, compare, gate, harden, history, judge, organism, plan, report, scan, search
 from bures.errors import BuresError, plain
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
+GUIDE = """\
+bures measures, localises and hardens refusal in open-weight language models.
+
+  Is this checkpoint's refusal robust?         bures audit MODEL
+  Where is refusal decided?                    bures scan MODEL
+  What is the best trade of ASR against cost?  bures search MODEL
+  Make refusal cost more to take away          bures harden MODEL --out FOLDER
+  Is the new one worse than the last one?      bures compare OLD NEW
+  May it be released?                          bures gate RUN --max-asr 0.10
+  How many prompts does that take?             bures plan --max-asr 0.10 --power 0.8
+  What would a person say of its answers?      bures judge label RUN --n 60
+
+`bures audit organism` tries everything on a small packaged model. `bures --help` lists all commands, `bures COMMAND
+--help` the options of one."""
+
 app = typer.Typer(
     name="bures",
     help="Measure, localise and harden refusal in open-weight language models.",
-    no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(audit.audit)
-app.command()(scan.scan)
-app.command()(search.search)
-app.command()(harden.harden)
-app.command()(report.report)
-app.command()(compare.compare)
-app.command()(gate.gate)
-app.command()(plan.plan)
-app.command()(history.history)
-app.command()(assets.assets)
-app.add_typer(judge.app, name="judge")
-app.add_typer(organism.app, name="organism")
+for run, sentence in (
+    (audit.audit, "Fit, choose and measure interventions on refusal."),
+    (scan.scan, "Find the blocks where refusal is decided."),
+    (search.search, "Search for the best trade of ASR against KL."),
+    (harden.harden, "Train a LoRA that keeps refusing when activations are edited."),
+    (report.report, "Write the page of a run folder."),
+    (compare.compare, "Hold audits against the first of them, prompt by prompt."),
+    (gate.gate, "Pass or fail an audit, by its intervals."),
+    (plan.plan, "How many prompts a gate and a choice take."),
+    (history.history, "Draw audits over time."),
+    (assets.assets, "List and fetch pinned models, prompts and texts."),
+):
+    app.command(short_help=sentence)(run)
+app.add_typer(judge.app, name="judge", short_help="Judge again, label answers, measure and train judges.")
+app.add_typer(organism.app, name="organism", short_help="The model organism: a small model trained to refuse.")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bures {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _begin(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(GUIDE)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
