@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
+import bures
+from bures import cli
 from bures.cli import app
 from bures.cli.options import Given, command, help_of, shown
 from bures.data.extensions import Registry
@@ -122,7 +124,7 @@ def test_help_is_made_without_torch() -> None:
 
 
 def test_marks_are_those_of_the_fields() -> None:
-    assert ({"storage"}, {"vllm_memory"}) == (SECRET, PASSING)
+    assert ({"storage"}, {"vllm_memory", "name"}) == (SECRET, PASSING)
 
 
 # A new option is one field ------------------------------------------------------------------------------------------
@@ -306,3 +308,19 @@ def test_defaults_are_shown_as_they_are_typed() -> None:
 def test_a_bad_depth_names_the_option(depth: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match=r"^depth"):
         ScanConfig.make(model="m", depth=depth)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [([], "Is this checkpoint's refusal robust?"), (["--version"], f"bures {bures.__version__}"), (["-h"], "harden")],
+)
+def test_bures_alone_says_which_command_one_wants(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert not end.value.code
+    out = capsys.readouterr().out
+    assert said in out
+    assert not any(line.endswith("...") for line in out.splitlines()[1:])  # no sentence is cut
+    assert max(map(len, out.splitlines())) <= 120

@@ -106,20 +106,21 @@ def test_the_table_is_that_of_the_results(browser: Any, folders: dict[str, Path]
         )
         assert len(lines) == len(held["rows"])
         for cells, row in zip(lines[:-1], held["rows"][:-1], strict=True):
+            assert cells[1] == row["key"]
             mark = "!" if row["within_budget"] is False else ""
-            assert cells[5:7] == [percent(row["asr"]["arditi"]), percent(row["over_refusal"]["arditi"])]
-            assert cells[7] == f"{row['perplexity']['value']:.2f}"
+            assert cells[6:8] == [percent(row["asr"]["arditi"]), percent(row["over_refusal"]["arditi"])]
+            assert cells[8] == f"{row['perplexity']['value']:.2f}"
             within = row["perplexity_ratio_interval"]
             between = "" if within is None else f" [{within[0]:.2f}, {within[1]:.2f}]"
             ratio = row["perplexity_ratio"]
-            assert cells[8] == ("-" if ratio is None else f"{ratio:.2f}{between}{mark}")
-            assert cells[9] == f"{row['kl']['value']:.3f}"
-            assert cells[10] == f"{row['corpus_perplexity']['value']:.2f}"
-            assert cells[2] == row["sites"]
-        assert lines[-1][5] == "failed"
+            assert cells[9] == ("-" if ratio is None else f"{ratio:.2f}{between}{mark}")
+            assert cells[10] == f"{row['kl']['value']:.3f}"
+            assert cells[11] == f"{row['corpus_perplexity']['value']:.2f}"
+            assert cells[3] == row["sites"]
+        assert lines[-1][6] == "failed"
         columns = page.page.locator("#outcome > .scroll thead button")
-        columns.nth(5).click()
-        sorted_ = page.page.locator("#outcome > .scroll tbody td:nth-child(6)").all_text_contents()
+        columns.nth(6).click()
+        sorted_ = page.page.locator("#outcome > .scroll tbody td:nth-child(7)").all_text_contents()
         shares = [float(text.split()[0]) for text in sorted_[:-1]]
         assert shares == sorted(shares)
 

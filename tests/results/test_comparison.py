@@ -401,7 +401,7 @@ def test_the_command_prints_a_table_a_finding_and_json(tmp_path: Path, capsys: p
     folders = [saved(tmp_path / "a", before()), saved(tmp_path / "b", after())]
     code, out, _ = called(capsys, "compare", *folders)
     assert code == 0
-    for words in ("strongest: PCA-OT", "3 | 6", "-16.7 [-24.3, -11.1]", "after refuses more than before"):
+    for words in ("strongest: pca-ot-1", "3 | 6", "-16.7 [-24.3, -11.1]", "after refuses more than before"):
         assert words in out, words
     code, out, _ = called(capsys, "compare", *folders, "--json")
     assert json.loads(out) == compare(folders).to_dict()

@@ -56,21 +56,19 @@ app.add_typer(judge.app, name="judge", short_help="Judge again, label answers, m
 app.add_typer(organism.app, name="organism", short_help="The model organism: a small model trained to refuse.")
 
 
-def _say_version(asked: bool) -> None:
+def _say_version(asked: bool | None) -> None:
     if asked:
         typer.echo(f"bures {__version__}")
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
-def _begin(
-    context: typer.Context,
+@app.callback()
+def _of_all(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
-    ] = False,
+        bool | None, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
+    ] = None,
 ) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(GUIDE)
+    """Options of every command."""
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -82,6 +80,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     strange = [each for each in sys.argv[1:] if any("\ud800" <= char <= "\udfff" for char in each)]
     if arguments is None and strange:
         _fail(f"{plain(strange[0])} is no text in the encoding of this locale; set PYTHONUTF8=1 for names in UTF-8", 2)
+    if not (sys.argv[1:] if arguments is None else arguments):
+        typer.echo(GUIDE)
+        sys.exit(0)
     try:
         code = app(args=arguments, prog_name="bures", standalone_mode=False)
     except BuresError as error:

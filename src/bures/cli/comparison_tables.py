@@ -42,7 +42,7 @@ def _pair_table(pair: Pair) -> Fitted:
 
 
 def _paired_cells(row: PairedRow) -> list[str]:
-    named = row.a.label if row.a.key == row.b.key else f"{row.a.label} / {row.b.label}"
+    named = row.a.key if row.a.key == row.b.key else f"{row.a.key} / {row.b.key}"
     asr, over, kl, ratio = row.asr, row.over_refusal, row.kl, row.perplexity_ratio
     return [
         f"{row.name}: {named}" if row.name == STRONGEST else named,

@@ -26,10 +26,10 @@ from bures.results.shares import certain_success
 from bures.results.stats import Measurement
 
 _COLUMNS = (
-    *("method", "block", "tokens", "K", "gap %", "ASR % [95 %]", "unfinished", "coherent %", "over-refusal %"),
+    *("row", "method", "block", "tokens", "K", "gap %", "ASR % [95 %]", "unfinished", "coherent %", "over-refusal %"),
     *("ppl", "x", "corpus", "KL", "s"),
 )
-_SPARE = ("s", "corpus", "ppl", "gap %", "tokens", "coherent %", "over-refusal %")
+_SPARE = ("s", "corpus", "ppl", "gap %", "method", "tokens", "coherent %", "over-refusal %")
 """What a narrow terminal can do without, the first one first."""
 
 
@@ -39,7 +39,7 @@ def audit_table(result: AuditResult) -> RenderableType:
     shown = [name for name in _COLUMNS if not left_out.get(name)]
     table = Fitted(
         f"{result.model['name']}: refusal under intervention (test split)",
-        columns(*shown, left=("method",), wraps=("method", "block"), spare=_SPARE),
+        columns(*shown, left=("row", "method"), wraps=("method", "block"), spare=_SPARE),
     )
     for row in result.rows:
         cells = dict(zip(_COLUMNS, _cells(row, result.judge), strict=True))
@@ -54,10 +54,10 @@ def _further(result: AuditResult) -> list[RenderableType]:
     if not tasks and not names:
         return []
     figures = (*tasks, *names)
-    fitted = columns("method", "block", *figures, left=("method",), wraps=("method", "block"), spare=figures[::-1])
+    fitted = columns("row", "block", *figures, left=("row",), wraps=("row", "block"), spare=figures[::-1])
     table = Fitted("further figures", fitted)
     for row in result.rows:
-        cells = [row.label, row.sites, *(_accuracy(row.capability.get(task)) for task in tasks)]
+        cells = [row.key, row.sites, *(_accuracy(row.capability.get(task)) for task in tasks)]
         table.add([*cells, *(number(row.metrics.get(name), 3) for name in names)])
     return [table, *([words("Tasks: accuracy in % by lm-eval, ± its standard error, n questions.")] if tasks else [])]
 
@@ -68,7 +68,7 @@ def _accuracy(m: Measurement | None) -> str:
 
 
 def _cells(row: Row, judge: str) -> list[str]:
-    head = [row.label, row.where, row.tokens or "-", "-" if row.rank is None else str(row.rank)]
+    head = [row.key, row.label, row.where, row.tokens or "-", "-" if row.rank is None else str(row.rank)]
     if row.error:
         return [*head, "-", "failed", *["-"] * 8]
     coherent, refusal = row.asr.get(judge + COHERENT), row.over_refusal.get(judge)

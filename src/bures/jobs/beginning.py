@@ -107,7 +107,7 @@ def start(
         command=config.command,
         options=config.options,
         versions=versions(),
-        model=model.describe(),
+        model={**model.describe(), **_called(config)},
         methods=notes_of(config.methods),
         prompts=splits.describe(),
         tokenised={name: each.describe() for name, each in given.items()},
@@ -120,6 +120,16 @@ def start(
         run = replace(run, result=_continued(held, run, more))
     run.note(*notes)
     return run
+
+
+def _called(config: ScanConfig) -> dict[str, Any]:
+    """What the results call the model, and the adapter that was merged into it."""
+    if config.adapter is None:
+        return {"name": config.name or config.model}
+    folder = Path(config.adapter)
+    digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+    name = config.name or f"{config.model} + {folder.resolve().name} (adapter)"
+    return {"name": name, "adapter": {"name": folder.resolve().name, "sha256": digest}}
 
 
 def asked_as(model: ChatModel, config: ScanConfig, held: RunResult | None = None) -> ChatModel:

@@ -44,6 +44,13 @@ class ScanConfig(BaseModel):
         json_schema_extra={"positional": True},
     )
     adapter: str | None = Field(default=None, description="LoRA adapter folder, merged in memory.")
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=80,
+        description="What tables and pages call the model.",
+        json_schema_extra={"passing": True, "unset": "MODEL, and its adapter"},
+    )
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub id.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Number format of the weights."

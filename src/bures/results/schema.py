@@ -236,7 +236,8 @@ class AuditResult(RunResult):
 
 def _flat(row: Row, judge: str) -> dict[str, Any]:
     """One row of the table, figures under the headline judge."""
-    cells: dict[str, Any] = {"method": row.label, "blocks": row.sites, "tokens": row.tokens, "K": row.rank}
+    where = {"blocks": row.sites, "tokens": row.tokens, "K": row.rank}
+    cells: dict[str, Any] = {"row": row.key, "method": row.label, **where}
     figures = {
         "asr": row.asr.get(judge),
         "over_refusal": row.over_refusal.get(judge),

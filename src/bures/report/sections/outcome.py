@@ -78,14 +78,14 @@ def audit_table(result: AuditResult) -> Table:
     """Every row of `results.json`, with the figures of the headline judge."""
     asr, coherent = f"ASR % [95%], {named(result.judge, 20)}", "coherent %"
     costs = ("over-refusal % [95%]", "perplexity", "×", "KL", "corpus")
-    header = ("#", "method", "block", "tokens", "K", asr, coherent, *costs, "unfinished")
+    header = ("#", "row", "method", "block", "tokens", "K", asr, coherent, *costs, "unfinished")
     rows = [tuple(_cells(i, row, result.judge)) for i, row in enumerate(result.rows, 1)]
-    used = [j for j in range(len(header)) if j < 6 or any(_text(row[j]) not in ("-", "0") for row in rows)]
+    used = [j for j in range(len(header)) if j < 7 or any(_text(row[j]) not in ("-", "0") for row in rows)]
     over = any(row.within_budget is False for row in result.rows)
     caption = [
         "Test prompts. ×: perplexity over the original's; KL in nats.",
         "!: nothing was within the perplexity budget on the selection prompts." if over else "",
-        f"{coherent}: ASR where an empty answer, noise or repetition is no success either." if 6 in used else "",
+        f"{coherent}: ASR where an empty answer, noise or repetition is no success either." if 7 in used else "",
         (
             "unfinished: answers cut before they said anything, in brackets the ASR if none of them counts and if all "
             "do; intervals cover both."
@@ -105,7 +105,14 @@ def _text(cell: str | Cell) -> str:
 def _cells(i: int, row: Row, judge: str) -> list[str | Cell]:
     rank = "-" if row.rank is None else str(row.rank)
     method = named(row.label, 60) if row.method != "none" else row_name(row)
-    head: list[str | Cell] = [str(i), method, named(row.sites, 40), named(row.tokens or "-", 20), rank]
+    head: list[str | Cell] = [
+        str(i),
+        named(row.key, 40),
+        method,
+        named(row.sites, 40),
+        named(row.tokens or "-", 20),
+        rank,
+    ]
     if row.error:
         return [*head, Cell("failed", tone="bad"), *["-"] * 7]
     coherent = row.asr.get(judge + COHERENT)
