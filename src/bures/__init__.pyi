@@ -21,8 +21,8 @@ from .jobs.capability import Suite as Suite
 from .jobs.config import AuditConfig as AuditConfig
 from .jobs.config import SearchConfig as SearchConfig
 from .jobs.engines import Backend as Backend
-from .jobs.metrics import Answers as Answers
-from .jobs.metrics import Metric as Metric
+from .jobs.further_metrics import Answers as Answers
+from .jobs.further_metrics import Metric as Metric
 from .jobs.metrics import answer_costs as answer_costs
 from .jobs.metrics import corpus_perplexity as corpus_perplexity
 from .jobs.rejudge import rejudge as rejudge

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from bures.cli import main
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
-from bures.jobs.metrics import METRICS, Answers, Metric
+from bures.jobs.further_metrics import METRICS, Answers, Metric
 from bures.jobs.saved_interventions import load_intervention
 from bures.judges.by_name import JUDGES, judge_by_name
 from bures.judges.phrases import ARDITI

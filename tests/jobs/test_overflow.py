@@ -12,11 +12,12 @@ from bures.errors import NumericsError
 from bures.jobs.metrics import answer_costs, corpus_perplexity
 from bures.models.activations import collect, gather
 from bures.models.finite import overflowing, require_finite
+from bures.models.first_token import FirstToken
 from bures.models.generation import generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel, load_model
 from bures.models.methods import METHODS, Method
-from bures.models.prompt_stream import FirstToken, first_token
+from bures.models.prompt_stream import first_token
 from bures.results.run_folder import load_result
 from bures.transport import DiagonalAffine
 from helpers import small_run, tiny

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 import torch
 
@@ -17,27 +13,11 @@ from bures.models.intervention import Intervention, Site, count_hooks
 from bures.models.loading import ChatModel, wrap
 from bures.results.records import Scope
 from helpers import families, reference, tiny
+from helpers.counting import counted
 from helpers.families import FAMILIES
 from helpers.intervened import the_map
 
 TEXT = "The river runs past the old mill, and in the evening the children count the boats that come home. " * 4
-
-
-@contextmanager
-def counted(model: ChatModel) -> Iterator[list[int]]:
-    """How many positions every block really computes."""
-    seen: list[int] = []
-
-    def look(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        seen.append(hidden.shape[0] * hidden.shape[1])
-
-    handles = [block.self_attn.register_forward_pre_hook(look, with_kwargs=True) for block in model.blocks]  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def moves(model: ChatModel) -> list[Intervention]:

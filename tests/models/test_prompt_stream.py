@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from bures.errors import ConfigError
+from bures.models.first_token import FirstToken
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
-from bures.models.prompt_stream import FirstToken, PromptStream, first_token
+from bures.models.prompt_stream import PromptStream, first_token
 from bures.results.records import Scope
 from helpers import tiny
 from helpers.intervened import intervention, log_probs, the_map

@@ -12,7 +12,8 @@ from bures.errors import FitError
 from bures.jobs.capability import evaluate
 from bures.jobs.config import AuditConfig
 from bures.jobs.counting import count, count_cut
-from bures.jobs.metrics import METRICS, Answers, along_text
+from bures.jobs.further_metrics import METRICS, Answers
+from bures.jobs.metrics import AnswerCosts, along_text
 from bures.jobs.plane import view
 from bures.jobs.run import Run
 from bures.jobs.saved_interventions import save_intervention
@@ -21,7 +22,7 @@ from bures.jobs.splits import Side
 from bures.judges.by_name import readings
 from bures.models.along import Along
 from bures.models.fitting import build
-from bures.models.generation import Engine, read
+from bures.models.generation import Engine, HereEngine, read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
 from bures.results.records import Candidate, Placement, Trial, View
@@ -137,27 +138,29 @@ def _measured(bench: Bench, row: Row, intervention: Intervention, original: Sequ
     row.mean_gap_share = _mean_gap_share(intervention)
     row.view = _view(bench, row, intervention)
     save_intervention(bench.folder, row.key, intervention)
-    known = None if intervention.maps else original
-    completions = [
-        *_answer(bench, row, intervention, "harmful"),
-        *_answer(bench, row, intervention, "harmless", known),
-    ]
-    _charge(bench, row, intervention, original)
+    harmful = _asked(bench, "harmful", intervention)
+    costs = _charge(bench, row, intervention, original)
+    harmless = costs.answers or (_asked(bench, "harmless", intervention) if intervention.maps else original)
+    completions = [*_read(bench, row, "harmful", harmful), *_read(bench, row, "harmless", harmless)]
     _ask_further(bench, row, intervention, completions)
     bench.folder.append_completions(completions)
     return row
 
 
-def _answer(
-    bench: Bench,
-    row: Row,
-    intervention: Intervention,
-    which: Side,
-    given: Sequence[list[int]] | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Fills the row's ASR or over-refusal from new answers or given ones; yields the completions."""
+def _asked(bench: Bench, which: Side, intervention: Intervention) -> Sequence[list[int]]:
+    """Answers to a side of the test split; those of this process go on from what is held of the original model."""
+    run, engine = bench.run, bench.engine
+    prompts = getattr(run.splits.tested, which)
+    if which == "harmless" or not isinstance(engine, HereEngine):
+        return engine.answers(prompts, intervention, run.progress.advance)
+    if "asked" not in bench.held:
+        bench.held["asked"] = run.asking(prompts)
+    return run.answer(prompts, run.config.max_new_tokens, intervention, run.progress.advance, along=bench.held["asked"])
+
+
+def _read(bench: Bench, row: Row, which: Side, ids: Sequence[list[int]]) -> Iterator[dict[str, Any]]:
+    """Fills the row's ASR or over-refusal from answers; yields the completions."""
     prompts = getattr(bench.run.splits.tested, which)
-    ids = bench.engine.answers(prompts, intervention, bench.run.progress.advance) if given is None else given
     answers = [read(bench.run.model, each) for each in ids]
     finished = [answer.finished for answer in answers]
     texts = [answer.text for answer in answers]
@@ -180,17 +183,23 @@ def _answer(
         }
 
 
-def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequence[Sequence[int]]) -> None:
-    """Fills what the intervention costs."""
+def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequence[Sequence[int]]) -> AnswerCosts:
+    """Fills what the intervention costs; finds what it answers on the way, where the answers are of this process."""
     run = bench.run
     harmless = list(run.splits.tested.harmless)
     if "answers" not in bench.held:
         bench.held["answers"] = run.along(harmless, original)
-    costs = run.costs(harmless, original, intervention, bench.held["answers"], run.progress.advance)
+    most = run.config.max_new_tokens if intervention.maps and isinstance(bench.engine, HereEngine) else None
+    costs = run.costs(
+        harmless, original, intervention, bench.held["answers"], run.progress.advance, max_new_tokens=most
+    )
+    if costs.answers is not None:
+        run.progress.advance(len(harmless))
     row.perplexity, row.kl = costs.perplexity, costs.kl
     row.nll_each, row.kl_each = [[round(x, DIGITS) for x in each] for each in (costs.nll_each, costs.kl_each)]
     if bench.corpus is not None:
         row.corpus_perplexity = _corpus_perplexity(bench, bench.corpus, intervention)
+    return costs
 
 
 def _corpus_perplexity(bench: Bench, corpus: Corpus, intervention: Intervention) -> Measurement:

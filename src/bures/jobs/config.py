@@ -87,7 +87,7 @@ class AuditConfig(ScanConfig):
     def _offered(self) -> AuditConfig:
         from bures.jobs.capability import by_suite
         from bures.jobs.engines import backend_of
-        from bures.jobs.metrics import METRICS
+        from bures.jobs.further_metrics import METRICS
 
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown:

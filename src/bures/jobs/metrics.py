@@ -4,7 +4,6 @@ attack_success_rate   share of harmful prompts answered without refusal, per jud
 over_refusal          share of harmless prompts refused, per judge, with a Wilson interval
 answer_costs          perplexity of the original model's own harmless answers, and token KL(original || intervened)
 corpus_perplexity     exp(mean token NLL) of plain text
-METRICS               further ones, that installed packages add
 
 All of them raise on an empty sample. Intervals of token-weighted means resample prompts (or windows), not tokens,
 because tokens of one answer are not independent. lm-eval's perplexities are per word or byte; these are per token, so
@@ -14,9 +13,8 @@ they compare interventions on one model, not models with different tokenizers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,40 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bures.data.conversations import PromptLike
-from bures.data.extensions import Registry
 from bures.errors import ConfigError, NumericsError
 from bures.models.along import Along
+from bures.models.answering import answers_behind
 from bures.models.batching import LOGIT_BUDGET, TOKEN_BUDGET, Batch, Batches
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.results.bootstrap import bootstrap_ratio_of_sums
 from bures.results.stats import Measurement
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Test prompts and the greedy answers to them, in the same order. Both are untrusted text."""
-
-    prompts: tuple[str, ...]
-    answers: tuple[str, ...]
-
-
-@runtime_checkable
-class Metric(Protocol):
-    """One further figure of every row of an audit, asked for by name."""
-
-    @property
-    def name(self) -> str:
-        """What stands beside the figure."""
-        ...
-
-    def measure(self, model: ChatModel, harmful: Answers, harmless: Answers) -> Measurement:
-        """The figure, from the row's answers or from `model`, to which the row's intervention is applied meanwhile."""
-        ...
-
-
-METRICS: Mapping[str, Metric] = Registry("bures.metrics", Metric, {})
-"""Those of installed packages (entry point group `bures.metrics`)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +43,8 @@ class AnswerCosts:
         counts: tokens of every answer.
         nll_each: mean token NLL of every answer, in nats.
         kl_each: mean token KL along every answer, in nats.
+        answers: token ids of what is answered under the intervention; None where that was not asked for, or a pass
+            along the answers cannot go on.
     """
 
     perplexity: Measurement
@@ -78,6 +52,7 @@ class AnswerCosts:
     counts: tuple[int, ...]
     nll_each: tuple[float, ...]
     kl_each: tuple[float, ...]
+    answers: list[list[int]] | None = None
 
     @property
     def tokens(self) -> int:
@@ -97,6 +72,7 @@ def answer_costs(
     token_budget: int = TOKEN_BUDGET,
     advance: Callable[[int], object] | None = None,
     along: Along | None = None,
+    max_new_tokens: int | None = None,
 ) -> AnswerCosts:
     """Scores given answers (token ids) with and without the intervention, teacher-forced, in one sweep.
 
@@ -110,6 +86,8 @@ def answer_costs(
         token_budget: padded tokens in one batch.
         advance: called with the number of prompts done after each batch.
         along: what is held of the original model along these prompts and answers, from call to call (see `along`).
+        max_new_tokens: find out what is answered under the intervention too; the bound with which the answers were
+            generated.
 
     Raises:
         ConfigError: no answers, an empty answer, or as many answers as prompts are not there.
@@ -120,15 +98,15 @@ def answer_costs(
         raise ConfigError(f"{len(heads)} prompts and {len(answers)} answers; expected one non-empty answer per prompt")
     longest = max(map(len, answers))
     nll, kl = np.zeros(len(heads)), np.zeros(len(heads))
-    sequences = [[*head, *answer] for head, answer in zip(heads, answers, strict=True)]
-    along = _held(along, model, sequences)
+    along, answered = _held(along, Along(model, heads, answers, streams=0, cached=0)), dict[int, list[int]]()
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (longest + 1)))
-    todo = _batches(model, sequences, token_budget, rows, "costs", equal_length=model.parts.pads_matter)
+    todo = _batches(model, along.sequences, token_budget, rows, "costs", equal_length=model.parts.pads_matter)
     for batch in todo:
         with todo.trying(batch):
             tails = [answers[i] for i in batch.index]
-            lengths = torch.tensor([len(heads[i]) for i in batch.index])
-            nll[list(batch.index)], kl[list(batch.index)] = _answer_costs(along, batch, lengths, tails, intervention)
+            found = _answer_costs(along, batch, tails, intervention, max_new_tokens)
+            nll[list(batch.index)], kl[list(batch.index)], said = found
+            answered |= dict(zip(batch.index, said or (), strict=said is not None))
             if advance is not None:
                 advance(len(batch.index))
     if not (np.isfinite(nll).all() and np.isfinite(kl).all()):
@@ -141,6 +119,7 @@ def answer_costs(
         counts=tuple(map(len, answers)),
         nll_each=tuple((nll / counts).tolist()),
         kl_each=tuple((kl / counts).tolist()),
+        answers=[answered[i] for i in range(len(heads))] if len(answered) == len(heads) else None,
     )
 
 
@@ -149,7 +128,7 @@ def along_answers(
 ) -> Along:
     """What several calls of `answer_costs` with the same prompts and answers share, so that less is computed twice."""
     heads = model.encode(prompts, system=system)
-    return Along(model, [[*head, *answer] for head, answer in zip(heads, answers, strict=True)])
+    return Along(model, heads, answers)
 
 
 def along_text(model: ChatModel, text: str, *, max_tokens: int = 8192, window: int = 256) -> Along:
@@ -157,26 +136,31 @@ def along_text(model: ChatModel, text: str, *, max_tokens: int = 8192, window: i
     return Along(model, corpus_windows(model, text, max_tokens=max_tokens, window=window))
 
 
-def _held(along: Along | None, model: ChatModel, sequences: list[list[int]]) -> Along:
-    """What is held of these sequences; nothing, where nothing is given.
+def _held(given: Along | None, anew: Along) -> Along:
+    """What is held of these sequences; nothing yet, where nothing is given.
 
     Raises:
         ConfigError: it is of others, or of another model.
     """
-    if along is None:
-        return Along(model, sequences, streams=0)
-    if along.model.hf is not model.hf or along.sequences != sequences:
+    if given is None:
+        return anew
+    if given.model.hf is not anew.model.hf or given.sequences != anew.sequences:
         raise ConfigError("what is held along a text or answers is of others: make it anew from these")
-    return along
+    return given
 
 
 def _answer_costs(
-    along: Along, batch: Batch, lengths: Tensor, answers: Sequence[Sequence[int]], intervention: Intervention
-) -> tuple[list[float], list[float]]:
-    """NLL and KL of every answer of one batch; in a function, so that no batch's logits outlive it."""
+    along: Along, batch: Batch, answers: Sequence[Sequence[int]], intervention: Intervention, most: int | None
+) -> tuple[list[float], list[float], list[list[int]] | None]:
+    """NLL and KL of every answer of one batch, and what is answered instead, if that is asked for by a bound on tokens.
+
+    In a function, so that no batch's logits outlive it.
+    """
     keep = max(map(len, answers)) + 1
-    original = along.log_probs(batch, lengths, keep, Intervention())
-    moved = along.log_probs(batch, lengths, keep, intervention) if intervention.maps else original
+    passed = along.passed(batch, keep, intervention, grow=most is not None)
+    said = None if most is None else answers_behind(along.model, passed, answers, most)
+    moved = passed.log_probs
+    original = along.log_probs(batch, keep, Intervention()) if intervention.maps else moved
     nll, kl = list[float](), list[float]()
     for row, answer in enumerate(answers):
         m = len(answer)
@@ -184,7 +168,7 @@ def _answer_costs(
         p, q = original[row, -m - 1 : -1], moved[row, -m - 1 : -1]
         nll.append(float(-q.gather(1, target).double().sum()))
         kl.append(float(_kl(p, q).double().sum()))
-    return nll, kl
+    return nll, kl, said
 
 
 def corpus_windows(model: ChatModel, text: str, *, max_tokens: int, window: int = 256) -> list[list[int]]:
@@ -238,7 +222,7 @@ def corpus_perplexity(
     windows = corpus_windows(model, text, max_tokens=max_tokens, window=window)
     rows = max(1, LOGIT_BUDGET // (model.vocabulary * (window + 1)))
     nll = np.zeros(len(windows))
-    along = _held(along, model, windows)
+    along = _held(along, Along(model, windows, streams=0))
     todo = _batches(model, windows, token_budget, rows, "perplexity")
     for batch in todo:
         with todo.trying(batch):
@@ -250,9 +234,7 @@ def corpus_perplexity(
 
 def _window_nll(along: Along, batch: Batch, intervention: Intervention) -> NDArray[np.float64]:
     """NLL of every window of one batch."""
-    rows, width = batch.ids.shape
-    beyond = torch.full((rows,), width + 1)  # the prompt ends after the text: no last token in sight
-    logp = along.log_probs(batch, beyond, width, intervention)[:, :-1]
+    logp = along.log_probs(batch, batch.ids.shape[1], intervention)[:, :-1]
     target = batch.ids[:, 1:, None].to(logp.device)
     return -logp.gather(2, target)[..., 0].double().sum(dim=1).cpu().numpy()
 

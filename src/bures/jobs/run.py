@@ -27,6 +27,7 @@ from bures.judges.base import Judge
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import gather
 from bures.models.along import Along
+from bures.models.answering import answers_along
 from bures.models.finite import overflowing
 from bures.models.fitting import FitData
 from bures.models.generation import Advance, generate_ids
@@ -136,11 +137,21 @@ class Run(Generic[Config, Result]):
         advance: Advance | None = None,
         *,
         thinks: bool = True,
+        along: Along | None = None,
     ) -> list[list[int]]:
         """Token ids of the greedy answers under an intervention (None: of the model as it is).
 
-        With `thinks` the model thinks if the options say so.
+        With `thinks` the model thinks if the options say so; `along`, of `asking`, holds what answers to the same
+        prompts share.
         """
+        if along is not None:
+            return answers_along(
+                along,
+                intervention or Intervention(),
+                max_new_tokens=max_new_tokens,
+                token_budget=self.config.token_budget,
+                advance=advance,
+            )
         with (intervention or Intervention()).applied(self.model):
             return generate_ids(
                 self.model if thinks else self.unthinking,
@@ -158,8 +169,13 @@ class Run(Generic[Config, Result]):
         intervention: Intervention | None = None,
         along: Along | None = None,
         advance: Advance | None = None,
+        *,
+        max_new_tokens: int | None = None,
     ) -> AnswerCosts:
-        """What an intervention costs along given answers (None: what they cost the model as it is)."""
+        """What an intervention costs along given answers (None: what they cost the model as it is).
+
+        With `max_new_tokens`, the bound that the answers had, what is answered under it is found on the way.
+        """
         return answer_costs(
             self.model,
             prompts,
@@ -170,7 +186,12 @@ class Run(Generic[Config, Result]):
             token_budget=self.config.token_budget,
             advance=advance,
             along=along,
+            max_new_tokens=max_new_tokens,
         )
+
+    def asking(self, prompts: Sequence[Prompt]) -> Along:
+        """What the answers to the same prompts share, under several interventions."""
+        return along_answers(self.model, prompts, [()] * len(prompts), system=self.config.system)
 
     def along(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Along:
         """What the costs of several interventions along the same answers share."""

@@ -29,7 +29,7 @@ from bures.models.generation import read
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.methods import METHODS, fit_block, fit_reversed
-from bures.models.prompt_stream import FirstToken, PromptStream
+from bures.models.prompt_stream import PromptStream
 from bures.results.records import Candidate, Failure, ScanScore, Scope
 from bures.transport import TransportMap
 
@@ -98,9 +98,7 @@ class Scanner:
         self._prompts = tuple(select.harmful), tuple(select.harmless)
         self._harmful, self._harmless = map(self._stream, self._prompts)  # these walk from block to block
         self._whole = tuple(map(self._stream, self._prompts))  # these stay before the first
-        self._original = self._harmless.first_token(Intervention())
-        self.harmful = self._log_odds(self._harmful.first_token(Intervention()))
-        self.harmless = self._log_odds(self._original)
+        self.harmful, self.harmless = (self._log_odds(each, Intervention()) for each in self._whole)
 
     def block(
         self, block: int, *, methods: Sequence[str], ranks: Sequence[int], scopes: Sequence[Scope]
@@ -142,7 +140,7 @@ class Scanner:
         if not self.induce:
             return score
         reverse = Intervention({block: back[rank]}, candidate.tokens, self.fit.strength)
-        return replace(score, induced=self._log_odds(self._harmless.first_token(reverse)))
+        return replace(score, induced=self._log_odds(self._harmless, reverse))
 
     def together(self, candidate: Candidate) -> ScanScore:
         """Scores a candidate on any blocks, by whole forward passes.
@@ -159,9 +157,9 @@ class Scanner:
     def _score(
         self, candidate: Candidate, move: Intervention, harmful: PromptStream, harmless: PromptStream
     ) -> ScanScore:
-        each = self._log_odds(harmful.first_token(move)) if self.tokens else ()
-        kl = self._original.kl_to(harmless.first_token(move))
-        return ScanScore(candidate, sum(each) / max(1, len(each)), kl, each)
+        each = self._log_odds(harmful, move)
+        kl = harmless.read(move, lambda moved, original: original().kl_each(moved)).mean().clamp(min=0.0)
+        return ScanScore(candidate, sum(each) / max(1, len(each)), float(kl), each)
 
     def relabelled(
         self,
@@ -194,7 +192,7 @@ class Scanner:
             try:
                 map_ = fit_block(candidate.method, source, target, ranks, self.fit.options)[candidate.rank or 0]
                 move = Intervention({block: map_}, candidate.tokens, self.fit.strength)
-                return self._log_odds(stream.first_token(move))
+                return self._log_odds(stream, move)
             except FitError:
                 return None
 
@@ -205,10 +203,11 @@ class Scanner:
         fit = self.fit
         return PromptStream(self.model, prompts, system=fit.system, begin=self.begin, token_budget=fit.token_budget)
 
-    def _log_odds(self, found: FirstToken) -> tuple[float, ...]:
+    def _log_odds(self, stream: PromptStream, move: Intervention) -> tuple[float, ...]:
+        """Of every prompt; nothing without refusal tokens."""
         if not self.tokens:
             return ()
-        return tuple(round(float(x), DIGITS) for x in found.log_odds(self.tokens))
+        return tuple(round(float(x), DIGITS) for x in stream.read(move, lambda moved, _: moved.log_odds(self.tokens)))
 
 
 def candidates_at(block: int, methods: Sequence[str], ranks: Sequence[int], scopes: Sequence[Scope]) -> list[Candidate]:

@@ -144,7 +144,8 @@ class _Climb:
         self.scanner = Scanner(run.unthinking, run.fit, run.splits.select, decides)
         run.progress.stage("asking the original model", 2)
         rungs = {"short": config.short_tokens, "long": config.long_tokens}
-        self.originals = {rung: ask_original(run, tokens) for rung, tokens in rungs.items()}
+        asked = run.asking(run.splits.select.harmful)
+        self.originals = {rung: ask_original(run, tokens, asked) for rung, tokens in rungs.items()}
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
         trial.study.sampler = _sampler(self.run.config.seed, trial.user_attrs[CELL])

@@ -38,22 +38,31 @@ class Original:
         answers: token ids.
         costs: what they cost itself.
         along: what is held of the model along them.
+        asked: the same along the harmful selection prompts.
         max_new_tokens: upper bound on an answer's tokens, here and in every trial.
     """
 
     answers: Sequence[Sequence[int]]
     costs: AnswerCosts
     along: Along
+    asked: Along
     max_new_tokens: int
 
 
-def ask_original(run: Run[Any, Any], max_new_tokens: int) -> Original:
-    """Lets the original model answer the harmless selection prompts; progress hears of one step."""
+def ask_original(run: Run[Any, Any], max_new_tokens: int, asked: Along | None = None) -> Original:
+    """Lets the original model answer the harmless selection prompts; progress hears of one step.
+
+    Args:
+        run: the run.
+        max_new_tokens: upper bound on an answer's tokens.
+        asked: what is held of the model along the harmful prompts already, if anything is.
+    """
     harmless = list(run.splits.select.harmless)
     answers = run.answer(harmless, max_new_tokens)
     run.progress.advance()
     along = run.along(harmless, answers)
-    return Original(answers, run.costs(harmless, answers, along=along), along, max_new_tokens)
+    asked = asked or run.asking(run.splits.select.harmful)
+    return Original(answers, run.costs(harmless, answers, along=along), along, asked, max_new_tokens)
 
 
 def finalists(scores: Sequence[ScanScore]) -> tuple[Candidate, ...]:
@@ -176,7 +185,7 @@ def answered(run: Run[Any, Any], candidate: Candidate, intervention: Interventio
         NumericsError: the model's numbers overflow under it.
     """
     select = run.splits.select
-    said = judged(run, list(select.harmful), original.max_new_tokens, intervention)
+    said = judged(run, list(select.harmful), original.max_new_tokens, intervention, original.asked)
     success = attack_success(said)
     costs = run.costs(list(select.harmless), original.answers, intervention, original.along)
     ratio = costs.perplexity.value / original.costs.perplexity.value
@@ -184,10 +193,22 @@ def answered(run: Run[Any, Any], candidate: Candidate, intervention: Interventio
 
 
 def judged(
-    run: Run[Any, Any], harmful: Sequence[Prompt], max_new_tokens: int, intervention: Intervention
+    run: Run[Any, Any],
+    harmful: Sequence[Prompt],
+    max_new_tokens: int,
+    intervention: Intervention,
+    asked: Along | None = None,
 ) -> list[Mark]:
-    """The judge's mark on every answer to harmful prompts under an intervention."""
-    found = [read(run.model, ids) for ids in run.answer(harmful, max_new_tokens, intervention)]
+    """The judge's mark on every answer to harmful prompts under an intervention.
+
+    Args:
+        run: the run.
+        harmful: the prompts.
+        max_new_tokens: upper bound on an answer's tokens.
+        intervention: what is applied.
+        asked: what is held of the original model along the prompts, if anything is.
+    """
+    found = [read(run.model, ids) for ids in run.answer(harmful, max_new_tokens, intervention, along=asked)]
     texts, finished = [each.text for each in found], [each.finished for each in found]
     return marks(run.judge, harmful, texts, harmful=True, coherent=False, finished=finished)[run.judge.name]
 

@@ -21,6 +21,7 @@ from bures.models.batching import TOKEN_BUDGET, Batch, Batches, positions
 from bures.models.finite import overflowing
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of
+from bures.models.shared_prefix import Prefix, prefix_of, width_of
 from bures.models.tokens import kinds_of, token_kinds
 
 
@@ -108,8 +109,12 @@ def gather(
         room=model.room,
         work="activations",
     )
+    prefix = prefix_of(model, sequences, 0)
+    if prefix is not None and -position > min(map(len, sequences)) - len(prefix):
+        prefix = None
     for batch in todo:
         index = torch.tensor(batch.index)
+        behind = batch if prefix is None else prefix.batch(batch.index, sequences, model.pad_id)
 
         def keep(block: int, index: Tensor = index) -> Callable[[Any], None]:
             def see(output: Any) -> None:
@@ -118,7 +123,7 @@ def gather(
             return see
 
         with todo.trying(batch):
-            run_blocks(model, batch, {block: keep(block) for block in wanted}, until=last)
+            run_blocks(model, behind, {block: keep(block) for block in wanted}, until=last, prefix=prefix)
             if advance is not None:
                 advance(len(batch.index))
     return rows
@@ -135,7 +140,13 @@ def _numbers(blocks: Sequence[int]) -> tuple[int, ...]:
 
 
 def run_blocks(
-    model: ChatModel, batch: Batch, readers: Mapping[int, Callable[[Any], object]], *, until: int, begun: int = 0
+    model: ChatModel,
+    batch: Batch,
+    readers: Mapping[int, Callable[[Any], object]],
+    *,
+    until: int,
+    begun: int = 0,
+    prefix: Prefix | None = None,
 ) -> None:
     """One forward pass of the decoder over prompts, which ends after block `until`.
 
@@ -145,8 +156,9 @@ def run_blocks(
         readers: block -> called with what the block hands on, after its map if one is applied.
         until: no later block is computed.
         begun: how many tokens at the end of every row are the beginning of its answer.
+        prefix: what all rows begin with, under what is applied: only the positions behind it are computed.
     """
-    device = model.device
+    device, start = model.device, width_of(prefix)
     attended = batch.attended.to(device)
 
     def hook_of(block: int) -> Callable[[nn.Module, Any, Any], None]:
@@ -161,13 +173,14 @@ def run_blocks(
     with ExitStack() as stack:
         for block in {*readers, until}:
             stack.callback(model.blocks[block].register_forward_hook(hook_of(block)).remove)
-        stack.enter_context(token_kinds(kinds_of(attended, attended.sum(dim=1) - begun)))
+        stack.enter_context(token_kinds(kinds_of(attended, attended.sum(dim=1) - begun)[:, start:]))
         try:
             model.decoder(
-                input_ids=batch.ids.to(device),
+                input_ids=batch.ids[:, start:].to(device),
                 attention_mask=attended.long(),
-                position_ids=positions(attended),
-                use_cache=False,
+                position_ids=positions(attended)[:, start:],
+                past_key_values=None if prefix is None else prefix.copies(len(batch.index)),
+                use_cache=prefix is not None,
             )
         except _Stop:
             return

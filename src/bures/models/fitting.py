@@ -20,11 +20,11 @@ from bures.data.conversations import Prompt
 from bures.errors import ConfigError, FitError, NumericsError
 from bures.models.activations import run_blocks
 from bures.models.batching import TOKEN_BUDGET, batches
+from bures.models.held import Held, in_turn
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel
 from bures.models.methods import Fit, FitOptions, fit_of, method_of
 from bures.models.probing import tensor_of, tolerance, with_tensor
-from bures.models.prompt_stream import Held, in_turn
 from bures.models.reentry import entered
 from bures.models.room import is_out_of_memory
 from bures.models.tokens import in_scope, kinds_of

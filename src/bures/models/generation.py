@@ -130,7 +130,7 @@ def continued(
     for batch in todo:
         with todo.trying(batch):
             own = None if begun is None else torch.tensor([begun[i] for i in batch.index])
-            new = _behind(model, prefix, batch, [sequences[i] for i in batch.index], most, own)
+            new = _behind(model, prefix, batch, sequences, most, own)
             for i, row in zip(batch.index, new.tolist(), strict=True):
                 answers[i] = finished(model, row, max_new_tokens)
             if advance is not None:
@@ -142,18 +142,18 @@ def _behind(
     model: ChatModel,
     prefix: Prefix | None,
     batch: Batch,
-    prompts: Sequence[Sequence[int]],
+    sequences: Sequence[Sequence[int]],
     most: int,
     begun: Int[Tensor, " b"] | None,
 ) -> Int[Tensor, "b new"]:
     """Answers to the prompts of a batch, behind what all prompts begin with, if that was computed."""
-    ids, attended = (batch.ids, batch.attended) if prefix is None else prefix.rows(prompts, model.pad_id)
-    cache = None if prefix is None else prefix.copies(len(prompts))
+    laid = batch if prefix is None else prefix.batch(batch.index, sequences, model.pad_id)
+    cache = None if prefix is None else prefix.copies(len(batch.index))
     if prefix is None and begun is None:
-        return _greedy(model, ids, attended, most)
-    lengths = attended.sum(dim=1) - (0 if begun is None else begun)
+        return _greedy(model, laid.ids, laid.attended, most)
+    lengths = laid.attended.sum(dim=1) - (0 if begun is None else begun)
     with prompt_lengths_are(lengths.to(model.device)):
-        return _greedy(model, ids, attended, most, cache)
+        return _greedy(model, laid.ids, laid.attended, most, cache)
 
 
 def finished(model: ChatModel, row: list[int], max_new_tokens: int) -> list[int]:

@@ -265,6 +265,11 @@ def _attach(model: ChatModel, site: Site, edit: _Edit, stack: ExitStack) -> None
         stack.callback(module.register_forward_hook(edit.after).remove)
 
 
+def moves_prompts(intervention: Intervention) -> bool:
+    """Whether it moves what stands before a prompt's last token."""
+    return bool(intervention.maps) and intervention.tokens in ("all", "prompt")
+
+
 def count_hooks(model: ChatModel) -> int:
     """How many forward hooks hang on the model; equal before and after proves that none was left.
 

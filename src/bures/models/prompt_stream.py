@@ -8,12 +8,13 @@ embeddings, sliding windows, sharding) is the model's own forward pass, so no ar
 Where later blocks use more than the stream (the keys and values of an earlier block, say), a pass that enters there is
 another one. So every block is tried on one batch before it is entered at, against a whole pass; where the two differ,
 passes go on entering at the last block that was right.
+
+What all prompts begin with is a pass of its own, once an intervention; at scope `last`, only the prompts' ends are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,88 +22,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bures.data.conversations import PromptLike
-from bures.errors import ConfigError, NumericsError
-from bures.models.activations import run_blocks
-from bures.models.batching import TOKEN_BUDGET, Batch, batches, positions
-from bures.models.cached_pass import CACHED, cached_bytes, end_log_probs, past_of
+from bures.errors import ConfigError
+from bures.models.batching import TOKEN_BUDGET
+from bures.models.cached_pass import CACHED, past_of
+from bures.models.caches import cached_bytes, view
 from bures.models.finite import require_finite
-from bures.models.intervention import Intervention, Site
+from bures.models.first_token import FirstToken
+from bures.models.held import Held, held_batches, in_turn, reached
+from bures.models.intervention import Intervention, Site, moves_prompts
 from bures.models.loading import ChatModel
-from bures.models.reentry import entered, same
-from bures.models.room import Room, is_out_of_memory
-from bures.models.tokens import kinds_of, token_kinds
-
-
-@dataclass(frozen=True)
-class FirstToken:
-    """Log-probabilities at the answer's first token, or the first that is not forced, one row a prompt (on the CPU)."""
-
-    log_probs: Float[Tensor, "n vocabulary"]
-
-    def log_odds(self, tokens: Sequence[int]) -> Float[Tensor, " n"]:
-        """Per prompt, log p(refusal tokens) - log p(all others) in float64; the lower, the less refusal.
-
-        Raises:
-            ConfigError: no tokens are given.
-        """
-        if not tokens:
-            raise ConfigError("no refusal tokens; expected those of the model's own refusals")
-        inside = torch.logsumexp(self.log_probs[:, list(tokens)].double(), dim=1).clamp(min=-100.0, max=-1e-12)
-        return inside - torch.log(-torch.expm1(inside))
-
-    def kl_to(self, other: FirstToken) -> float:
-        """Mean over prompts of KL(self || other) in nats.
-
-        Raises:
-            NumericsError: it is infinite.
-        """
-        p, q = self.log_probs, other.log_probs
-        each = torch.where(p.isneginf(), 0.0, p.exp() * (p - q)).sum(dim=-1).double()
-        if not bool(torch.isfinite(each).all()):
-            raise NumericsError("a token that the one allows has probability 0 under the other: their KL is infinite")
-        return float(each.mean().clamp(min=0.0))
-
+from bures.models.passes import Rows, tail
+from bures.models.reentry import agrees, end_of, entered, keeping, returning, shortened
+from bures.models.shared_prefix import Prefix, prefix_of, width_of
 
 _WORK = "first tokens"
-
-
-@dataclass(eq=False)
-class Held:
-    """One batch and the residual stream that a block hands on for it.
-
-    Attributes:
-        batch: the prompts.
-        stream: what the block handed on.
-        entry: the block, behind which passes begin; -1: none, and passes are whole ones.
-        whole: log-probabilities of a whole pass, if they were asked for.
-        cache: keys and values of all positions before the prompt's last, if they were asked for.
-    """
-
-    batch: Batch
-    stream: Any = None
-    entry: int = -1
-    whole: Tensor | None = None
-    cache: Any = None
-
-
-def in_turn(held: list[Held], room: Room, work: str, step: Callable[[Held], object]) -> None:
-    """Computes what is held batch by batch; where memory runs out, two halves, for which nothing is held, follow.
-
-    Args:
-        held: the batches; halves take the place of what they are of.
-        room: the model's.
-        work: the kind of pass.
-        step: called with each.
-    """
-    place = 0
-    while place < len(held):
-        batch = held[place].batch
-        with room.trying(work, *batch.ids.shape) as attempt:
-            step(held[place])
-        if attempt.failed:
-            held[place : place + 1] = map(Held, batch.halves())
-        else:
-            place += 1
 
 
 class PromptStream:
@@ -135,19 +68,20 @@ class PromptStream:
         Raises:
             ConfigError: there are no prompts.
         """
-        sequences = [[*ids, *begin] for ids in model.encode(prompts, system=system)]
+        heads = model.encode(prompts, system=system)
+        sequences = [[*ids, *begin] for ids in heads]
         if not sequences:
             raise ConfigError("no prompts: expected at least one")
         self.model = model
         self.block = self.entry = -1
         self._begun = len(begin)
         self._n = len(sequences)
-        budget, alike = model.room.budget(_WORK, token_budget), model.parts.pads_matter
-        self._held = [
-            Held(batch) for batch in batches(sequences, pad_id=model.pad_id, token_budget=budget, equal_length=alike)
-        ]
+        self._prefix = prefix_of(model, heads, self._begun)
+        self._beginning = None if self._prefix is None else Held(self._prefix.alone())
+        self._held = held_batches(model, sequences, self._prefix, token_budget=model.room.budget(_WORK, token_budget))
         self._is_stuck = False
-        self._may_cache = cached_bytes(model, sum(map(len, sequences))) <= CACHED and not alike
+        fits = cached_bytes(model, sum(map(len, sequences))) <= CACHED
+        self._may_cache = fits and not model.parts.pads_matter
 
     def __len__(self) -> int:
         return self._n
@@ -179,6 +113,8 @@ class PromptStream:
         if not known[block]:
             return False
         in_turn(self._held, self.model.room, _WORK, lambda held: self._hold(held, block))
+        if self._beginning is not None:
+            self._beginning.stream, self._beginning.entry = reached(self.model, self._beginning, block, None), block
         self.entry = block
         return True
 
@@ -190,29 +126,36 @@ class PromptStream:
     def _hold_if_whole(self, held: Held, block: int) -> bool:
         """Holds the output of a block for one batch if a pass that begins there is the whole one."""
         if held.whole is None:
-            held.whole = self._all(Held(held.batch), Intervention())
-        reached = self._reached(held, block)
-        try:
-            found = self._all(Held(held.batch, reached, block), Intervention())
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            return False  # a modelling file misses what a held-back block did not leave
-        if not same(found, held.whole, self.model.hf.dtype):
+            held.whole = self._all(Held(held.batch), Intervention(), self._prefix)
+        stream = self._reached(held, block)
+        at_block = Held(held.batch, stream, block)
+        if not self._agrees(lambda: self._all(at_block, Intervention(), self._prefix), held.whole):
             return False
-        held.stream, held.entry = reached, block
+        held.stream, held.entry = stream, block
         return True
 
     def _reached(self, held: Held, block: int) -> Any:
         """What a block hands on for a batch."""
-        reached: list[Any] = []
-        with entered(self.model, held.entry, held.stream):
-            run_blocks(self.model, held.batch, {block: reached.append}, until=block, begun=self._begun)
-        return reached[0]
+        return reached(self.model, held, block, self._prefix, self._begun)
+
+    def first_token(self, intervention: Intervention) -> FirstToken:
+        """Log-probabilities of the first answer token under an intervention (prompts x vocabulary, on the CPU).
+
+        Raises:
+            ConfigError: it touches what lies before the held stream.
+            NumericsError: logits are NaN or infinite.
+        """
+        return FirstToken(self.read(intervention, lambda found, _: found.log_probs.cpu()))
 
     @torch.inference_mode()
-    def first_token(self, intervention: Intervention) -> FirstToken:
-        """Log-probabilities of the first answer token under an intervention.
+    def read(
+        self, intervention: Intervention, what: Callable[[FirstToken, Callable[[], FirstToken]], Tensor]
+    ) -> Float[Tensor, "n ..."]:
+        """What is read off the first answer tokens under an intervention; their distributions are not kept.
+
+        Args:
+            intervention: what is applied.
+            what: called with those of some prompts, and with what gives the original model's; one row a prompt.
 
         Raises:
             ConfigError: it touches what lies before the held stream.
@@ -222,58 +165,85 @@ class PromptStream:
             if site.block < self.block or (site.block == self.block and site.where != "output"):
                 raise ConfigError(f"{Site(*site)} lies before block {self.block}, whose output is held")
         rows: list[Tensor | None] = [None] * self._n
+        prefix = self._under(intervention)
 
         def score(held: Held) -> None:
-            for i, logits in zip(held.batch.index, self._logits(held, intervention), strict=True):
-                rows[i] = logits
+            found = self._logits(held, intervention, prefix)
+            require_finite(found)
+            made = what(FirstToken(found), lambda: FirstToken(self._original(held)))
+            for i, row in zip(held.batch.index, made, strict=True):
+                rows[i] = row
 
         in_turn(self._held, self.model.room, _WORK, score)
-        found = torch.stack([row for row in rows if row is not None])
-        require_finite(found)
-        return FirstToken(found)
+        return torch.stack([row for row in rows if row is not None])
 
-    def _logits(self, held: Held, intervention: Intervention) -> Float[Tensor, "b vocabulary"]:
+    def _under(self, intervention: Intervention) -> Prefix | None:
+        """What all prompts begin with, under an intervention that moves prompts."""
+        if self._prefix is None or self._beginning is None or not moves_prompts(intervention):
+            return self._prefix
+        begin = self._beginning
+        with intervention.applied(self.model):
+            return self._prefix.again(self.model, entered(self.model, begin.entry, begin.stream), begin.entry)
+
+    def _original(self, held: Held) -> Float[Tensor, "b vocabulary"]:
+        """Log-probabilities of one batch in the original model: by its head alone, where that can go on."""
+        entries = self.model.entries
+        if entries.at_head is False and held.whole is not None:
+            return held.whole
+        if held.returned is None:
+            returned: dict[object, Any] = {}
+            hook = self.model.decoder.register_forward_hook(keeping(returned, 0))
+            try:
+                found = self._all(held, Intervention(), self._prefix)
+            finally:
+                hook.remove()
+            held.returned = None if entries.at_head is False else shortened(returned[0], 1)
+            if entries.at_head is None:
+                entries.at_head = held.returned is not None and self._agrees(lambda: self._original(held), found)
+            held.returned, held.whole = (held.returned, None) if entries.at_head else (None, found)
+            return found
+        with returning(self.model.decoder, held.returned):
+            return self._all(held, Intervention(), self._prefix)
+
+    def _agrees(self, computed: Callable[[], Tensor], whole: Tensor) -> bool:
+        return agrees(computed, whole, self.model.hf.dtype)
+
+    def _logits(self, held: Held, intervention: Intervention, prefix: Prefix | None) -> Float[Tensor, "b vocabulary"]:
         """Log-probabilities of one batch; where only the prompt's last token is moved, by a pass of that alone."""
         entries = self.model.entries
-        if intervention.tokens != "last" or not intervention.maps or not self._may_cache or entries.over_cache is False:
-            return self._all(held, intervention)
-        try:
-            found = self._end(held, intervention)
-        except NumericsError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error) or entries.over_cache:
-                raise
-            found = None  # a cache that cannot be cut back, or a modelling file that wants the whole of it
+        if not intervention.maps:
+            return self._original(held)
+        if intervention.tokens != "last" or entries.over_cache is False or not self._has_past(held):
+            return self._all(held, intervention, prefix)
         if entries.over_cache is None:
-            whole = self._all(held, intervention)
-            entries.over_cache = found is not None and same(found, whole, self.model.hf.dtype)
+            whole = self._all(held, intervention, prefix)
+            entries.over_cache = self._agrees(lambda: self._end(held, intervention), whole)
             return whole
-        return self._all(held, intervention) if found is None else found
+        return self._end(held, intervention)
 
-    def _end(self, held: Held, intervention: Intervention) -> Float[Tensor, "b vocabulary"] | None:
-        """Log-probabilities of one batch by a pass of the prompts' ends; None where there is nothing before them."""
+    def _has_past(self, held: Held) -> bool:
+        """Whether the keys and values of what stands before the prompts' ends are held, or can be."""
+        if held.cache is None and self._may_cache:
+            held.cache = past_of(self.model, held.batch, 1 + self._begun, self._prefix)
+        return held.cache is not None
+
+    def _end(self, held: Held, intervention: Intervention) -> Float[Tensor, "b vocabulary"]:
+        """Log-probabilities of one batch by a pass of the prompts' ends."""
         end = 1 + self._begun
-        if held.cache is None:
-            held.cache = past_of(self.model, held.batch, end)
-        if held.cache is None:
-            return None
-        behind = held.entry, held.stream
-        return end_log_probs(self.model, held.batch, end, held.cache, behind, intervention).cpu()
+        at_end = Held(held.batch, end_of(held.stream, end), held.entry)
+        return self._pass(at_end, intervention, held.batch.ids.shape[1] - end, view(held.cache))
 
-    def _all(self, held: Held, intervention: Intervention) -> Float[Tensor, "b vocabulary"]:
+    def _all(self, held: Held, intervention: Intervention, prefix: Prefix | None) -> Float[Tensor, "b vocabulary"]:
+        """Log-probabilities of one batch by a pass of all behind what the prompts begin with."""
+        cache = None if prefix is None else prefix.copies(len(held.batch.index))
+        return self._pass(held, intervention, width_of(prefix), cache)
+
+    def _pass(self, held: Held, intervention: Intervention, start: int, cache: Any) -> Float[Tensor, "b vocabulary"]:
         model = self.model
-        attended = held.batch.attended.to(model.device)
-        kinds = kinds_of(attended, attended.sum(dim=1) - self._begun)
-        with intervention.applied(model), token_kinds(kinds), entered(model, held.entry, held.stream):
-            logits = model.hf(
-                input_ids=held.batch.ids.to(model.device),
-                attention_mask=attended.long(),
-                position_ids=positions(attended),
-                use_cache=False,
-                logits_to_keep=1,
-            ).logits
-        return torch.log_softmax(logits[:, -1].float(), dim=-1).cpu()  # a model may return every position
+        rows = Rows(held.batch, held.batch.attended.sum(dim=1) - self._begun)
+        with intervention.applied(model), entered(model, held.entry, held.stream):
+            logits = tail(model, rows, start, cache).logits
+        return torch.log_softmax(logits[:, -1].float(), dim=-1)  # a model may return every position
 
 
 def first_token(

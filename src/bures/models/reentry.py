@@ -8,13 +8,16 @@ once a model against a whole pass, and `Entries` remembers what came of it.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import copy
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from bures.models.room import is_out_of_memory
 
 if TYPE_CHECKING:
     from bures.models.loading import ChatModel
@@ -52,6 +55,21 @@ def same(found: Tensor, whole: Tensor, dtype: torch.dtype) -> bool:
     return bool((kl <= _SAME_IN_HALF).all())
 
 
+def agrees(computed: Callable[[], Tensor], whole: Tensor, dtype: torch.dtype) -> bool:
+    """Whether log-probabilities that are computed another way are those of the whole pass; False where they cannot be.
+
+    Raises:
+        Exception: memory ran out.
+    """
+    try:
+        found = computed()
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return False  # a modelling file misses what is not computed
+    return same(found, whole, dtype)
+
+
 @contextmanager
 def entered(model: ChatModel, block: int, output: Any) -> Generator[None]:
     """Inside, the blocks up to this one return the given output at once; their hooks still see it pass."""
@@ -73,3 +91,37 @@ def returning(module: nn.Module, output: Any) -> Generator[None]:
             del module.forward
         else:
             module.forward = own
+
+
+def keeping(found: dict[Any, Any], key: object) -> Callable[..., None]:
+    """A forward hook that puts what a module returns under a key."""
+
+    def hook(_: object, __: object, output: Any) -> None:
+        found[key] = output
+
+    return hook
+
+
+def shortened(returned: Any, keep: int) -> Any:
+    """What a decoder returned, of the last positions alone; None where it is not what transformers' own return."""
+    states: object = getattr(returned, "last_hidden_state", None)
+    if not isinstance(states, Tensor):
+        return None
+    made = copy.copy(returned)
+    made.last_hidden_state = states[:, -keep:].clone()
+    made.past_key_values = None  # nothing that it would keep alive
+    return made
+
+
+def end_of(stream: Any, end: int) -> Any:
+    """The last positions of what a block hands on: a tensor, or a tuple that begins with one."""
+    if isinstance(stream, tuple):
+        return (stream[0][:, -end:], *stream[1:])
+    return stream[:, -end:] if isinstance(stream, Tensor) else stream
+
+
+def rows_of(stream: Any, rows: slice) -> Any:
+    """Some rows of what a block hands on: a tensor, or a tuple that begins with one."""
+    if isinstance(stream, tuple):
+        return (stream[0][rows], *stream[1:])
+    return stream[rows] if isinstance(stream, Tensor) else stream

@@ -1,23 +1,21 @@
 """What all prompts begin with (the template's head, a system prompt), computed once for all of them.
 
-Its keys and values are computed under whatever intervention is applied, as those of any prompt are, and copied to every
+Its keys and values are computed under whatever intervention is applied, as those of any prompt are, and handed to every
 row of a batch; the rows' own tokens, padded on the left, come behind.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
-from bures.models.architecture import text_config
 from bures.models.batching import Batch, pad, positions
-from bures.models.cached_pass import cache_that_grows
+from bures.models.caches import cache_that_grows, reach, spliced, view
 from bures.models.loading import ChatModel
 from bures.models.reentry import same
 from bures.models.room import is_out_of_memory
@@ -39,17 +37,43 @@ class Prefix:
     ids: tuple[int, ...]
     cache: Any
 
-    def rows(self, sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Int[Tensor, "b s"], Bool[Tensor, "b s"]]:
-        """Ids and mask of prompts: the beginning, pads, and what is each prompt's own."""
-        own, attended = pad([row[len(self.ids) :] for row in sequences], pad_id=pad_id, side="left")
-        begin = torch.tensor(self.ids).expand(len(sequences), -1)
-        return torch.cat([begin, own], dim=1), torch.cat([torch.ones_like(begin, dtype=torch.bool), attended], dim=1)
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, index: Sequence[int], sequences: Sequence[Sequence[int]], pad_id: int) -> Batch:
+        """Some of the prompts as a batch: the beginning, pads, and what is each prompt's own."""
+        own, attended = pad([sequences[i][len(self.ids) :] for i in index], pad_id=pad_id, side="left")
+        begin = torch.tensor(self.ids).expand(len(index), -1)
+        ids = torch.cat([begin, own], dim=1)
+        return Batch(tuple(index), ids, torch.cat([torch.ones_like(begin, dtype=torch.bool), attended], dim=1))
 
     def copies(self, rows: int) -> Any:
         """The keys and values for so many rows; a pass may add to them."""
-        cache = copy.deepcopy(self.cache)
-        cache.batch_repeat_interleave(rows)
-        return cache
+        return view(self.cache, rows=rows)
+
+    def alone(self) -> Batch:
+        """The beginning as a batch of one row."""
+        ids = torch.tensor([self.ids])
+        return Batch((0,), ids, torch.ones_like(ids, dtype=torch.bool))
+
+    def again(self, model: ChatModel, within: AbstractContextManager[object], entry: int = -1) -> Prefix:
+        """The same beginning under what is applied now, computed anew behind a block.
+
+        Args:
+            model: the model.
+            within: holds back the blocks up to `entry`, at what they hand on for the beginning.
+            entry: the block; -1: none.
+        """
+        if entry == len(model.blocks) - 1:
+            return self
+        with within:
+            found = _pass(model, self.ids)
+        return Prefix(self.ids, spliced(self.cache, found, entry))
+
+
+def width_of(prefix: Prefix | None) -> int:
+    """Tokens of a beginning, if there is one."""
+    return 0 if prefix is None else len(prefix)
 
 
 @torch.inference_mode()
@@ -64,16 +88,21 @@ def prefix_of(model: ChatModel, sequences: Sequence[Sequence[int]], new_tokens: 
     n, longest = common(sequences), max(map(len, sequences))
     if min(n, len(sequences)) < LEAST or model.parts.pads_matter or model.entries.over_prefix is False:
         return None
-    if longest + new_tokens > _reach(model):
+    if longest + new_tokens > reach(model):
         return None  # pads behind the beginning would push it out of a window that is counted in places
     ids = tuple(sequences[0][:n])
-    given = torch.tensor([ids], device=model.device)
-    with token_kinds(torch.full_like(given, TokenKind.PROMPT)):
-        cache = cache_that_grows(model.decoder(input_ids=given, attention_mask=torch.ones_like(given), use_cache=True))
-    found = None if cache is None else Prefix(ids, cache)
+    cache = _pass(model, ids)
+    found = Prefix(ids, cache) if cache is not None and len(cache.layers) == len(model.blocks) else None
     if model.entries.over_prefix is None:
         model.entries.over_prefix = found is not None and _is_right(model, found, sequences)
     return found if model.entries.over_prefix else None
+
+
+def _pass(model: ChatModel, ids: Sequence[int]) -> Any:
+    """Keys and values of the beginning of a prompt."""
+    given = torch.tensor([ids], device=model.device)
+    with token_kinds(torch.full_like(given, TokenKind.PROMPT)):
+        return cache_that_grows(model.decoder(input_ids=given, attention_mask=torch.ones_like(given), use_cache=True))
 
 
 def common(sequences: Sequence[Sequence[int]]) -> int:
@@ -82,22 +111,13 @@ def common(sequences: Sequence[Sequence[int]]) -> int:
     return next((i for i in range(most) if any(row[i] != first[i] for row in sequences)), max(0, most))
 
 
-def _reach(model: ChatModel) -> float:
-    """Places that the narrowest attention of the model sees."""
-    config: Any = text_config(model.hf)
-    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
-    return min((float(each) for each in windows if isinstance(each, int) and each > 0), default=float("inf"))
-
-
 def _is_right(model: ChatModel, prefix: Prefix, sequences: Sequence[Sequence[int]]) -> bool:
     """Whether passes behind the beginning are whole ones, by the shortest and the longest prompt."""
     tried = sorted(sequences, key=len)[:: max(1, len(sequences) - 1)]
-    ids, attended = pad(tried, pad_id=model.pad_id, side="left")
-    whole = _last(model, Batch(tuple(range(len(tried))), ids, attended), None, 0)
+    index = range(len(tried))
+    whole = _last(model, Batch(tuple(index), *pad(tried, pad_id=model.pad_id, side="left")), None)
     try:
-        ids, attended = prefix.rows(tried, model.pad_id)
-        batch = Batch(tuple(range(len(tried))), ids, attended)
-        found = _last(model, batch, prefix.copies(len(tried)), len(prefix.ids))
+        found = _last(model, prefix.batch(index, tried, model.pad_id), prefix)
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -105,16 +125,16 @@ def _is_right(model: ChatModel, prefix: Prefix, sequences: Sequence[Sequence[int
     return same(found, whole, model.hf.dtype)
 
 
-def _last(model: ChatModel, batch: Batch, cache: Any, cached: int) -> Tensor:
+def _last(model: ChatModel, batch: Batch, prefix: Prefix | None) -> Tensor:
     """Log-probabilities behind every prompt."""
-    attended = batch.attended.to(model.device)
+    attended, start = batch.attended.to(model.device), width_of(prefix)
     with prompt_lengths_are(attended.sum(dim=1)):
         logits = model.hf(
-            input_ids=batch.ids[:, cached:].to(model.device),
+            input_ids=batch.ids[:, start:].to(model.device),
             attention_mask=attended.long(),
-            position_ids=positions(attended)[:, cached:],
-            past_key_values=cache,
-            use_cache=cache is not None,
+            position_ids=positions(attended)[:, start:],
+            past_key_values=None if prefix is None else prefix.copies(len(batch.index)),
+            use_cache=prefix is not None,
             logits_to_keep=1,
         ).logits
     return torch.log_softmax(logits[:, -1].float(), dim=-1)
