@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from bures.models.fitting import FitData, at_sites, build, fit_in_sequence
 from bures.models.intervention import Intervention, Site, count_hooks
 from bures.models.loading import ChatModel, wrap
 from bures.models.methods import METHODS, FitOptions, fit_block, fit_of
+from bures.models.prompt_stream import PromptStream
 from bures.results.records import Candidate, Scope
 from bures.transport import DiagonalAffine, LowRankAffine, TransportMap, fit_act, fit_mean_shift, fit_pca_ot, fit_rfa
 from helpers import reference, tiny
@@ -80,6 +82,30 @@ def test_fitting_in_sequence_is_fitting_by_turns(family: str, name: str, tokens:
     untouched = fit(collect(model, SOURCE, blocks=[2])[2], targets[2])
     h = randn(20, model.d_model, seed=9).double()
     assert float((maps[2](h) - untouched(h)).abs().max()) > 1e-2  # the order matters
+
+
+@pytest.mark.parametrize("tokens", ["all", "last", "prompt", "generated"])
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_what_is_held_from_walk_to_walk_changes_no_fit(family: str, tokens: Scope) -> None:
+    """Prompts with a long common beginning, fitted over the cache and again over what the first walk left."""
+    model, system = lively(family), "You answer in one short sentence."
+    model.entries.over_prefix = model.entries.over_cache = None
+    target = collect(model, TARGET, system=system)
+    move = Intervention({1: fit_mean_shift(target[1], target[1] + 1)}, "last")
+    PromptStream(model, SOURCE, system=system).first_token(move)  # tries the cache
+    data = replace(split(target), system=system)
+    fit = fit_of("act", None, FitOptions())
+    for blocks in ([0, 2], [0, 1, 2]):
+        maps = fit_in_sequence(model, data, blocks, fit, tokens=tokens)
+        found: dict[int | Site, TransportMap] = {}
+        for block in blocks:
+            with Intervention({**found}, tokens=tokens).applied(model):
+                model.entries.over_prefix = False
+                rows = collect(model, SOURCE, blocks=[block], system=system)[block]
+                model.entries.over_prefix = None
+            found[block] = fit(rows, target[block])
+            assert_same(maps[block], found[block], tolerance=1e-4)
+    model.entries.over_prefix = model.entries.over_cache = None
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

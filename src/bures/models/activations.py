@@ -18,15 +18,13 @@ from torch import Tensor, nn
 from bures.data.conversations import PromptLike
 from bures.errors import ConfigError, NumericsError
 from bures.models.batching import TOKEN_BUDGET, Batch, Batches, positions
+from bures.models.caches import NOTHING, Before
 from bures.models.finite import overflowing
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of
-from bures.models.shared_prefix import Prefix, prefix_of, width_of
+from bures.models.reentry import ended
+from bures.models.shared_prefix import prefix_of
 from bures.models.tokens import kinds_of, token_kinds
-
-
-class _Stop(Exception):  # noqa: N818
-    """Ends a forward pass after the last wanted block; never leaves this module."""
 
 
 def collect(
@@ -123,7 +121,8 @@ def gather(
             return see
 
         with todo.trying(batch):
-            run_blocks(model, behind, {block: keep(block) for block in wanted}, until=last, prefix=prefix)
+            before = NOTHING if prefix is None else prefix.before(len(batch.index))
+            run_blocks(model, behind, {block: keep(block) for block in wanted}, until=last, before=before)
             if advance is not None:
                 advance(len(batch.index))
     return rows
@@ -146,7 +145,7 @@ def run_blocks(
     *,
     until: int,
     begun: int = 0,
-    prefix: Prefix | None = None,
+    before: Before = NOTHING,
 ) -> None:
     """One forward pass of the decoder over prompts, which ends after block `until`.
 
@@ -156,31 +155,26 @@ def run_blocks(
         readers: block -> called with what the block hands on, after its map if one is applied.
         until: no later block is computed.
         begun: how many tokens at the end of every row are the beginning of its answer.
-        prefix: what all rows begin with, under what is applied: only the positions behind it are computed.
+        before: what it begins behind, under what is applied.
     """
-    device, start = model.device, width_of(prefix)
+    device, start = model.device, before.start
     attended = batch.attended.to(device)
 
-    def hook_of(block: int) -> Callable[[nn.Module, Any, Any], None]:
+    def hook_of(reader: Callable[[Any], object]) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
-            if block in readers:
-                readers[block](output)
-            if block == until:
-                raise _Stop
+            reader(output)
 
         return hook
 
     with ExitStack() as stack:
-        for block in {*readers, until}:
-            stack.callback(model.blocks[block].register_forward_hook(hook_of(block)).remove)
+        for block, reader in readers.items():
+            stack.callback(model.blocks[block].register_forward_hook(hook_of(reader)).remove)
+        stack.enter_context(ended(model, until))  # behind the readers
         stack.enter_context(token_kinds(kinds_of(attended, attended.sum(dim=1) - begun)[:, start:]))
-        try:
-            model.decoder(
-                input_ids=batch.ids[:, start:].to(device),
-                attention_mask=attended.long(),
-                position_ids=positions(attended)[:, start:],
-                past_key_values=None if prefix is None else prefix.copies(len(batch.index)),
-                use_cache=prefix is not None,
-            )
-        except _Stop:
-            return
+        model.decoder(
+            input_ids=batch.ids[:, start:].to(device),
+            attention_mask=attended.long(),
+            position_ids=positions(attended)[:, start:],
+            past_key_values=before.cache,
+            use_cache=before.cache is not None,
+        )

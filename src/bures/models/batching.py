@@ -34,6 +34,11 @@ class Batch:
     ids: Int[Tensor, "b s"]
     attended: Bool[Tensor, "b s"]
 
+    def row(self, place: int) -> Batch:
+        """One row, as it is padded."""
+        one = slice(place, place + 1 or None)
+        return Batch(self.index[one], self.ids[one], self.attended[one])
+
     def halves(self) -> tuple[Batch, Batch]:
         """The first and the second half of the rows, as they are padded."""
         middle = len(self.index) // 2

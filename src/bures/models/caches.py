@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 from bures.models.architecture import text_config
 from bures.models.loading import ChatModel
 from bures.models.memory import cached_numbers
+
+
+class Before(NamedTuple):
+    """What a pass begins behind.
+
+    Attributes:
+        start: the first place that is computed.
+        cache: keys and values of the places before it, for as many rows as the pass has; the pass adds to them.
+    """
+
+    start: int = 0
+    cache: Any = None
+
+
+NOTHING = Before()
+"""A pass of all places."""
 
 
 def cached_bytes(model: ChatModel, tokens: int) -> int:

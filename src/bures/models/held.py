@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bures.models.activations import run_blocks
 from bures.models.batching import Batch, batches
+from bures.models.caches import NOTHING, Before
 from bures.models.loading import ChatModel
 from bures.models.reentry import entered
 from bures.models.room import Room
@@ -68,17 +69,17 @@ def in_turn(held: list[Held], room: Room, work: str, step: Callable[[Held], obje
             place += 1
 
 
-def reached(model: ChatModel, held: Held, block: int, prefix: Prefix | None, begun: int = 0) -> Any:
+def reached(model: ChatModel, held: Held, block: int, before: Before = NOTHING, begun: int = 0) -> Any:
     """What a block hands on for a batch; the blocks behind what is held are computed.
 
     Args:
         model: the model.
         held: the batch.
         block: one behind what is held.
-        prefix: what all prompts begin with, under what is applied.
+        before: what the pass begins behind, under what is applied.
         begun: how many tokens at the end of every row are the beginning of its answer.
     """
     outputs: list[Any] = []
     with entered(model, held.entry, held.stream):
-        run_blocks(model, held.batch, {block: outputs.append}, until=block, begun=begun, prefix=prefix)
+        run_blocks(model, held.batch, {block: outputs.append}, until=block, begun=begun, before=before)
     return outputs[0]

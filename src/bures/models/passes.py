@@ -71,8 +71,7 @@ class Original(Rows):
 
     def row(self, place: int) -> Original:
         """One row of it."""
-        one, batch = slice(place, place + 1), self.batch
-        alone = Batch(batch.index[one], batch.ids[one], batch.attended[one])
+        one, alone = slice(place, place + 1), self.batch.row(place)
         streams = {block: rows_of(stream, one) for block, stream in self.streams.items()}
         return Original(alone, self.lengths[one], self.start, None, streams)
 

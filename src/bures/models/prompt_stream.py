@@ -25,7 +25,7 @@ from bures.data.conversations import PromptLike
 from bures.errors import ConfigError
 from bures.models.batching import TOKEN_BUDGET
 from bures.models.cached_pass import CACHED, past_of
-from bures.models.caches import cached_bytes, view
+from bures.models.caches import NOTHING, cached_bytes, view
 from bures.models.finite import require_finite
 from bures.models.first_token import FirstToken
 from bures.models.held import Held, held_batches, in_turn, reached
@@ -33,7 +33,7 @@ from bures.models.intervention import Intervention, Site, moves_prompts
 from bures.models.loading import ChatModel
 from bures.models.passes import Rows, tail
 from bures.models.reentry import agrees, end_of, entered, keeping, returning, shortened
-from bures.models.shared_prefix import Prefix, prefix_of, width_of
+from bures.models.shared_prefix import Prefix, prefix_of
 
 _WORK = "first tokens"
 
@@ -114,7 +114,7 @@ class PromptStream:
             return False
         in_turn(self._held, self.model.room, _WORK, lambda held: self._hold(held, block))
         if self._beginning is not None:
-            self._beginning.stream, self._beginning.entry = reached(self.model, self._beginning, block, None), block
+            self._beginning.stream, self._beginning.entry = reached(self.model, self._beginning, block), block
         self.entry = block
         return True
 
@@ -136,7 +136,8 @@ class PromptStream:
 
     def _reached(self, held: Held, block: int) -> Any:
         """What a block hands on for a batch."""
-        return reached(self.model, held, block, self._prefix, self._begun)
+        before = NOTHING if self._prefix is None else self._prefix.before(len(held.batch.index))
+        return reached(self.model, held, block, before, self._begun)
 
     def first_token(self, intervention: Intervention) -> FirstToken:
         """Log-probabilities of the first answer token under an intervention (prompts x vocabulary, on the CPU).
@@ -235,8 +236,7 @@ class PromptStream:
 
     def _all(self, held: Held, intervention: Intervention, prefix: Prefix | None) -> Float[Tensor, "b vocabulary"]:
         """Log-probabilities of one batch by a pass of all behind what the prompts begin with."""
-        cache = None if prefix is None else prefix.copies(len(held.batch.index))
-        return self._pass(held, intervention, width_of(prefix), cache)
+        return self._pass(held, intervention, *(NOTHING if prefix is None else prefix.before(len(held.batch.index))))
 
     def _pass(self, held: Held, intervention: Intervention, start: int, cache: Any) -> Float[Tensor, "b vocabulary"]:
         model = self.model

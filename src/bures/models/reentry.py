@@ -79,6 +79,26 @@ def entered(model: ChatModel, block: int, output: Any) -> Generator[None]:
         yield
 
 
+class _End(Exception):  # noqa: N818
+    """Ends a forward pass; never leaves `ended`."""
+
+
+@contextmanager
+def ended(model: ChatModel, block: int) -> Generator[None]:
+    """Around one forward pass, which ends when a block has handed on its output."""
+
+    def end(*_: object) -> None:
+        raise _End
+
+    handle = model.blocks[block].register_forward_hook(end)
+    try:
+        yield
+    except _End:
+        return
+    finally:
+        handle.remove()
+
+
 @contextmanager
 def returning(module: nn.Module, output: Any) -> Generator[None]:
     """Inside, a module returns the given output instead of computing."""

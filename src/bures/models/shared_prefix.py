@@ -7,7 +7,7 @@ row of a batch; the rows' own tokens, padded on the left, come behind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from bures.models.batching import Batch, pad, positions
-from bures.models.caches import cache_that_grows, reach, spliced, view
+from bures.models.caches import Before, cache_that_grows, reach, spliced, view
 from bures.models.loading import ChatModel
-from bures.models.reentry import same
-from bures.models.room import is_out_of_memory
+from bures.models.reentry import agrees, ended
 from bures.models.tokens import TokenKind, prompt_lengths_are, token_kinds
 
 LEAST = 8
@@ -51,23 +50,31 @@ class Prefix:
         """The keys and values for so many rows; a pass may add to them."""
         return view(self.cache, rows=rows)
 
+    def before(self, rows: int) -> Before:
+        """What a pass of so many rows begins behind."""
+        return Before(len(self.ids), self.copies(rows))
+
     def alone(self) -> Batch:
         """The beginning as a batch of one row."""
         ids = torch.tensor([self.ids])
         return Batch((0,), ids, torch.ones_like(ids, dtype=torch.bool))
 
-    def again(self, model: ChatModel, within: AbstractContextManager[object], entry: int = -1) -> Prefix:
+    def again(
+        self, model: ChatModel, within: AbstractContextManager[object], entry: int = -1, until: int | None = None
+    ) -> Prefix:
         """The same beginning under what is applied now, computed anew behind a block.
 
         Args:
             model: the model.
             within: holds back the blocks up to `entry`, at what they hand on for the beginning.
             entry: the block; -1: none.
+            until: the last block that is computed; keys and values of those behind it are not to be used.
         """
         if entry == len(model.blocks) - 1:
             return self
-        with within:
-            found = _pass(model, self.ids)
+        found = view(self.cache, upto=0)
+        with within, nullcontext() if until is None else ended(model, until):
+            _pass(model, self.ids, found)
         return Prefix(self.ids, spliced(self.cache, found, entry))
 
 
@@ -98,11 +105,14 @@ def prefix_of(model: ChatModel, sequences: Sequence[Sequence[int]], new_tokens: 
     return found if model.entries.over_prefix else None
 
 
-def _pass(model: ChatModel, ids: Sequence[int]) -> Any:
-    """Keys and values of the beginning of a prompt."""
+def _pass(model: ChatModel, ids: Sequence[int], cache: Any = None) -> Any:
+    """Keys and values of the beginning of a prompt; put into `cache`, if that is given."""
     given = torch.tensor([ids], device=model.device)
     with token_kinds(torch.full_like(given, TokenKind.PROMPT)):
-        return cache_that_grows(model.decoder(input_ids=given, attention_mask=torch.ones_like(given), use_cache=True))
+        returned = model.decoder(
+            input_ids=given, attention_mask=torch.ones_like(given), past_key_values=cache, use_cache=True
+        )
+    return cache_that_grows(returned)
 
 
 def common(sequences: Sequence[Sequence[int]]) -> int:
@@ -116,13 +126,7 @@ def _is_right(model: ChatModel, prefix: Prefix, sequences: Sequence[Sequence[int
     tried = sorted(sequences, key=len)[:: max(1, len(sequences) - 1)]
     index = range(len(tried))
     whole = _last(model, Batch(tuple(index), *pad(tried, pad_id=model.pad_id, side="left")), None)
-    try:
-        found = _last(model, prefix.batch(index, tried, model.pad_id), prefix)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        return False  # a modelling file that wants the whole prompt
-    return same(found, whole, model.hf.dtype)
+    return agrees(lambda: _last(model, prefix.batch(index, tried, model.pad_id), prefix), whole, model.hf.dtype)
 
 
 def _last(model: ChatModel, batch: Batch, prefix: Prefix | None) -> Tensor:
