@@ -21,7 +21,6 @@ from bures.jobs.selection import pools, settle
 from bures.jobs.splits import Side
 from bures.judges.by_name import readings
 from bures.models.along import Along
-from bures.models.fitting import build
 from bures.models.generation import Engine, HereEngine, read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
@@ -122,7 +121,7 @@ def measure(bench: Bench, plan: PlannedRow, original: Sequence[list[int]]) -> Ro
     try:
         if trial is not None and trial.error is not None:
             raise FitError(trial.error)
-        return _measured(bench, row.model_copy(), build(bench.run.unthinking, candidate, bench.run.fit), original)
+        return _measured(bench, row.model_copy(), bench.run.build(candidate), original)
     except FitError as error:  # a finding about the method: it stands in the table
         return row.model_copy(update={"error": str(error)})
 
@@ -243,7 +242,7 @@ def _view(bench: Bench, row: Row, intervention: Intervention) -> View | None:
         return None
     (block,) = row.blocks
     fit = {"harmful": bench.run.fit.source[block], "harmless": bench.run.fit.target[block]}
-    held_out = {side: bench.run.gather(prompts, [block])[block] for side, prompts in bench.run.splits.select.items()}
+    held_out = {side: rows[block] for side, rows in bench.run.held_out.items()}
     try:
         return view(row.key, block, intervention, fit, held_out)
     except FitError:  # too few prompts for a plane, or a map that overflows: there is nothing to draw

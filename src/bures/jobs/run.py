@@ -22,19 +22,20 @@ from bures.jobs.parting import Parting
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.scan_config import ScanConfig
 from bures.jobs.scanner import find_parting
-from bures.jobs.splits import Splits
+from bures.jobs.splits import Side, Splits
 from bures.judges.base import Judge
 from bures.judges.by_name import judge_by_name
 from bures.models.activations import gather
 from bures.models.along import Along
 from bures.models.answering import answers_along
 from bures.models.finite import overflowing
-from bures.models.fitting import FitData
+from bures.models.fitting import FitData, build
 from bures.models.generation import Advance, generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.methods import FitOptions
 from bures.models.room import PREFIX
+from bures.results.records import Candidate
 from bures.results.run_folder import RunFolder
 from bures.results.schema import RunResult
 from bures.results.stats import Measurement
@@ -113,6 +114,30 @@ class Run(Generic[Config, Result]):
     def unthinking(self) -> ChatModel:
         """The model told not to think: what maps are fitted on, and where refusal is scored at the first token."""
         return self.model if self.config.thinking == "off" else self.model.asked(thinking="off")
+
+    @cached_property
+    def held_out(self) -> dict[Side, dict[int, Float[Tensor, "n d"]]]:
+        """Activations of the selection split, on which nothing is fitted, at the blocks under consideration."""
+        advance = self.progress.advance
+        return {side: self.gather(prompts, self.blocks, advance) for side, prompts in self.splits.select.items()}
+
+    @cached_property
+    def _built(self) -> dict[str, Intervention]:
+        """By their candidates' keys, interventions on several blocks."""
+        return {}
+
+    def build(self, candidate: Candidate) -> Intervention:
+        """The candidate's intervention; maps on several blocks are fitted once.
+
+        Raises:
+            FitError: the activations do not allow a fit, or overflow.
+        """
+        found = self._built.get(candidate.key)
+        if found is None:
+            found = build(self.unthinking, candidate, self.fit)
+            if len(candidate.blocks) > 1:
+                self._built[candidate.key] = found
+        return found
 
     # The passes -------------------------------------------------------------------------------------------------------
 

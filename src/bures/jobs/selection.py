@@ -21,7 +21,6 @@ from bures.jobs.metrics import AnswerCosts
 from bures.jobs.run import Run
 from bures.judges.base import marks
 from bures.models.along import Along
-from bures.models.fitting import build
 from bures.models.generation import read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
@@ -173,7 +172,7 @@ def on_all_blocks(
 def attempt(run: Run[Any, Any], candidate: Candidate, original: Original) -> Trial:
     """Fits a candidate and lets it answer the selection split."""
     try:
-        return answered(run, candidate, build(run.unthinking, candidate, run.fit), original)
+        return answered(run, candidate, run.build(candidate), original)
     except FitError as error:  # numbers that overflow are a finding about the method, not the user's mistake
         return Trial(candidate, None, None, None, error=str(error))
 
