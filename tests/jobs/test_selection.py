@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-import bures.jobs.selection
+import bures.jobs.run
 from bures.errors import FitError
 from bures.jobs.config import AuditConfig
 from bures.jobs.metrics import answer_costs
@@ -253,5 +253,5 @@ def test_an_attempt_that_cannot_be_fitted_is_a_finding(
     def refuse(*_: Any) -> Any:
         raise FitError("no direction.")
 
-    monkeypatch.setattr(bures.jobs.selection, "build", refuse)
+    monkeypatch.setattr(bures.jobs.run, "build", refuse)
     assert attempt(run, candidate(1), original) == Trial(candidate(1), None, None, None, error="no direction.")

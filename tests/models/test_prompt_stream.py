@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
+from collections.abc import Callable
 from types import MethodType
 
 import pytest
@@ -11,10 +14,13 @@ import torch
 from bures.errors import ConfigError
 from bures.models.first_token import FirstToken
 from bures.models.intervention import Intervention, Site
-from bures.models.loading import ChatModel
+from bures.models.loading import ChatModel, wrap
 from bures.models.prompt_stream import PromptStream, first_token
+from bures.models.shared_prefix import common
 from bures.results.records import Scope
-from helpers import tiny
+from helpers import families, reference, tiny
+from helpers.counting import counted
+from helpers.families import FAMILIES
 from helpers.intervened import intervention, log_probs, the_map
 
 
@@ -135,3 +141,73 @@ def test_blocks_compute_again_afterwards(llama: ChatModel) -> None:
 def test_no_prompts_are_refused(llama: ChatModel) -> None:
     with pytest.raises(ConfigError, match="no prompts"):
         PromptStream(llama, [])
+
+
+# What all prompts begin with --------------------------------------------------------------------------------------
+
+SYSTEM = "You answer in one short sentence, whatever you are asked."
+
+
+def scored(model: ChatModel, move: Intervention, block: int, *, shared: bool) -> torch.Tensor:
+    model.entries.over_prefix = None if shared else False
+    stream = PromptStream(model, tiny.PROMPTS, system=SYSTEM, token_budget=400)
+    if block >= 0:
+        stream.advance(block)
+    found = stream.first_token(move).log_probs
+    model.entries.over_prefix = None
+    return found
+
+
+@pytest.mark.parametrize("scope", ["all", "last", "prompt", "generated"])
+def test_a_common_beginning_changes_no_score(any_model: ChatModel, scope: Scope) -> None:
+    for block in (0, 2):
+        move = Intervention({block: the_map(any_model)}, scope)
+        whole = scored(any_model, move, -1, shared=False)
+        for entry in (-1, block):
+            torch.testing.assert_close(scored(any_model, move, entry, shared=True), whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_scores_the_same_behind_a_common_beginning(name: str) -> None:
+    model = wrap(families.network(name), tiny.tokenizer(), name)
+    move = Intervention({1: reference.low_rank(model.d_model, seed=3)})
+    whole = scored(model, move, -1, shared=False)
+    torch.testing.assert_close(scored(model, move, 1, shared=True), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_common_beginning_is_computed_once_a_candidate(llama: ChatModel) -> None:
+    prompts = [*tiny.PROMPTS, *tiny.PROMPTS]
+    stream = PromptStream(llama, prompts, system=SYSTEM, token_budget=10_000)
+    stream.advance(0)
+    with counted(llama) as seen:
+        stream.first_token(Intervention({0: the_map(llama)}))
+    lengths = list(map(len, llama.encode(prompts, system=SYSTEM)))
+    begin = common(llama.encode(prompts, system=SYSTEM))
+    assert sum(seen) == 2 * (begin + len(prompts) * (max(lengths) - begin))
+
+
+def test_what_is_read_is_of_these_and_the_originals_distributions(llama: ChatModel) -> None:
+    stream = PromptStream(llama, tiny.PROMPTS, token_budget=200)
+    stream.advance(1)
+    move = Intervention({1: the_map(llama)})
+    before, after = stream.first_token(Intervention()), stream.first_token(move)
+    for _ in range(2):
+        found = stream.read(move, lambda moved, original: original().kl_each(moved))
+        torch.testing.assert_close(found, before.kl_each(after), rtol=1e-5, atol=1e-8)
+
+
+def test_distributions_over_the_vocabulary_are_not_kept(llama: ChatModel) -> None:
+    prompts = [f"What is {i} times {i}?" for i in range(40)]
+    stream = PromptStream(llama, prompts, token_budget=200)
+    stream.advance(2)
+    seen: list[weakref.ref[torch.Tensor]] = []
+
+    def look(moved: FirstToken, original: Callable[[], FirstToken]) -> torch.Tensor:
+        before = original()
+        seen.extend([weakref.ref(moved.log_probs), weakref.ref(before.log_probs)])
+        return before.kl_each(moved)
+
+    assert stream.read(Intervention({2: the_map(llama)}), look).shape == (len(prompts),)
+    gc.collect()
+    assert len(seen) >= 10
+    assert [i for i, each in enumerate(seen) if each() is not None] == []

@@ -118,8 +118,7 @@ class Run(Generic[Config, Result]):
     @cached_property
     def held_out(self) -> dict[Side, dict[int, Float[Tensor, "n d"]]]:
         """Activations of the selection split, on which nothing is fitted, at the blocks under consideration."""
-        advance = self.progress.advance
-        return {side: self.gather(prompts, self.blocks, advance) for side, prompts in self.splits.select.items()}
+        return {side: self.gather(prompts, self.blocks) for side, prompts in self.splits.select.items()}
 
     @cached_property
     def _built(self) -> dict[str, Intervention]:

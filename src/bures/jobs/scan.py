@@ -133,6 +133,7 @@ def _geometry(run: Run[Any, Any], blocks: Sequence[int]) -> tuple[BlockGeometry,
     if min(len(prompts) for _, prompts in run.splits.fit.items()) < MIN_FOR_GEOMETRY:
         return ()
     held_out = [{block: rows[block] for block in blocks} for rows in run.held_out.values()]
+    run.progress.advance(len(run.splits.select))
     fine = [block for block in blocks if not any(block in overflowing(rows) for rows in held_out)]
     sides = [{block: rows[block] for block in fine} for rows in (run.fit.source, run.fit.target, *held_out)]
     return tuple(geometry(*sides)) if fine else ()
