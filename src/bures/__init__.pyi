@@ -25,6 +25,10 @@ from .jobs.further_metrics import Answers as Answers
 from .jobs.further_metrics import Metric as Metric
 from .jobs.metrics import answer_costs as answer_costs
 from .jobs.metrics import corpus_perplexity as corpus_perplexity
+from .jobs.probe.config import ProbeConfig as ProbeConfig
+from .jobs.probe.files import Probe as Probe
+from .jobs.probe.files import load_probe as load_probe
+from .jobs.probe.job import probe as probe
 from .jobs.rejudge import rejudge as rejudge
 from .jobs.saved_interventions import load_intervention as load_intervention
 from .jobs.scan import scan as scan
@@ -52,6 +56,7 @@ from .results.comparison import compare as compare
 from .results.gate import gate as gate
 from .results.history import history as history
 from .results.inference import mcnemar as mcnemar
+from .results.probing import ProbeResult as ProbeResult
 from .results.questions import CompareConfig as CompareConfig
 from .results.questions import GateConfig as GateConfig
 from .results.questions import HistoryConfig as HistoryConfig

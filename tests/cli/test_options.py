@@ -26,6 +26,7 @@ from bures.data.extensions import Registry
 from bures.errors import ConfigError
 from bures.jobs.config import PASSING, SECRET, AuditConfig, SearchConfig
 from bures.jobs.options import extra, options_of
+from bures.jobs.probe.config import ProbeConfig
 from bures.jobs.scan_config import ScanConfig
 from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 from bures.models.methods import METHODS
@@ -43,6 +44,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "audit": AuditConfig,
     "scan": ScanConfig,
     "search": SearchConfig,
+    "probe": ProbeConfig,
     "compare": CompareConfig,
     "gate": GateConfig,
     "history": HistoryConfig,

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from bures import __version__
-from bures.cli import assets, audit, compare, gate, harden, history, judge, organism, plan, report, scan, search
+from bures.cli import assets, audit, compare, gate, harden, history, judge, organism, plan, probe, report, scan, search
 from bures.errors import BuresError, plain
 
 INTERRUPTED = 130
@@ -22,6 +22,7 @@ bures measures, localises and hardens refusal in open-weight language models.
   Is this checkpoint's refusal robust?         bures audit MODEL
   Where is refusal decided?                    bures scan MODEL
   What is the best trade of ASR against cost?  bures search MODEL
+  Which prompts look harmful to the model?     bures probe MODEL
   Make refusal cost more to take away          bures harden MODEL --out FOLDER
   Is the new one worse than the last one?      bures compare OLD NEW
   May it be released?                          bures gate RUN --max-asr 0.10
@@ -43,6 +44,7 @@ for run, sentence in (
     (audit.audit, "Fit, choose and measure interventions on refusal."),
     (scan.scan, "Find the blocks where refusal is decided."),
     (search.search, "Search for the best trade of ASR against KL."),
+    (probe.probe, "Fit detectors of harmful prompts, and measure them beside the words."),
     (harden.harden, "Train a LoRA that keeps refusing when activations are edited."),
     (report.report, "Write the page of a run folder."),
     (compare.compare, "Hold audits against the first of them, prompt by prompt."),

@@ -62,7 +62,7 @@ def open_run(
             "bures.AuditConfig(model='organism')"
         )
     path = Path(out) if out is not None else default_out(config)
-    with RunFolder.open(path, config.options, free=OF_ROWS) as folder:
+    with RunFolder.open(path, config.options, free=OF_ROWS if schema is AuditResult else ()) as folder:
         held = folder.load(schema)
         is_done = held is not None and held.status == "complete" and not _changed(held, config)
         yield folder, held if is_done else None

@@ -162,6 +162,16 @@ class ScanConfig(BaseModel):
         }
 
     @property
+    def further(self) -> dict[str, tuple[str, int | None]]:
+        """Sets beyond those, each with its source and how many prompts of it; repeats of others are left out."""
+        return {}
+
+    @property
+    def calibrating(self) -> int:
+        """How many harmless prompts thresholds are set on: others of the source to choose on."""
+        return 0
+
+    @property
     def maps_everywhere(self) -> bool:
         """Whether maps are fitted at blocks that are not scanned too."""
         return False

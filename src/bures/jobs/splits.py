@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bures.data.prompts import PARTS, PromptSet, load_prompts, require_disjoint
@@ -53,6 +53,7 @@ class Splits:
             had no part in choosing it. Only where a job says where refusal is decided.
         again: harmful prompts of the source to choose on that the selection split does not hold, on which the best
             trials are tried again. Only where a job chooses, and has some to spare.
+        further: other sets of the job, by name: what thresholds are set on, further sources, sets to transfer to.
     """
 
     fit: Sides
@@ -60,6 +61,7 @@ class Splits:
     test: Sides | None
     control: Sides | None = None
     again: PromptSet | None = None
+    further: Mapping[str, PromptSet] = field(default_factory=dict[str, PromptSet])
 
     @property
     def tested(self) -> Sides:
@@ -82,7 +84,7 @@ class Splits:
             if sides is not None
             for side, prompts in sides.items()
         }
-        return found if self.again is None else {**found, "harmful_again": self.again}
+        return {**found, **({} if self.again is None else {"harmful_again": self.again}), **self.further}
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Source, n and sha256 of each set, under the names of their options."""
@@ -96,7 +98,7 @@ def load_splits(config: ScanConfig) -> Splits:
         PromptError: a set cannot be read, two of them share a prompt, or there are too few to fit on.
         ConfigError: a rank is larger than the prompts to fit on allow.
     """
-    sets = {name: _load(name, config) for name in config.sizes}
+    sets = {name: _load(name, config, getattr(config, name)) for name in config.sizes}
     require_disjoint(**sets)
     drawn = {name: _sample(found, config.sizes[name], config) for name, found in sets.items()}
     if config.job in LOCALISING:
@@ -112,7 +114,23 @@ def load_splits(config: ScanConfig) -> Splits:
     again = None
     if config.job in CHOOSING and config.n_again:
         again = _others(sets["harmful_select"], select.harmful, config.n_again, config)
-    return Splits(fit, select, sides("test"), sides("control"), again)
+    return Splits(fit, select, sides("test"), sides("control"), again, _further(sets, drawn, config))
+
+
+def _further(sets: Mapping[str, PromptSet], drawn: Mapping[str, PromptSet], config: ScanConfig) -> dict[str, PromptSet]:
+    """The sets that thresholds are set on, and those that the job names besides.
+
+    No prompt of them is in another set; further sources to fit on have none that any other source holds.
+    """
+    found: dict[str, PromptSet] = {}
+    if config.calibrating:
+        others = _others(sets["harmless_select"], drawn["harmless_select"], config.calibrating, config)
+        found |= {} if others is None else {"harmless_calibrate": others}
+    for name, (source, n) in config.further.items():
+        taken = sets if "_fit_" in name else drawn
+        rest = _load(name, config, source).disjoint_from(*taken.values(), *found.values())
+        found[name] = _sample(rest, n, config)
+    return found
 
 
 def _require_enough(config: ScanConfig, fit: Sides, *, shared: bool) -> None:
@@ -127,9 +145,8 @@ def _require_enough(config: ScanConfig, fit: Sides, *, shared: bool) -> None:
         raise ConfigError(f"{found}, and {problem} with more prompts")
 
 
-def _load(name: str, config: ScanConfig) -> PromptSet:
-    """The whole source of a set, by the name of its option."""
-    source: str = getattr(config, name)
+def _load(name: str, config: ScanConfig, source: str) -> PromptSet:
+    """The whole source of a set; its name begins with its side."""
     if source.partition("#")[0].partition(":")[0] in PARTS:
         return load_prompts(source)  # its column is known
     of_side = config.harmful_column if name.startswith("harmful") else config.harmless_column

@@ -88,16 +88,50 @@ def gather(
     Raises:
         ConfigError: no such block, or a prompt shorter than the position asks for.
     """
-    wanted = tuple(range(len(model.blocks))) if blocks is None else _numbers(blocks)
+    sequences = model.encode(prompts, system=system)
+    shortest = min(map(len, sequences), default=0)
+    if sequences and (position >= 0 or -position > shortest):
+        raise ConfigError(f"position {position} is not in every prompt; expected -{shortest} to -1")
+    wanted = range(len(model.blocks)) if blocks is None else blocks
+    places = [[position]] * len(sequences)
+    rows = read(model, sequences, wanted, places, token_budget=token_budget, advance=advance)
+    return {block: found[:, 0] for block, found in rows.items()}
+
+
+@torch.inference_mode()
+def read(
+    model: ChatModel,
+    sequences: Sequence[Sequence[int]],
+    blocks: Sequence[int],
+    places: Sequence[Sequence[int]],
+    *,
+    token_budget: int = TOKEN_BUDGET,
+    advance: Callable[[int], object] | None = None,
+) -> dict[int, Float[Tensor, "n p d"]]:
+    """Activations after each block at several tokens of each prompt, in one pass; not finite ones as they are.
+
+    Args:
+        model: the model.
+        sequences: templated prompts, as token ids.
+        blocks: block numbers (0-based).
+        places: p tokens of every prompt, counted from its end (-1 is the last).
+        token_budget: padded tokens in one forward pass.
+        advance: called with the number of prompts done after each batch.
+
+    Returns:
+        block -> rows in float32 on the CPU.
+
+    Raises:
+        ConfigError: no such block, or nothing to read.
+    """
+    wanted = _numbers(blocks)
     for block in wanted:
         if not 0 <= block < len(model.blocks):
             raise ConfigError(f"block {block} does not exist in {model.name}; expected 0 to {len(model.blocks) - 1}")
-    sequences = model.encode(prompts, system=system)
     if not sequences or not wanted:
         raise ConfigError("nothing to collect: expected at least one prompt and one block")
-    if position >= 0 or -position > min(map(len, sequences)):
-        raise ConfigError(f"position {position} is not in every prompt; expected -{min(map(len, sequences))} to -1")
-    rows = {block: torch.empty((len(sequences), model.d_model), dtype=torch.float32) for block in wanted}
+    where = torch.tensor([list(each) for each in places])
+    rows = {block: torch.empty((*where.shape, model.d_model), dtype=torch.float32) for block in wanted}
     last = max(wanted)
     todo = Batches(
         sequences,
@@ -108,15 +142,17 @@ def gather(
         work="activations",
     )
     prefix = prefix_of(model, sequences, 0)
-    if prefix is not None and -position > min(map(len, sequences)) - len(prefix):
-        prefix = None
+    if prefix is not None and any(-min(at) > len(row) - len(prefix) for at, row in zip(places, sequences, strict=True)):
+        prefix = None  # a wanted token stands in it
     for batch in todo:
         index = torch.tensor(batch.index)
         behind = batch if prefix is None else prefix.batch(batch.index, sequences, model.pad_id)
 
         def keep(block: int, index: Tensor = index) -> Callable[[Any], None]:
             def see(output: Any) -> None:
-                rows[block][index] = tensor_of(output)[:, position].float().cpu()
+                h = tensor_of(output)
+                chosen = (where[index] + h.shape[1]).to(h.device)  # rows end together: pads are on the left
+                rows[block][index] = h[torch.arange(len(index), device=h.device)[:, None], chosen].float().cpu()
 
             return see
 

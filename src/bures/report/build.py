@@ -14,8 +14,10 @@ from bures.errors import RunError
 from bures.report.kit.page import Page, Section, Table, render
 from bures.report.kit.text import named
 from bures.report.pages.audit import audit_page
+from bures.report.pages.probe import probe_page
 from bures.report.pages.scan import scan_page
 from bures.report.pages.search import search_page
+from bures.results.probing import ProbeResult
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult, RunResult, ScanResult, SearchResult
 
@@ -38,7 +40,11 @@ def page_of(result: RunResult, extra: tuple[Section, ...] = ()) -> Page:
         return scan_page(result, extra)
     if isinstance(result, SearchResult):
         return search_page(result, extra)
-    raise RunError(f"no page for a {type(result).__name__}; expected the results of an audit, a scan or a search")
+    if isinstance(result, ProbeResult):
+        return probe_page(result, extra)
+    raise RunError(
+        f"no page for a {type(result).__name__}; expected the results of an audit, a scan, a search or a probe"
+    )
 
 
 class Report:

@@ -15,3 +15,9 @@ METHOD_NAMES = ("pca-ot", "rfa", "act", "mean-act", "rfa-mean", "act-interval")
 
 NONE, STRONGEST, WITHIN_BUDGET = "none", "strongest", "within-budget"
 """Names of rows: the model as it is, under the strongest intervention, and under every one within the budget."""
+
+Position = Literal["last", "instruction"]
+"""Where in a prompt a detector reads: at its last token, or at the last token of what the user says."""
+
+DETECTOR_NAMES = ("difference-of-means", "lda", "gaussian", "one-class", "logistic")
+"""The detectors of `bures.jobs.probe.detectors.KINDS`, in its order."""

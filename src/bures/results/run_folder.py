@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from bures import durable
 from bures.errors import RunError
 from bures.results.migrations import is_older, migrated
+from bures.results.probing import ProbeResult
 from bures.results.schema import SCHEMA_VERSION, AuditResult, RunResult, ScanResult, SearchResult
 
 CONFIG = "config.json"
@@ -34,7 +35,12 @@ LOCK = ".lock"
 
 Result = TypeVar("Result", bound=RunResult)
 
-_JOBS: Mapping[str, type[RunResult]] = {"audit": AuditResult, "scan": ScanResult, "search": SearchResult}
+_JOBS: Mapping[str, type[RunResult]] = {
+    "audit": AuditResult,
+    "scan": ScanResult,
+    "search": SearchResult,
+    "probe": ProbeResult,
+}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from bures.report.kit.page import Block, Cell, Command, Details, Facts, Items, Section, Table
 from bures.report.kit.text import named
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, half_width, listed, prompts, row_title
+from bures.results.probing import ProbeResult
 from bures.results.schema import AuditResult, RunResult, ScanResult
 
 SMALL_N = 100
@@ -16,7 +17,19 @@ SMALL_N = 100
 SHORT_ANSWERS = 64
 """Tokens below which a page says that answers were cut."""
 
-_SPLITS = {"fit": "fit", "select": "selection", "again": "selection, the best again", "test": "test"}
+_PROBE_LIMITS = (
+    "Only the prompts were read, not what is answered: a harmful answer to a prompt that looks harmless is not seen.",
+    "Nobody tried to evade the detectors: neither rewording nor activations that are optimised against them.",
+    "Thresholds keep their rate on prompts like those that they were set on, and on no others.",
+)
+
+_SPLITS = {
+    "fit": "fit",
+    "select": "selection",
+    "again": "selection, the best again",
+    "test": "test",
+    "calibrate": "thresholds",
+}
 
 
 def provenance_section(result: RunResult) -> Section:
@@ -56,11 +69,10 @@ def _described(what: dict[str, Any]) -> str:
 
 
 def _settings(result: RunResult) -> Facts:
-    pairs = [
-        ("seed", str(result.seed)),
-        ("judge", named(result.judge, 60)),
-        ("refusal tokens", listed([str(token) for token in result.refusal_tokens]) or "none found"),
-    ]
+    pairs = [("seed", str(result.seed))]
+    if not isinstance(result, ProbeResult):
+        pairs.append(("judge", named(result.judge, 60)))
+        pairs.append(("refusal tokens", listed([str(token) for token in result.refusal_tokens]) or "none found"))
     if isinstance(result, AuditResult):
         pairs.append(("tokens per answer", f"at most {result.max_new_tokens}"))
         pairs.append(("corpus", "none" if result.corpus is None else _described(result.corpus)))
@@ -102,6 +114,8 @@ def limits(result: RunResult) -> list[str]:
     said: list[str] = []
     if result.status == "running":
         said.append("The run has not finished: what is missing here may yet be measured.")
+    if isinstance(result, ProbeResult):
+        return [*said, *_PROBE_LIMITS]
     if isinstance(result, AuditResult):
         said += _audit_limits(result)
     if isinstance(result, ScanResult):

@@ -1,0 +1,1 @@
+"""`bures probe`: detectors of harmful prompts, read off activations."""
