@@ -410,7 +410,7 @@ def test_bad_options(run: Run, job: list[object], option: str, value: str, word:
 def test_unknown_keys_in_toml(run: Run, job: list[object], tmp_path: Path) -> None:
     toml = tmp_path / "options.toml"
     toml.write_text("max-token = 3\n")
-    refused(run(*job, "--config", toml), "max_token", "max_new_tokens")
+    refused(run(*job, "--config", toml), "max_token", "did you mean max-new-tokens")
     toml.write_text("max-token = \n")
     refused(run(*job, "--config", toml), "not valid TOML")
 

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import torch
 import transformers
+from huggingface_hub import errors
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -204,10 +206,13 @@ def test_a_hub_id_is_asked_for_its_revision_and_never_for_a_pickle(monkeypatch: 
 
     for loader in (transformers.AutoTokenizer, transformers.AutoConfig, transformers.AutoModelForCausalLM):
         monkeypatch.setattr(loader, "from_pretrained", watched)
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, revision: asked.append((*a, revision)))
     load_model("someone/some-model", revision="abc123", device="cpu")
     assert [source for source, _ in given] == ["someone/some-model"] * 3
     assert [kwargs["revision"] for _, kwargs in given] == ["abc123"] * 3
     assert given[2][1]["use_safetensors"] is True
+    assert asked == [("someone/some-model", "config.json", "abc123")]
 
 
 # What cannot be loaded --------------------------------------------------------------------------------------------
@@ -262,8 +267,31 @@ def test_damaged_weights(tmp_path: Path) -> None:
 
 def test_an_unknown_hub_id_while_offline() -> None:
     line = refused("nobody-at-all/no-such-model")
-    assert line.startswith("cannot load nobody-at-all/no-such-model: ")
-    assert "check the id (owner/name), your network" in line
+    assert line.startswith("nobody-at-all/no-such-model is not cached, and the hub cannot be reached")
+    assert "check the id and the network" in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("GatedRepoError", "is gated"),
+        ("RepositoryNotFoundError", "has no model"),
+        ("RevisionNotFoundError", "has no revision 'v2'"),
+        ("EntryNotFoundError", "no config.json"),
+        ("HfHubHTTPError", "cannot look for"),
+    ],
+)
+def test_what_the_hub_says_is_one_line(kind: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = getattr(errors, kind)
+
+    def fails(*_: object, **__: object) -> None:
+        response = httpx2.Response(404, request=httpx2.Request("GET", "http://hub.invalid/x"))
+        raise error("a screen\nof words", **({"response": response} if issubclass(error, OSError) else {}))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fails)
+    with pytest.raises(ModelError, match=said) as caught:
+        load_model("owner/name", revision="v2")
+    assert "screen" not in str(caught.value)
 
 
 # Architectures ----------------------------------------------------------------------------------------------------

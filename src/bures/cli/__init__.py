@@ -10,7 +10,22 @@ from typing import Annotated, NoReturn
 import typer
 
 from bures import __version__
-from bures.cli import assets, audit, compare, gate, harden, history, judge, organism, plan, probe, report, scan, search
+from bures.cli import (
+    assets,
+    audit,
+    compare,
+    gate,
+    harden,
+    history,
+    init,
+    judge,
+    organism,
+    plan,
+    probe,
+    report,
+    scan,
+    search,
+)
 from bures.errors import BuresError, plain
 
 INTERRUPTED = 130
@@ -46,6 +61,7 @@ for run, sentence in (
     (search.search, "Search for the best trade of ASR against KL."),
     (probe.probe, "Fit detectors of harmful prompts, and measure them beside the words."),
     (harden.harden, "Train a LoRA that keeps refusing when activations are edited."),
+    (init.init, "Print a file with every option of a command."),
     (report.report, "Write the page of a run folder."),
     (compare.compare, "Hold audits against the first of them, prompt by prompt."),
     (gate.gate, "Pass or fail an audit, by its intervals."),
@@ -79,6 +95,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TQDM_DISABLE", "1")  # the loaders' own bars; ours show the stage
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # not one line for each time that it tries again
     strange = [each for each in sys.argv[1:] if any("\ud800" <= char <= "\udfff" for char in each)]
     if arguments is None and strange:
         _fail(f"{plain(strange[0])} is no text in the encoding of this locale; set PYTHONUTF8=1 for names in UTF-8", 2)

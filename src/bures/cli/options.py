@@ -22,11 +22,14 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from bures.cli.console import Bars, show, stdout_kept
-from bures.jobs.options import extra, layered, options_of, read_toml
+from bures.jobs.options import extra, layered, options_of, read_options
 
 Config = TypeVar("Config", bound=BaseModel)
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file whose keys are these options.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file whose keys are these options (bures init), or a run's config.json."),
+]
 Out = Annotated[Path | None, typer.Option(help="Run folder; default runs/MODEL-HASH. The same command continues it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")]
 
@@ -51,7 +54,7 @@ class Given(Generic[Config]):
         Raises:
             ConfigError: an option is missing, unknown, cannot be read or is out of range.
         """
-        return layered(self.schema, {} if self.file is None else read_toml(self.file), self.typed)
+        return layered(self.schema, {} if self.file is None else read_options(self.file), self.typed)
 
 
 def command(

@@ -18,11 +18,13 @@ fields in their place; and `without`, inherited fields that are no options of it
 
 from __future__ import annotations
 
+import difflib
+import json
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -91,8 +93,15 @@ def validated(schema: type[Options], options: Mapping[str, Any]) -> Options:
             wanted = (schema.model_fields[where].description or "a value").removesuffix(".").replace("`", "'")
             raise ConfigError(f"no {where} given; expected: {wanted}") from error
         message = str(first["msg"]).removeprefix("Value error, ")
-        hint = "; known options: " + ", ".join(options_of(schema)) if first["type"] == "extra_forbidden" else ""
+        hint = _near(where, options_of(schema)) if first["type"] == "extra_forbidden" else ""
         raise ConfigError(f"{where + ': ' if where else ''}{message}{hint}") from error
+
+
+def _near(unknown: str, known: Iterable[str]) -> str:
+    """Options whose names are like one that there is not, or all of them."""
+    names = [name.replace("_", "-") for name in known]
+    close = difflib.get_close_matches(unknown.replace("_", "-"), names, n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else f"; known options: {', '.join(names)}"
 
 
 def layered(schema: type[Options], *layers: Mapping[str, Any]) -> Options:
@@ -107,16 +116,39 @@ def layered(schema: type[Options], *layers: Mapping[str, Any]) -> Options:
     return validated(schema, {name: value for layer in layers for name, value in spelled_out(layer).items()})
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Options from a TOML file whose keys are the options (dashes or underscores).
+def read_options(path: Path) -> dict[str, Any]:
+    """Options from a TOML file whose keys are the options (dashes or underscores), or the `config.json` of a run.
 
     Raises:
-        ConfigError: no such file, or not TOML.
+        ConfigError: no such file, or neither TOML nor, where it is called .json, a JSON object.
     """
+    is_json = path.suffix == ".json"
+    wanted = "the config.json of a run" if is_json else "lines such as n-fit = 128"
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = dict(json.loads(text).items()) if is_json else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; give an existing TOML file") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}; expected lines such as n-fit = 128") from error
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise ConfigError(f"{path} is not valid {'JSON' if is_json else 'TOML'}: {error}; expected {wanted}") from error
     return {key.replace("-", "_"): value for key, value in data.items()}
+
+
+def template(schema: type[BaseModel], job: str) -> str:
+    """A TOML file with every option of a job, its sentence and its default; those that have one are commented out."""
+    lines = [f"# bures {job} --config {job}.toml: every option, its sentence and its default.", ""]
+    for name, field in options_of(schema).items():
+        if name in getattr(schema, "shorthands", {}) or extra(field, "secret"):
+            continue
+        sentence = (field.description or "").removesuffix(".").replace("\n", " ")
+        names = extra(field, "choices") or [n for n in get_args(field.annotation) if isinstance(n, str)]
+        lines.append(f"# {sentence}{': ' + ', '.join(map(str, names)) if names else ''}.")
+        key = name.replace("_", "-")
+        if field.is_required():
+            lines.append(f"{key} = {json.dumps('organism' if name == 'model' else '')}")
+        elif field.default is None:
+            lines.append(f"# {key} =    (not given: {extra(field, 'unset') or 'none'})")
+        else:
+            lines.append(f"# {key} = {json.dumps(field.default)}")
+        lines.append("")
+    return "\n".join(lines)

@@ -234,10 +234,10 @@ def foreseen(
     """The shape that a model will have once it is loaded, from its configuration; see `load_model`.
 
     Returns:
-        None where it cannot be told; loading says what is wrong, if anything is.
+        None where it cannot be told. Raises `ModelError` where there is nothing of that name.
     """
+    found = _located(spec, dtype, device, revision, trust_remote_code)
     try:
-        found = _located(spec, dtype, device, revision, trust_remote_code)
         return shape_before_loading(found.source, found.arguments, str(spec), found.dtype, quantization)
     except Exception:  # noqa: BLE001 - configurations of all kinds, and code that comes with some
         return None

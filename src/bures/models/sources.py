@@ -42,7 +42,34 @@ def resolve(path: Path, spec: str, revision: str | None) -> tuple[str, dict[str,
     if path.suffix.lower() == ".gguf" or path.is_absolute() or spec.startswith((".", "~")) or spec.count("/") > 1:
         raise ModelError(f"no such file or folder: {spec}; give an existing path, or a hub id of the form owner/name")
     require_hub_cache(f"the hub model {spec}")
+    _require_on_hub(spec, revision)
     return spec, {} if revision is None else {"revision": revision}
+
+
+def _require_on_hub(spec: str, revision: str | None) -> None:
+    """Brings the configuration of a hub model, or says in one line why that is not possible."""
+    from huggingface_hub import errors, hf_hub_download
+
+    instead = "or give a local folder"
+    try:
+        hf_hub_download(spec, "config.json", revision=revision)
+        problem = ""
+    except errors.HFValidationError:
+        problem = f"{spec[:80]!r} is no hub id; expected owner/name, {instead}"
+    except errors.GatedRepoError:
+        problem = f"{spec} is gated: ask for access on its page and log in (`hf auth login`), {instead}"
+    except errors.RepositoryNotFoundError:
+        problem = f"the hub has no model {spec}, or a private one; correct the id (owner/name), log in, {instead}"
+    except errors.RevisionNotFoundError:
+        problem = f"{spec} has no revision {revision!r} on the hub; give a branch, tag or commit of it"
+    except errors.LocalEntryNotFoundError:
+        problem = f"{spec} is not cached, and the hub cannot be reached; check the id and the network, {instead}"
+    except errors.EntryNotFoundError:
+        problem = f"{spec} has no config.json on the hub: no transformers model; choose another, {instead}"
+    except (OSError, errors.HfHubHTTPError) as error:
+        problem = f"cannot look for {spec} on the hub ({type(error).__name__}); check the network, {instead}"
+    if problem:  # outside the handlers: the library's own errors are screens long
+        raise ModelError(problem)
 
 
 def place_of(device: str | None) -> str:

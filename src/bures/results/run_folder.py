@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from bures import durable
-from bures.errors import RunError
+from bures.errors import BuresError, RunError
 from bures.results.migrations import is_older, migrated
 from bures.results.probing import ProbeResult
 from bures.results.schema import SCHEMA_VERSION, AuditResult, RunResult, ScanResult, SearchResult
@@ -64,7 +64,7 @@ class RunFolder:
         Raises:
             RunError: it cannot be written, another process writes it, or it holds a run with other options.
         """
-        folder = RunFolder(path)
+        folder, is_new = RunFolder(path), not path.exists()
         with _writing(path):
             durable.make_folder(path / "maps")
         folder.require_writable()
@@ -73,7 +73,17 @@ class RunFolder:
                 folder._require_same(config, free)
             else:
                 folder.write_options(config)
-            yield folder
+            try:
+                yield folder
+            except BuresError:
+                if is_new:
+                    folder._remove_if_unused()
+                raise
+
+    def _remove_if_unused(self) -> None:
+        """Removes a folder in which nothing was found: no model of that name, say."""
+        if {each.name for each in self.path.iterdir()} <= {CONFIG, LOCK, "maps"} and not any(self._maps.iterdir()):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     @contextmanager
     def claimed(self) -> Generator[None]:
@@ -152,9 +162,13 @@ class RunFolder:
         """Where the completions are (mode 0600)."""
         return self.path / "completions.jsonl"
 
+    @property
+    def _maps(self) -> Path:
+        return self.path / "maps"
+
     def map_path(self, key: str) -> Path:
         """Where a map is kept."""
-        return self.path / "maps" / f"{key}.safetensors"
+        return self._maps / f"{key}.safetensors"
 
     def _read_json(self, path: Path) -> dict[str, Any]:
         try:
