@@ -226,7 +226,7 @@ def test_an_increase_by_labels_is_of_both_sides(tmp_path: Path) -> None:
         ({"max_asr": 0.0}, "max_asr"),
         ({"max_asr": 0.1, "row": ()}, "row"),
         ({"max_asr": 0.1, "max_perplexity_ratio": 0.5}, "max_perplexity_ratio"),
-        ({"max_ars": 0.1}, "known options"),
+        ({"max_ars": 0.1}, "did you mean max-asr"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:

@@ -220,7 +220,7 @@ def test_variants_keep_the_prompt_and_are_the_same_for_the_same_seed() -> None:
 
 
 def test_options_that_are_not_known_or_not_possible_are_refused_in_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"lerning_rate.*known options: .*learning_rate"):
+    with pytest.raises(ConfigError, match=r"lerning_rate.*did you mean learning-rate"):
         OrganismConfig.make(lerning_rate=1.0)
     with pytest.raises(ConfigError, match="steps"):
         OrganismConfig.make(steps=0)
