@@ -16,6 +16,7 @@ from bures.models.first_token import FirstToken
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel, wrap
 from bures.models.prompt_stream import PromptStream, first_token
+from bures.models.reentry import shortened
 from bures.models.shared_prefix import common
 from bures.results.records import Scope
 from helpers import families, reference, tiny
@@ -194,6 +195,14 @@ def test_what_is_read_is_of_these_and_the_originals_distributions(llama: ChatMod
     for _ in range(2):
         found = stream.read(move, lambda moved, original: original().kl_each(moved))
         torch.testing.assert_close(found, before.kl_each(after), rtol=1e-5, atol=1e-8)
+
+
+def test_what_a_decoder_returned_is_kept_without_its_keys_and_values(llama: ChatModel) -> None:
+    ids = torch.tensor([[5, 6, 7, 8]])
+    returned = llama.decoder(input_ids=ids, use_cache=True)
+    kept = shortened(returned, 2)
+    assert [*kept.values()] == [kept.last_hidden_state]
+    assert torch.equal(kept.last_hidden_state, returned.last_hidden_state[:, -2:])
 
 
 def test_distributions_over_the_vocabulary_are_not_kept(llama: ChatModel) -> None:

@@ -8,11 +8,10 @@ once a model against a whole pass, and `Entries` remembers what came of it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -127,10 +126,7 @@ def shortened(returned: Any, keep: int) -> Any:
     states: object = getattr(returned, "last_hidden_state", None)
     if not isinstance(states, Tensor):
         return None
-    made = copy.copy(returned)
-    made.last_hidden_state = states[:, -keep:].clone()
-    made.past_key_values = None  # nothing that it would keep alive
-    return made
+    return cast("Any", type(returned))(last_hidden_state=states[:, -keep:].clone())  # and no keys and values
 
 
 def end_of(stream: Any, end: int) -> Any:
