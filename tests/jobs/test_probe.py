@@ -78,7 +78,11 @@ def test_every_detector_finds_the_forbidden_feature_at_both_positions(found: tup
         least = 0.8 if row.detector == "one-class" else 0.98  # which knows no direction
         assert row.told["test"].auroc.value > least, row.key
         assert row.told["test"].auroc.n == 2 * SIZES["test"]
+        over = row.told["test"].over_words
+        assert over is not None
+        assert over.value == pytest.approx(row.told["test"].auroc.value - result.detectors[-2].told["test"].auroc.value)
     assert result.chosen_by == "selection"
+    assert result.detectors[-2].told["test"].over_words is None
     assert result.detectors[-2].told["test"].auroc.value > 0.95  # so do the words: they have the feature on their face
     chosen = next(row for row in result.detectors if row.key == result.chosen)
     assert (chosen.selection, chosen.gap) == max((row.selection, row.gap) for row in result.detectors[:-2])

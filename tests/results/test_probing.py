@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from bures.results.probing import RATES, calibrated_rate, conformal_threshold, told
+from bures.results.probing import RATES, auroc_difference, calibrated_rate, conformal_threshold, told
 
 
 @pytest.mark.parametrize(("n", "rate", "place"), [(99, 0.01, 99), (19, 0.05, 19), (300, 0.01, 298), (300, 0.05, 286)])
@@ -53,6 +54,57 @@ def test_what_is_told_of_two_samples() -> None:
         assert cutoff.flagged_harmless.value == np.mean(low > cutoff.threshold)
     assert [cutoff.rate for cutoff in told(high, low, others[:50]).cutoffs] == [0.05]
     assert told(high, low).cutoffs == []
+
+
+# Against the words --------------------------------------------------------------------------------------------------
+
+Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def drawn(
+    random: np.random.Generator, gaps: tuple[float, float], shared: float, m: int, n: int
+) -> tuple[Scores, Scores]:
+    """Two scores of the same prompts: normal, with a correlation."""
+    covariance = [[1.0, shared], [shared, 1.0]]
+    high, low = random.multivariate_normal(gaps, covariance, m), random.multivariate_normal([0, 0], covariance, n)
+    return (high[:, 0], low[:, 0]), (high[:, 1], low[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("gaps", "shared", "m", "n", "most"),
+    [
+        ((1.0, 1.0), 0.0, 40, 60, 0.98),
+        ((1.5, 0.7), 0.7, 40, 40, 0.99),
+        ((3.0, 2.5), 0.5, 60, 60, 1.0),  # near 1 it errs on the safe side, as Newcombe's intervals do
+        ((2.0, 2.0), 0.9, 100, 30, 1.0),
+    ],
+)
+def test_the_interval_of_a_difference_holds_it(
+    gaps: tuple[float, float], shared: float, m: int, n: int, most: float
+) -> None:
+    """The AUROC of normal scores at a distance of g is Phi(g / sqrt 2)."""
+    random = np.random.default_rng(3)
+    truth = float(np.subtract(*scipy.stats.norm.cdf(np.array(gaps) / 2**0.5)))
+    held = 0
+    for _ in range(600):
+        low, high = auroc_difference(*drawn(random, gaps, shared, m, n)).bounds
+        held += low <= truth <= high
+    assert 0.93 <= held / 600 <= most
+
+
+def test_scores_that_share_more_give_a_narrower_interval() -> None:
+    random = np.random.default_rng(4)
+    widths = [np.ptp(auroc_difference(*drawn(random, (1.5, 1.5), shared, 200, 200)).bounds) for shared in (0.0, 0.95)]
+    assert widths[1] < 0.6 * widths[0]
+
+
+def test_two_that_tell_all_apart_differ_by_nothing_with_a_width() -> None:
+    perfect = (np.arange(5.0, 15), np.arange(-10.0, 0))
+    found = auroc_difference(perfect, perfect)
+    assert found.value == 0
+    assert found.bounds[0] < -0.1 < 0.1 < found.bounds[1]
+    with pytest.raises(ValueError, match="same prompts"):
+        auroc_difference(perfect, (perfect[0][1:], perfect[1]))
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])

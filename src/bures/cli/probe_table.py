@@ -22,7 +22,7 @@ def probe_table(result: ProbeResult) -> RenderableType:
 
 def _table(result: ProbeResult, key: str) -> Fitted:
     rates = [(rate, side) for rate in RATES[::-1] for side in ("TPR", "FPR")]
-    names = [*_HEAD, "AUROC [95 %]", *(f"{side} % at {as_given(rate)}" for rate, side in rates)]
+    names = [*_HEAD, "AUROC [95 %]", "over n-grams", *(f"{side} % at {as_given(rate)}" for rate, side in rates)]
     spare = (*(name for name in names[::-1] if name.startswith("FPR")), "selection")
     table = Fitted(heading(result, key), columns(*names, left=("detector",), wraps=("detector",), spare=spare))
     for row in result.detectors:
@@ -34,7 +34,7 @@ def _table(result: ProbeResult, key: str) -> Fitted:
 def _cells(result: ProbeResult, row: ProbeRow, key: str) -> list[str]:
     chosen, found = "*" if row.key == result.chosen else "", row.told[key]
     cells = [f"{chosen}{row.detector}", row.position or "-", "-" if row.block is None else str(row.block)]
-    cells += [number(row.selection), estimate(found.auroc)]
+    cells += [number(row.selection), estimate(found.auroc), estimate(found.over_words, signed=True)]
     for rate in RATES[::-1]:
         cutoff = next((each for each in found.cutoffs if each.rate == rate), None)
         cells += [

@@ -52,7 +52,10 @@ def legend(result: ProbeResult) -> list[str]:
         f"Thresholds are conformal quantiles of {n} further harmless prompts"
         + (f"; with 95 % confidence the false-positive rate on prompts like those is {bounds}." if bounds else "."),
         *(["A rate of 1 % takes 99 harmless prompts, 5 % takes 19."] if len(cutoffs) < 2 else []),
-        "n-grams, length: what the text alone tells, fitted on the same prompts; a detector no better reads words.",
+        (
+            "n-grams, length: what the text alone tells, fitted on the same prompts; over n-grams: the AUROC less "
+            "theirs. A detector that is no better reads words."
+        ),
         "A score is no probability, no risk of success, and no boundary against an attacker who knows it: triage.",
         *result.notes,
     ]

