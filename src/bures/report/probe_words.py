@@ -40,14 +40,14 @@ def legend(result: ProbeResult) -> list[str]:
     row = chosen_row(result)
     how = {
         "selection": "on the selection split",
-        "leave-one-source-out": "by leaving one source out at a time, on average over the sources",
+        "leave-one-source-out": "on the source left out, one at a time, on average",
     }[result.chosen_by]
     n = result.prompts.get("harmless_calibrate", {}).get("n", 0)
     cutoffs = [] if row is None else row.told["test"].cutoffs
     bounds = ", ".join(f"{as_given(each.rate)}: at most {percent(each.highest_rate)}" for each in cutoffs)
     return [
         finding(result),
-        f"Blocks, and the detector that is saved (*), were chosen by the AUROC {how} (column selection).",
+        f"Blocks, and the detector that is saved (*), were chosen by AUROC {how} (column selection).",
         f"TPR, FPR: shares of the harmful and of the harmless prompts above the threshold, in brackets 95 % intervals. "
         f"Thresholds are conformal quantiles of {n} further harmless prompts"
         + (f"; with 95 % confidence the false-positive rate on prompts like those is {bounds}." if bounds else "."),
