@@ -8,6 +8,7 @@ import typer
 
 from bures.jobs.config import AuditConfig, SearchConfig
 from bures.jobs.options import template
+from bures.jobs.probe.config import ProbeConfig
 from bures.jobs.scan_config import ScanConfig
 from bures.results.questions import CompareConfig, GateConfig, HistoryConfig
 from bures.training.harden import HardenConfig
@@ -16,13 +17,14 @@ _SCHEMAS = {
     "audit": AuditConfig,
     "scan": ScanConfig,
     "search": SearchConfig,
+    "probe": ProbeConfig,
     "harden": HardenConfig,
     "compare": CompareConfig,
     "gate": GateConfig,
     "history": HistoryConfig,
 }
 
-Job = Literal["audit", "scan", "search", "harden", "compare", "gate", "history"]
+Job = Literal["audit", "scan", "search", "probe", "harden", "compare", "gate", "history"]
 
 
 def init(
