@@ -24,7 +24,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from helpers import scripted
+from helpers import hardening, scripted, tiny
 
 TIMES = ("seconds", "finished", "started")
 """Fields of results that tell when or how fast, which no two runs have in common."""
@@ -37,6 +37,7 @@ def prepare(folder: Path) -> None:
     """Writes the inputs, and waits until the processes have their libraries."""
     start(["--help"], folder / "help.log").join()
     write_inputs(folder)
+    write_training(folder)
 
 
 def write_inputs(folder: Path) -> None:
@@ -48,16 +49,33 @@ def write_inputs(folder: Path) -> None:
             (folder / f"{side}_{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def write_training(folder: Path) -> None:
+    """A model that can be trained, its prompts and the options."""
+    model = hardening.model()
+    model.hf.save_pretrained(folder / "trainable")
+    model.tokenizer.save_pretrained(folder / "trainable")
+    options = hardening.config().model_dump(mode="json", exclude_unset=True) | {
+        "model": str(folder / "trainable"),
+        "harmful": [str(hardening.prompt_file(folder / "harmful.txt", hardening.ASKED))],
+        "harmless": [str(hardening.prompt_file(folder / "harmless.txt", tiny.PROMPTS))],
+        "attack_share": 0.5,
+        "checkpoint_every": 2,
+    }
+    (folder / "harden.json").write_text(json.dumps(options), encoding="utf-8")
+
+
 def command(job: str, folder: Path, run: Path) -> list[str]:
     """The command line of a job.
 
     Args:
-        job: audit, search or judge (of a finished audit, which `run` holds).
+        job: audit, search, harden or judge (of a finished audit, which `run` holds).
         folder: with the model and the prompts.
         run: the run folder.
     """
     if job == "judge":
         return ["judge", "run", str(run), "--judge", "gcg", "--judge", "arditi"]
+    if job == "harden":
+        return ["harden", str(folder / "trainable"), "--config", str(folder / "harden.json"), "--out", str(run)]
     wanted = ("fit", "select", *(["test"] if job == "audit" else []))
     sides = [(side, split) for side in ("harmful", "harmless") for split in wanted]
     splits = [x for side, split in sides for x in (f"--{side}-{split}", str(folder / f"{side}_{split}.txt"))]
@@ -77,7 +95,9 @@ def start(arguments: Sequence[str], log: Path) -> Any:
 
 def _run(arguments: list[str], log: str) -> None:
     from bures import cli
+    from bures.training.harden import data
 
+    data.MEASURES = ()  # sets that would be fetched to be kept apart
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(handle, stream)
@@ -175,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", default="audit,search,judge")
+    parser.add_argument("--jobs", default="audit,search,harden,judge")
     given = parser.parse_args()
     rng, alive, runs, unequal = random.Random(given.seed), 0, 0, 0
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
