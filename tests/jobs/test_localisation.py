@@ -67,12 +67,26 @@ def test_one_block_suffices_and_the_decision_is_the_rise_to_it() -> None:
     assert (found.first, found.last) == (4, 5)
     assert (found.first_range, found.last_range) == ((4, 4), (5, 5))
     assert (
-        "decided at blocks 4-5 of 10 (50-60% depth; the first of them is one of 4, the last one of 5, 95%); one "
-        in (found.sentence)
-    )
+        "decided at blocks 4-5 of 10 (50-60% depth; the first of them is one of 4, the last one of 5, 95%; blocks 2-7 "
+        "were scanned); one "
+    ) in found.sentence
     assert "rfa-b6-all" in found.sentence
-    assert "as early as block 2" in found.sentence
+    assert "told apart already at block 2, the first that was scanned (held-out AUROC 0.990)" in found.sentence
     assert found.original == tuple(BEFORE)
+
+
+def test_what_was_not_scanned_is_said_where_the_band_touches_it() -> None:
+    begins = told([score(2, -3.0), score(3, -3.1), score(4, 1.0), score(5, 2.0)])
+    assert begins.first == 2
+    assert "; blocks 2-5 were scanned, it may begin before block 2)" in begins.sentence
+    ends = told([score(2, 2.0), score(3, 1.0), score(5, -3.0)])
+    assert ends.last == 5
+    assert "; of blocks 2-5, 3 were scanned, it may end behind block 5)" in ends.sentence
+    alone = told([score(6, -3.0)])
+    assert "; no other block was scanned, so nothing is known of the others)" in alone.sentence
+    whole = told([score(block, -3.0 if block > 3 else 2.0) for block in range(10)])
+    assert "scanned" not in whole.sentence
+    assert "told apart as early as block 0" in whole.sentence
 
 
 def test_two_blocks_are_needed_only_where_every_map_at_one_falls_short() -> None:

@@ -77,6 +77,11 @@ class Evidence:
     geometry: Sequence[BlockGeometry] = ()
 
     @property
+    def scanned(self) -> tuple[int, ...]:
+        """The blocks at which maps were scored."""
+        return tuple(sorted({block for effect in self.effects for block in effect.blocks}))
+
+    @property
     def refusal(self) -> Measurement:
         """First-token refusal probability of the harmful prompts."""
         return bootstrap_mean(probability(self.harmful), within=(0.0, 1.0))
@@ -194,9 +199,11 @@ def _sentence(found: Evidence, extent: Extent) -> str:
     apart = next((g for g in found.geometry if g.auroc.bounds[0] >= 0.9), None)
     if apart is None:
         return said
+    first = found.scanned[0]
+    early = f"already at block {first}, the first that was scanned" if 0 < first == apart.block else ""
     return (
-        f"{said} Harmful and harmless prompts are told apart as early as block {apart.block} (held-out AUROC "
-        f"{number(apart.auroc)})."
+        f"{said} Harmful and harmless prompts are told apart {early or f'as early as block {apart.block}'} (held-out "
+        f"AUROC {number(apart.auroc, 3)})."
     )
 
 
@@ -205,10 +212,24 @@ def _place(found: Evidence) -> str:
     n_blocks, (first, last) = found.n_blocks, found.band.decided
     low, high = (first + 1) / n_blocks, (last + 1) / n_blocks
     begins, ends = (f"{a}" if a == b else f"{a}-{b}" for a, b in (found.band.first, found.band.last))
-    known = f"the first of them is one of {begins}, the last one of {ends}, 95%"
+    known = f"the first of them is one of {begins}, the last one of {ends}, 95%{_at_the_edge(found)}"
     if first == last:
         return f"at block {first} of {n_blocks} ({percent(low, 0)} depth; {known})"
     return f"at blocks {first}-{last} of {n_blocks} ({percent(low, 0, '')}-{percent(high, 0)} depth; {known})"
+
+
+def _at_the_edge(found: Evidence) -> str:
+    """Which blocks were scanned, where not all were, and what of the band may lie outside."""
+    scanned, (first, last) = found.scanned, found.band.decided
+    if len(scanned) == found.n_blocks:
+        return ""
+    if len(scanned) == 1:
+        return "; no other block was scanned, so nothing is known of the others"
+    said = f"; of blocks {scanned[0]}-{scanned[-1]}, {len(scanned)} were scanned"
+    if len(scanned) == scanned[-1] - scanned[0] + 1:
+        said = f"; blocks {scanned[0]}-{scanned[-1]} were scanned"
+    said += f", it may begin before block {first}" if 0 < first == scanned[0] else ""
+    return said + (f", it may end behind block {last}" if found.n_blocks - 1 > last == scanned[-1] else "")
 
 
 def _suffices(found: Evidence, extent: Extent) -> str:
