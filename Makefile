@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: help demo test test-integrations test-vllm check docs docs-commands bench release-check clean
 
 help:
-	@echo "make demo    audit the packaged model organism (sets itself up; a few minutes on two cores)"
+	@echo "make demo    audit the packaged model organism (sets itself up; under five minutes on two cores)"
 	@echo "make test    run the tests (sets itself up)"
 	@echo "make test-integrations   the tests of Inspect AI, lm-eval and the OpenAI client, which it installs"
 	@echo "make test-vllm   vLLM on the CPU against transformers, in an environment of its own (about 3.5 GB)"
