@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import re
 import resource
@@ -28,16 +27,11 @@ from typing import Any, cast
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from chaos.processes import context
 from helpers import scripted
 
 SECONDS, MEGABYTES = 60.0, 2000.0
 """Bounds of one case, on a machine that does other things too."""
-
-os.environ |= {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["bures.cli", "bures.jobs.audit", "bures.jobs.scan", "helpers.scripted", "peft"])
-
 
 Prepare = Callable[[Path], object]
 
@@ -624,7 +618,7 @@ def attempt(case: Case, good: Path, folder: Path) -> Outcome:
     before, log = _seen(folder), folder.with_suffix(".log")
     log.unlink(missing_ok=True)
     began = time.monotonic()
-    process = _context.Process(target=_run, args=([a.replace("{w}", str(folder)) for a in case.arguments], str(log)))
+    process = context.Process(target=_run, args=([a.replace("{w}", str(folder)) for a in case.arguments], str(log)))
     process.start()
     process.join(SECONDS)
     seconds, late = time.monotonic() - began, process.is_alive()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -24,13 +23,11 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from chaos.processes import context
 from helpers import hardening, scripted, tiny
 
 TIMES = ("seconds", "finished", "started")
 """Fields of results that tell when or how fast, which no two runs have in common."""
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["bures.cli", "bures.jobs.audit", "bures.jobs.search", "helpers.scripted", "optuna"])
 
 
 def prepare(folder: Path) -> None:
@@ -88,7 +85,7 @@ def command(job: str, folder: Path, run: Path) -> list[str]:
 
 def start(arguments: Sequence[str], log: Path) -> Any:
     """A process that runs the command; its exit code is the command's."""
-    process = _context.Process(target=_run, args=(list(arguments), str(log)))
+    process = context.Process(target=_run, args=(list(arguments), str(log)))
     process.start()
     return process
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from bures.errors import ModelError
 from bures.models import memory
 from bures.models.loading import foreseen, load_model
 from bures.models.memory import LIBRARIES, Passes, Shape, need, on_meta, shape_of, weight_bytes
@@ -111,7 +112,8 @@ def test_a_folder_is_foreseen_as_it_is_loaded(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_foreseen_is_left_to_loading(tmp_path: Path) -> None:
-    assert foreseen(tmp_path / "nothing") is None
+    with pytest.raises(ModelError, match="no such file or folder"):
+        foreseen(tmp_path / "nothing")
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert foreseen(tmp_path) is None

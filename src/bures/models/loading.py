@@ -26,7 +26,7 @@ from bures.models.quantization import Quantization, described, gguf_packed_again
 from bures.models.reentry import Entries
 from bures.models.room import Room
 from bures.models.settling import settled
-from bures.models.sources import Dtype, place_of, resolve, torch_dtype
+from bures.models.sources import Dtype, place_of, require_on_hub, resolve, torch_dtype
 from bures.models.thinking import Thinking
 
 if TYPE_CHECKING:
@@ -233,8 +233,7 @@ def foreseen(
 ) -> Shape | None:
     """The shape that a model will have once it is loaded, from its configuration; see `load_model`.
 
-    Returns:
-        None where it cannot be told. Raises `ModelError` where there is nothing of that name.
+    None where it cannot be told; raises `ModelError` where there is nothing of that name.
     """
     found = _located(spec, dtype, device, revision, trust_remote_code)
     try:
@@ -260,6 +259,7 @@ def _located(
     given = BASE_OF_ORGANISM if str(spec) == ORGANISM else str(spec)
     path = assets.fetch(given) if given in assets.ASSETS else expanded(given)
     source, arguments = resolve(path, given, revision)
+    require_on_hub(source, revision)
     file = arguments.get("gguf_file")
     loaded_as = torch_dtype(dtype, file is not None, place_of(device))
     kept = None if file is None else Kept.of(Path(source) / file, cast("torch.dtype", loaded_as))

@@ -42,12 +42,17 @@ def resolve(path: Path, spec: str, revision: str | None) -> tuple[str, dict[str,
     if path.suffix.lower() == ".gguf" or path.is_absolute() or spec.startswith((".", "~")) or spec.count("/") > 1:
         raise ModelError(f"no such file or folder: {spec}; give an existing path, or a hub id of the form owner/name")
     require_hub_cache(f"the hub model {spec}")
-    _require_on_hub(spec, revision)
     return spec, {} if revision is None else {"revision": revision}
 
 
-def _require_on_hub(spec: str, revision: str | None) -> None:
-    """Brings the configuration of a hub model, or says in one line why that is not possible."""
+def require_on_hub(spec: str, revision: str | None) -> None:
+    """Brings the configuration of a hub model; does nothing for a folder.
+
+    Raises:
+        ModelError: why that is not possible, in one line.
+    """
+    if Path(spec).is_dir():
+        return
     from huggingface_hub import errors, hf_hub_download
 
     instead = "or give a local folder"
