@@ -13,11 +13,11 @@ history   the same test at the level of thirty looks.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from parts import show
 
 from bures.results.inference import LEVEL, holm, mcnemar, over_looks
 from bures.results.labelled import RowLabels, allocated, difference_from_labels
@@ -106,12 +106,7 @@ def compare(runs: int, rng: np.random.Generator) -> Iterator[str]:
 
 def main() -> None:
     """Prints all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=400)
-    runs = parser.parse_args().runs
-    for name, part in {"gate": gate, "compare": compare}.items():
-        for line in part(runs, np.random.default_rng(20261130)):
-            print(f"{name}: {line}", flush=True)
+    show(__doc__, {"gate": gate, "compare": compare}, runs=400, seed=20261130)
 
 
 if __name__ == "__main__":

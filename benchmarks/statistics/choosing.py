@@ -8,7 +8,6 @@ search    how far the recommended point of a search lies below the best one, and
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 from comparing import answered
+from parts import show
 
 from bures.jobs.pareto import finalists, honest_asr, judge_trials
 from bures.jobs.selection import choose, settle
@@ -111,14 +111,7 @@ PARTS = {"choice": choice, "search": recommended}
 
 def main() -> None:
     """Prints all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1500)
-    parser.add_argument("--only", choices=sorted(PARTS))
-    given = parser.parse_args()
-    for name, part in PARTS.items():
-        if given.only in (None, name):
-            for line in part(given.runs, np.random.default_rng(20261125)):
-                print(f"{name}: {line}", flush=True)
+    show(__doc__, PARTS, runs=1500)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ tell      power at the number of prompts that telling a difference is said to ta
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from parts import show
 from scipy.stats import binom, binomtest
 
 from bures.results.inference import LEVEL, holm, is_equivalent, mcnemar, over_looks, paired_difference
@@ -201,14 +201,7 @@ PARTS = {
 
 def main() -> None:
     """Prints all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1500)
-    parser.add_argument("--only", choices=sorted(PARTS))
-    given = parser.parse_args()
-    for name, part in PARTS.items():
-        if given.only in (None, name):
-            for line in part(given.runs, np.random.default_rng(20261125)):
-                print(f"{name}: {line}", flush=True)
+    show(__doc__, PARTS, runs=1500)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ ratio   a perplexity ratio, each answer against itself.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
+from parts import show
 from scipy.stats import binom, norm
 
 from bures.jobs.localisation import probability, removed
@@ -183,14 +183,7 @@ PARTS = {
 
 def main() -> None:
     """Prints all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=800)
-    parser.add_argument("--only", choices=sorted(PARTS))
-    given = parser.parse_args()
-    for name, part in PARTS.items():
-        if given.only in (None, name):
-            for line in part(given.runs, np.random.default_rng(20261125)):
-                print(f"{name}: {line}", flush=True)
+    show(__doc__, PARTS, runs=800)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ band      an effect that rises at block 12 of 30: how often the printed ranges h
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from parts import show
 
 from bures.errors import FitError
 from bures.jobs.conclusion import CLEAR, HALF
@@ -273,17 +273,9 @@ def band(runs: int, rng: np.random.Generator) -> Iterator[str]:
 
 def main() -> None:
     """Prints all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=400)
-    parser.add_argument("--only", choices=["level", "null", "coverage", "needed", "band"])
-    parser.add_argument("--seed", type=int, default=20261125)
-    given = parser.parse_args()
     torch.set_num_threads(1)
     parts = {"level": level, "null": null_and_power, "coverage": coverage, "needed": needed, "band": band}
-    for name, part in parts.items():
-        if given.only in (None, name):
-            for line in part(given.runs, np.random.default_rng(given.seed)):
-                print(f"{name}: {line}", flush=True)
+    show(__doc__, parts, runs=400)
 
 
 if __name__ == "__main__":
