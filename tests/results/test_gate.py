@@ -22,6 +22,7 @@ from bures.report.gate_summaries import junit, markdown
 from bures.results.effort import Effort
 from bures.results.gate import GateConfig, Gated, gate
 from bures.results.schema import AuditResult
+from helpers import made_results
 from helpers.invented_audits import asked, audit, hashes, marks, model, row, saved
 from helpers.labelled_runs import labelled
 
@@ -350,6 +351,15 @@ def test_the_effort_is_said_and_less_than_asked_for_is_refused(tmp_path: Path) -
         gated(tmp_path, held, max_asr=0.1, **asked)
     for part in ("48 answer tokens (at least 64)", f"{n} harmful", "0 scanned blocks (at least 3)", "without pca-ot"):
         assert part in str(error.value)
+
+
+def test_results_that_lack_options_are_told_by_what_was_tried() -> None:
+    held = made_results.made_audit()
+    bare = Effort.of(held.model_copy(update={"options": {}}))
+    tried = [each.candidate for each in (*held.scan, *held.trials)]
+    assert set(bare.methods) == {each.method for each in tried} != set()
+    assert set(bare.scopes) == {each.tokens for each in tried} != set()
+    assert bare.scanned > 1
 
 
 # The command ------------------------------------------------------------------------------------------------------

@@ -100,8 +100,8 @@ def about_leading_away(rows: Sequence[Row]) -> list[str]:
     found = [(row, row.view.distances) for row in rows if row.view is not None and row.view.leads_away]
     return [
         f"{row.label} at {row.sites} (^) carries harmful activations that it was not fitted on away from the harmless "
-        f"ones (energy distance {d[0]:.3g} before it, {d[1]:.3g} after it, selection split): too few fit prompts for "
-        "its K, or a map that is no transport."
+        f"ones (energy distance {d[0]:.3g} before it, {d[1]:.3g} after it, selection split, without an interval): "
+        "perhaps too few fit prompts for its K, too great a strength, a map that is no transport, or chance."
         for row, d in found
         if d is not None
     ]

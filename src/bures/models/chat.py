@@ -118,15 +118,16 @@ class Chat:
                 turn["content"] = [{"type": "text", "text": turn["content"]}]
         apply: Callable[..., Any] = cast("Any", self.tokenizer).apply_chat_template
         options |= {"chat_template": dated(self.template, self.date), **self.switches}
+        seconds = SECONDS + SECONDS_EACH * len(told)
         try:
-            with bounded(SECONDS + SECONDS_EACH * len(told), MEGABYTES):  # what is tokenised is rendered twice for it
+            with bounded(seconds, MEGABYTES):  # what is tokenised is rendered twice for it
                 text = apply(told, **options | {"tokenize": False, "return_dict": False})
             return apply(told, **options) if options["tokenize"] else text
         except (OutOfTimeError, MemoryError) as error:
-            limit = f"{MEGABYTES} MB" if isinstance(error, MemoryError) else f"{SECONDS:.0f} s"
+            limit = f"{MEGABYTES} MB" if isinstance(error, MemoryError) else f"{seconds:.0f} s"
             raise RunawayTemplateError(
                 f"the chat template of {self.name} needs more than {limit} for {len(told)} conversations: it loops or "
-                "grows without end; correct chat_template.jinja, or choose another model"
+                "grows without end, or they are too large; correct chat_template.jinja, or give fewer or another model"
             ) from error
         except Exception as error:  # jinja raises whatever the template's author wrote
             roles = list(dict.fromkeys(str(turn["role"]) for chat in told for turn in chat))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from bures import durable
 from bures.data.assets import cache_dir
 from bures.errors import AssetError
 
@@ -67,6 +68,7 @@ class Kept:
                 made = Path(part) / "model"
                 cast("Any", hf).save_pretrained(made)
                 cast("Any", tokenizer).save_pretrained(made)
+                durable.sync_tree(made)
                 made.rename(self.path)  # another process may have been quicker: then this one is dropped
 
 

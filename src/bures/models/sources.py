@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -45,6 +46,7 @@ def resolve(path: Path, spec: str, revision: str | None) -> tuple[str, dict[str,
     return spec, {} if revision is None else {"revision": revision}
 
 
+@cache
 def require_on_hub(spec: str, revision: str | None) -> None:
     """Brings the configuration of a hub model; does nothing for a folder.
 

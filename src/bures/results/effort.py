@@ -41,11 +41,12 @@ class Effort:
             return int(result.prompts.get(name, {}).get("n", 0))
 
         blocks = {block for score in result.scan for block in score.candidate.blocks}
+        tried = [each.candidate for each in (*result.scan, *result.trials)]  # results of before may lack options
         return Effort(
-            methods=tuple(result.options.get("methods", ())),
+            methods=tuple(result.options.get("methods") or dict.fromkeys(each.method for each in tried)),
             scanned=len(blocks),
             n_blocks=int(result.model.get("n_blocks", 0)),
-            scopes=tuple(result.options.get("scopes", ())),
+            scopes=tuple(result.options.get("scopes") or dict.fromkeys(each.tokens for each in tried)),
             tokens=result.max_new_tokens,
             prompts=n("harmful_test"),
             fit=n("harmful_fit"),
