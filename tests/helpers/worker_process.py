@@ -26,5 +26,5 @@ def objective(trial: Any) -> tuple[float, float]:
     return float(cell), 0.0
 
 
-storage = open_storage(url, heartbeat=1, grace=3)
+storage = open_storage(url, heartbeat=1, grace=10)  # a machine that is busy with more loses seconds
 work(storage, join_study(storage, name), objective, poll=0.2)

@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,24 +54,32 @@ def lines(log: Path) -> list[list[str]]:
     return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
 
+def wait_until(is_so: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_no_trial_is_lost_or_finished_twice_when_a_worker_is_killed(kind: str, tmp_path: Path) -> None:
     url, name, log = url_of(kind, tmp_path), f"test-{uuid.uuid4().hex}", tmp_path / "log"
-    study = create_study(open_storage(url, heartbeat=1, grace=8), name, CELLS, {"a": 1})
+    study = create_study(open_storage(url, heartbeat=1, grace=10), name, CELLS, {"a": 1})
     script = str(Path(__file__).parents[1] / "helpers" / "worker_process.py")
-    command = [sys.executable, script, url, name, str(log), "0.4"]
-    workers = [subprocess.Popen(command) for _ in range(2)]
-    victim = workers[0]
-    deadline = time.monotonic() + 90
-    while True:  # until the victim is in the middle of a trial
-        mine = [line[0] for line in lines(log) if line[2] == str(victim.pid)]
-        if mine and mine[-1] == "begin":
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+
+    def worker(seconds: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, script, url, name, str(log), seconds])
+
+    def has_begun(one: subprocess.Popen[bytes]) -> bool:
+        return str(one.pid) in {line[2] for line in lines(log)}
+
+    victim = worker("600")  # never comes to the end of its first trial, however slow this machine is
+    wait_until(lambda: has_begun(victim))
+    others = [worker("0.2") for _ in range(2)]
+    wait_until(lambda: any(map(has_begun, others)))
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    assert workers[1].wait(timeout=90) == 0
+    assert [other.wait(timeout=90) for other in others] == [0, 0]
 
     done = finished(study)
     assert sorted(trial.user_attrs[CELL] for trial in done) == list(range(CELLS))
