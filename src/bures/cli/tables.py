@@ -101,7 +101,7 @@ def _legend(result: AuditResult) -> list[str]:
             "original model's own answers; x: ppl over the original's; gap: share of the squared mean gap that the K "
             "components hold."
         ),
-        "Blocks, K and tokens were chosen on the selection split; '!': nothing within the perplexity budget there.",
+        f"Blocks, K, tokens: chosen on the selection split (protocol {result.protocol}); '!': none within budget.",
         *_again(result, "The best of every choice"),
     ]
     best = _best_against(result)

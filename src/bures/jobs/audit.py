@@ -21,6 +21,7 @@ from bures.jobs.engines import backend_of
 from bures.jobs.metrics import corpus_windows
 from bures.jobs.plane import about_leading_away
 from bures.jobs.progress import Progress, Silent
+from bures.jobs.protocols import about_protocol
 from bures.jobs.run import Run
 from bures.jobs.scan import scan_and_locate
 from bures.jobs.selection import try_all
@@ -62,6 +63,7 @@ def _carry_out(config: AuditConfig, folder: RunFolder, progress: Progress) -> Au
         max_new_tokens=config.max_new_tokens,
     )
     run.result.versions |= further
+    run.note(*about_protocol(config.options))
     folder.keep_completions([row.key for row in run.result.rows])
     try_all(run, scan_and_locate(run))
     try_again(run)

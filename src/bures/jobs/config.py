@@ -5,12 +5,14 @@ Every option is written once, as a field; see `bures.jobs.options`. Torch is imp
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
 from bures.jobs.option_types import Methods, OrNone, Ranks, Scopes
-from bures.jobs.options import marked
+from bures.jobs.options import marked, preset
+from bures.jobs.protocols import PROTOCOLS, Protocol
 from bures.jobs.scan_config import ScanConfig
 
 ROWS: Any = {"stage": "rows"}
@@ -22,7 +24,12 @@ class AuditConfig(ScanConfig):
 
     job: ClassVar[str] = "audit"
     without: ClassVar[frozenset[str]] = frozenset()
+    presets: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {"protocol": PROTOCOLS}
 
+    protocol: Protocol = Field(
+        default="bures",
+        description="Whose defaults the other options have: ours, with equal budgets, or those of arXiv 2603.04355.",
+    )
     harmful_test: str = Field(
         default="harmbench:test", description="Harmful prompts to measure on.", json_schema_extra=ROWS
     )
@@ -82,6 +89,14 @@ class AuditConfig(ScanConfig):
         description="Share of each device's memory (on a CPU: of the machine's) that vLLM takes for weights and cache.",
         json_schema_extra={"passing": True},
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_protocol(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        options = cast("Mapping[str, Any]", given)
+        return {**preset(cls, options), **options}
 
     @model_validator(mode="after")
     def _offered(self) -> AuditConfig:

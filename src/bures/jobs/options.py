@@ -13,7 +13,8 @@ passing      no figure depends on it: a run may be continued with another value
 stage        the stage before which nothing depends on it (`rows`): another value costs no more than that stage
 
 A schema may have besides: `shorthands`, options that stand for several fields, with `spelled_out`, which puts the
-fields in their place; and `without`, inherited fields that are no options of it. `ScanConfig` and its heirs do.
+fields in their place; `without`, inherited fields that are no options of it; and `presets`, options whose values stand
+for defaults of others (name -> value -> those defaults). `ScanConfig` and its heirs do.
 """
 
 from __future__ import annotations
@@ -57,8 +58,16 @@ def options_of(schema: type[BaseModel]) -> dict[str, FieldInfo]:
     return dict(sorted(found.items(), key=lambda option: words.index(option[0].partition("_")[0])))
 
 
+def preset(schema: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of other options that some of those given stand for; an unknown value stands for none."""
+    presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = getattr(schema, "presets", {})
+    given = ((known, options.get(name)) for name, known in presets.items())
+    return {k: v for known, value in given if isinstance(value, str) for k, v in known.get(value, {}).items()}
+
+
 def command_line(config: BaseModel, job: str) -> str:
     """A command line that fills the same configuration of a job: every option that is not its default."""
+    defaults = preset(type(config), dict(config))
     words: list[str] = []
     positional: list[str] = []
     for name, field in type(config).model_fields.items():
@@ -66,7 +75,7 @@ def command_line(config: BaseModel, job: str) -> str:
         option = f"--{name.replace('_', '-')}"
         if extra(field, "positional"):
             positional.append(str(value))
-        elif extra(field, "secret") or value == field.default:
+        elif extra(field, "secret") or value == defaults.get(name, field.default):
             continue
         elif isinstance(value, bool):
             words.append(option if value else option.replace("--", "--no-", 1))

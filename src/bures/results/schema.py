@@ -216,6 +216,11 @@ class AuditResult(RunResult):
     rows: list[Row] = Field(default_factory=list)
     row_comparisons: list[RowComparison] = Field(default_factory=list)
 
+    @property
+    def protocol(self) -> Literal["bures", "paper"]:
+        """Whose defaults its options had; results of before there were several have bures'."""
+        return "paper" if self.options.get("protocol") == "paper" else "bures"
+
     def without_rows(self) -> AuditResult:
         """What was found before any row was measured; notes that still hold are made again on the way."""
         of_rows = ("rows", "row_comparisons", "tested", "answer_tokens", "notes")

@@ -74,6 +74,7 @@ def _settings(result: RunResult) -> Facts:
         pairs.append(("judge", named(result.judge, 60)))
         pairs.append(("refusal tokens", listed([str(token) for token in result.refusal_tokens]) or "none found"))
     if isinstance(result, AuditResult):
+        pairs.append(("protocol", result.protocol))
         pairs.append(("tokens per answer", f"at most {result.max_new_tokens}"))
         pairs.append(("corpus", "none" if result.corpus is None else _described(result.corpus)))
     if result.finished:
