@@ -1,17 +1,20 @@
 """What a release must hold: run over the built sdist and wheel before they are published.
 
-    python tests/release_files.py dist [--tag v0.1.0]
+    python tests/release_files.py dist [--tag v0.1.0] [--sbom sbom.cdx.json]
 
 The wheel holds the package as it lies in `src`, file by file, `py.typed` and the weights included, and nothing else.
-The sdist holds what is needed to build, test and document it. Standard library only.
+The sdist holds what is needed to build, test and document it. The list (CycloneDX) of what an empty environment then
+holds names every dependency with its version. Standard library only.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -26,6 +29,7 @@ SDIST = (
     "LICENSE",
     "Makefile",
     "constraints.txt",
+    "locks/all.txt",
     "mkdocs.yml",
     "docs/hooks.py",
     "examples/plugin/bures_plugin.py",
@@ -74,11 +78,24 @@ def faults_of_version(version: str, tag: str | None, changelog: str, citation: s
     return faults
 
 
+def faults_of_sbom(text: str, version: str, dependencies: list[str]) -> list[str]:
+    """What a CycloneDX list lacks: the package of this version, and a version of everything that it depends on."""
+    found = {_plain(each["name"]): each.get("version", "") for each in json.loads(text)["components"]}
+    faults = [] if found.get("bures") == version else [f"the SBOM has not bures {version} but {found.get('bures')}"]
+    names = (re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0] for line in dependencies)
+    return faults + [f"the SBOM lacks {name}" for name in names if not found.get(_plain(name))]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Names every fault; 1 if there is one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tag")
+    parser.add_argument("--sbom", type=Path)
     options = parser.parse_args(arguments)
     wheels, sdists = sorted(options.folder.glob("*.whl")), sorted(options.folder.glob("*.tar.gz"))
     if len(wheels) != 1 or len(sdists) != 1:
@@ -90,6 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
     version = wheels[0].name.split("-")[1]
     faults = faults_of_wheel(in_wheel, ROOT) + faults_of_sdist(in_sdist, ROOT)
     faults += faults_of_version(version, options.tag, *(_text(name) for name in ("CHANGELOG.md", "CITATION.cff")))
+    if options.sbom is not None:
+        about = tomllib.loads(_text("pyproject.toml"))["project"]
+        faults += faults_of_sbom(options.sbom.read_text(encoding="utf-8"), version, about["dependencies"])
     print(*faults, sep="\n", end="\n" if faults else "")
     print(f"{wheels[0].name}: {len(in_wheel)} files; {sdists[0].name}: {len(in_sdist)} files; {len(faults)} faults")
     return 1 if faults else 0

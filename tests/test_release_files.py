@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import tomllib
 import zipfile
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import release_files
-from release_files import ROOT, SDIST, faults_of_sdist, faults_of_version, faults_of_wheel, of_package
+from release_files import ROOT, SDIST, faults_of_sbom, faults_of_sdist, faults_of_version, faults_of_wheel, of_package
 
 INFO = {f"bures-0.1.0.dist-info/{name}" for name in ("METADATA", "RECORD", "entry_points.txt", "licenses/LICENSE")}
 
@@ -64,6 +65,16 @@ def test_version_tag_changelog_and_citation_agree(
     faults = faults_of_version("0.1.0", tag, changelog, citation)
     assert len(faults) == len(words)
     assert all(word in fault for word, fault in zip(words, faults, strict=True))
+
+
+def test_a_list_of_what_is_installed_names_every_dependency() -> None:
+    parts = [{"name": "bures", "version": "0.1.0"}, {"name": "POT", "version": "1"}, {"name": "a_b.c", "version": "2"}]
+    whole = json.dumps({"components": parts})
+    assert faults_of_sbom(whole, "0.1.0", ["pot>=0.9", "a-b-c[x]; python_version > '3'"]) == []
+    assert faults_of_sbom(whole, "0.2.0", ["pot>=0.9", "torch>=2"]) == [
+        "the SBOM has not bures 0.2.0 but 0.1.0",
+        "the SBOM lacks torch",
+    ]
 
 
 def test_built_archives_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
