@@ -13,9 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from bures.data.conversations import Prompt
 from bures.errors import ConfigError, PromptError
 from bures.jobs.config import OF_ROWS, PASSING
 from bures.jobs.foresight import say_memory
+from bures.jobs.machine import settled
 from bures.jobs.progress import Progress
 from bures.jobs.run import Run, blocks_to_scan
 from bures.jobs.scan_config import ScanConfig
@@ -25,6 +27,7 @@ from bures.judges.by_name import judge_by_name
 from bures.models.chat import Tokenised, tokenised
 from bures.models.loading import ChatModel, load_model
 from bures.models.methods import METHODS, notes_of
+from bures.models.pace import threads_kept
 from bures.models.precision import widen_for
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult, RunResult
@@ -36,7 +39,7 @@ FAR = 4
 """Windows of the model from which a prompt is refused; shorter ones that exceed the window are noted."""
 
 TRIED = 4
-"""Selection prompts of each side on which the number format is tried."""
+"""Selection prompts of each side on which the number format and the machine are tried."""
 
 
 def default_out(config: ScanConfig) -> Path:
@@ -53,8 +56,8 @@ def open_run(
 ) -> Generator[tuple[RunFolder, Result | None]]:
     """The run folder of a job, and the result that it holds where the job has been finished.
 
-    Inside the block no other process writes it. Other options of the rows alone open the folder too; `start` then
-    keeps all but the rows.
+    Inside the block no other process writes it; behind it torch has the threads that it had before. Other options of
+    the rows alone open the folder too; `start` then keeps all but the rows.
     """
     if not isinstance(cast("object", config), ScanConfig):
         raise ConfigError(
@@ -62,7 +65,8 @@ def open_run(
             "bures.AuditConfig(model='organism')"
         )
     path = Path(out) if out is not None else default_out(config)
-    with RunFolder.open(path, config.options, free=OF_ROWS if schema is AuditResult else ()) as folder:
+    free = OF_ROWS if schema is AuditResult else ()
+    with threads_kept(), RunFolder.open(path, config.options, free=free) as folder:
         held = folder.load(schema)
         is_done = held is not None and held.status == "complete" and not _changed(held, config)
         yield folder, held if is_done else None
@@ -102,12 +106,15 @@ def start(
     for check in (partial(_require_fit, config), *checks):
         check(model)
     given = _tokenise(config, splits, model)
-    notes = [*model.notes, *_beyond(given), *_widened(config, model, splits)]
+    tried = model.encode(_tried(splits), system=config.system)
+    notes = [*model.notes, *_beyond(given), *_widened(config, model, tried)]
+    machine = settled(config, model, tried, {} if held is None else held.machine)
     fresh = schema(
         command=config.command,
         options=config.options,
         versions=versions(),
         model={**model.describe(), **_called(config)},
+        machine=machine,
         methods=notes_of(config.methods),
         prompts=splits.describe(),
         tokenised={name: each.describe() for name, each in given.items()},
@@ -236,12 +243,16 @@ def _retokenised(held: RunResult, fresh: RunResult, names: Iterable[str]) -> lis
     return sorted(name for name in same if name in ids[0] and ids[0][name] != ids[1].get(name))
 
 
-def _widened(config: ScanConfig, model: ChatModel, splits: Splits) -> list[str]:
+def _tried(splits: Splits) -> list[Prompt]:
+    """The prompts on which number format and machine are tried."""
+    return [prompt for _, prompts in splits.select.items() for prompt in list(prompts)[:TRIED]]
+
+
+def _widened(config: ScanConfig, model: ChatModel, tried: Sequence[list[int]]) -> list[str]:
     """Tries the model's own number format on prompts of the job, and says if it was left."""
     if config.dtype != "auto":
         return []
-    tried = [prompt for _, prompts in splits.select.items() for prompt in list(prompts)[:TRIED]]
-    note = widen_for(model.hf, model.encode(tried, system=config.system))
+    note = widen_for(model.hf, tried)
     return [] if note is None else [note]
 
 

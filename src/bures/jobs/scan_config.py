@@ -58,6 +58,13 @@ class ScanConfig(BaseModel):
     quantization: Literal["bnb-4bit", "bnb-8bit"] | None = Field(
         default=None, description="Pack the linear layers while loading (extra `quantization`)."
     )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Threads of the processor. With a number, batch sizes are not measured either.",
+        json_schema_extra={"unset": "measured; OMP_NUM_THREADS where that is set"},
+    )
     device: str | None = Field(
         default=None,
         min_length=1,

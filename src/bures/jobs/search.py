@@ -35,6 +35,7 @@ from bures.jobs.trying_again import marks_again, too_few
 from bures.models.fitting import FitData, build
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS, FitOptions
+from bures.models.pace import threads_kept
 from bures.results.records import Candidate, Scope, Trial
 from bures.results.run_folder import RunFolder
 from bures.results.schema import SearchResult, SearchTrial
@@ -82,13 +83,21 @@ def _carry_out(config: SearchConfig, folder: RunFolder, progress: Progress) -> S
     return run.finish()
 
 
-def join(url: str, study_name: str, *, device: str | None = None, progress: Progress | None = None) -> int:
+def join(
+    url: str,
+    study_name: str,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> int:
     """Works on a search that another process began, until nothing is left to do.
 
     Args:
         url: its storage.
         study_name: of the search.
         device: of this worker's copy of the model; default that of the search.
+        threads: of this worker; default as the search says, which is measured where it does not.
         progress: who is told how far it is.
 
     Returns:
@@ -99,9 +108,15 @@ def join(url: str, study_name: str, *, device: str | None = None, progress: Prog
     """
     storage = open_storage(url)
     study = join_study(storage, study_name)
-    config = SearchConfig.make(**json.loads(study.user_attrs["config"]))
-    here = config.model_copy(update={} if device is None else {"device": device})
-    climb = _Climb(start(here, SearchResult, None, progress or Silent()))
+    own = {name: value for name, value in (("device", device), ("threads", threads)) if value is not None}
+    config = SearchConfig.make(**{**json.loads(study.user_attrs["config"]), **own})
+    with threads_kept():
+        return _help(storage, study, config, progress or Silent())
+
+
+def _help(storage: optuna.storages.RDBStorage, study: optuna.Study, config: SearchConfig, progress: Progress) -> int:
+    """Works on a search whose options are given, those of this worker among them."""
+    climb = _Climb(start(config, SearchResult, None, progress))
     if climb.run.result.model["fingerprint"] != study.user_attrs["fingerprint"]:
         raise ConfigError(f"{config.model} is not the model that the search began with; bring the same weights")
     climb.run.progress.stage("searching", int(study.user_attrs["trials"]))

@@ -20,6 +20,9 @@ from bures.errors import ModelError
 PREFIX = "Memory ran out"
 """How notes of smaller batches begin."""
 
+READING = frozenset({"activations", "perplexity"})
+"""Kinds of passes over whole texts behind which nothing goes on; answers want as many rows as there is room for."""
+
 _SAID = re.compile(r"out of memory|allocate memory|not enough memory|_ALLOC_FAILED", re.IGNORECASE)
 
 
@@ -43,13 +46,16 @@ class Room:
 
     Attributes:
         budgets: kind of pass -> padded tokens of a batch; kinds in which memory never ran out are left out.
+        quickest: padded tokens of a batch beyond which passes that only read get slower; None: not measured.
     """
 
     budgets: dict[str, int] = field(default_factory=dict[str, int])
+    quickest: int | None = None
 
     def budget(self, work: str, asked: int) -> int:
         """Padded tokens of a batch in one kind of pass, at most those asked for."""
-        return min(asked, self.budgets.get(work, asked))
+        most = min(asked, self.quickest) if work in READING and self.quickest is not None else asked
+        return min(most, self.budgets.get(work, most))
 
     @contextmanager
     def trying(self, work: str, rows: int, width: int) -> Generator[Attempt]:

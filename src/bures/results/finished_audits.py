@@ -21,7 +21,7 @@ _LONGEST_NAME = 100
 _OF_THE_MACHINE = frozenset(
     {
         *("adapter", "device", "dtype", "model", "revision", "token_budget", "trust_remote_code"),
-        *("backend", "tensor_parallel"),
+        *("backend", "tensor_parallel", "threads"),
     }
 )
 _OF_THE_TEST = frozenset({"system", "harmful_test", "harmless_test", "n_test", "n_harmless_test"})  # looked at apart

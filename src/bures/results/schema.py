@@ -130,6 +130,8 @@ class RunResult(BaseModel):
     """The validated configuration of the job, but for secrets and what no figure depends on."""
     versions: dict[str, str]
     model: dict[str, Any]
+    machine: dict[str, Any] = Field(default_factory=dict)
+    """What computed it: processor, cores, threads, and where the number of threads is from."""
     methods: dict[str, MethodNote] = Field(default_factory=dict)
     """What was tried, by name."""
     prompts: dict[str, dict[str, Any]]

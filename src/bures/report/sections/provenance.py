@@ -39,21 +39,28 @@ def provenance_section(result: RunResult) -> Section:
         "This command measures the same:",
         Command(result.command),
         _settings(result),
-        _model(result.model),
+        _facts(result.model, "The model"),
+        *([_facts(result.machine, "The machine")] if result.machine else []),
         _prompt_table(result.prompts),
         Details("Versions of the software", (versions,)),
     )
     return Section("provenance", "How it was measured", blocks)
 
 
-def _model(model: dict[str, Any]) -> Facts:
-    names = {"n_blocks": "blocks", "d_model": "width", "n_parameters": "parameters", "model_type": "type"}
-    return Facts(
-        tuple(
-            (names.get(key, named(key, 40)), _plain_value(value)) for key, value in model.items() if value is not None
-        ),
-        "The model",
-    )
+_NAMES = {
+    "n_blocks": "blocks",
+    "d_model": "width",
+    "n_parameters": "parameters",
+    "model_type": "type",
+    "threads_from": "threads: where from",
+    "prompt_tokens": "tokens of a batch that is read",
+}
+
+
+def _facts(what: dict[str, Any], title: str) -> Facts:
+    """What results carry of the model or the machine."""
+    pairs = [(_NAMES.get(key, named(key, 40)), _plain_value(each)) for key, each in what.items() if each is not None]
+    return Facts(tuple(pairs), title)
 
 
 def _plain_value(value: object) -> str:
