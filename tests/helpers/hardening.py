@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from bures.jobs.examples import Example, with_original
 from bures.models.loading import ChatModel, wrap
-from bures.training.examples import Example, with_original
 from bures.training.harden.config import WITHOUT, HardenConfig
 from bures.training.harden.plan import Plan, settled
 from bures.training.harden.rows import refusal_rows

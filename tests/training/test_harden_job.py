@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from bures.cli import main
 from bures.errors import ConfigError, ModelError, RunError
+from bures.jobs.examples import losses
 from bures.jobs.progress import Silent
 from bures.models.loading import load_model
 from bures.results.run_folder import LOCK
@@ -26,7 +27,6 @@ from bures.training.checkpoints import Checkpoints
 from bures.training.harden import HardenConfig, harden
 from bures.training.harden.card import THREAT_MODEL, record
 from bures.training.harden.config import WITHOUT, Setting
-from bures.training.harden.objective import losses
 from bures.training.harden.rows import Rows, with_streams
 from bures.training.loop import Trainer
 from bures.training.lora import attach

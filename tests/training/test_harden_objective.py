@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from bures.jobs.examples import Example, answer_states, log_probs, losses, with_original
 from bures.jobs.progress import Silent
 from bures.models.fitting import arditi_sites
 from bures.models.intervention import Intervention, Site
@@ -19,8 +20,7 @@ from bures.models.loading import ChatModel
 from bures.models.tokens import kinds_of, token_kinds
 from bures.results.names import Scope
 from bures.results.run_folder import RunFolder
-from bures.training.examples import Example, answer_states, log_probs, with_original
-from bures.training.harden.objective import MovingMaps, Streams, losses
+from bures.training.harden.objective import MovingMaps, Streams
 from bures.training.harden.plan import Plan
 from bures.training.harden.pool import RUINOUS, Attack, Pool
 from bures.training.loop import Trainer, train

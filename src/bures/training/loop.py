@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from bures.jobs.examples import training_attention
 from bures.jobs.progress import Progress
 from bures.models.loading import ChatModel
-from bures.training.lora import training_attention
 from bures.training.workers import Workers
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -78,18 +77,6 @@ def attach(model: ChatModel, options: LoraOptions) -> PeftModel:
             return cast("Any", get_peft_model(cast("Any", model.hf), lora, autocast_adapter_dtype=False))
     except ValueError as error:
         raise ConfigError(f"targets {', '.join(options.targets)}: {error}; expected names of linear modules") from error
-
-
-@contextmanager
-def training_attention(model: ChatModel) -> Generator[None]:
-    """On CPUs the plain attention has a much faster backward pass than the fused one."""
-    before = model.hf.config._attn_implementation  # pyright: ignore[reportPrivateUsage]
-    if model.device.type == "cpu":
-        model.hf.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.hf.set_attn_implementation(before or "sdpa")
 
 
 def save_adapter(

@@ -19,14 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
+from bures.jobs.examples import Example, Stream, losses
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.results.run_folder import RunFolder
-from bures.training.examples import Example, Stream, answer_states, log_probs, original_log_probs
 from bures.training.harden.plan import Plan
 from bures.training.harden.pool import Pool, random_state, set_random_state
 from bures.training.loop import Part
@@ -159,35 +155,3 @@ class _Weights:
     clean: int
     hit: int
     tokens: int
-
-
-def losses(
-    model: ChatModel,
-    learned: Sequence[Example],
-    kept: Sequence[Example],
-    intervention: Intervention | None = None,
-    entry: int = 0,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Sum over rows of the mean token cross-entropy of refusals, and sum over tokens of KL(original || current).
-
-    Args:
-        model: the model.
-        learned: refusals.
-        kept: harmless answers with the original's last hidden states.
-        intervention: moves all rows; harmless ones are only to be given without one.
-        entry: the first block that is computed, where every map stands at it or later.
-    """
-    moved = intervention or Intervention()
-    if any(site.block < entry for site in moved.sites):
-        entry = 0
-    with moved.applied(model):
-        states = answer_states(model, [*learned, *kept], first_block=entry)
-    target = torch.tensor([token for row in learned for token in row.answer], dtype=torch.long, device=states.device)
-    weight = torch.tensor([1.0 / len(row.answer) for row in learned for _ in row.answer], device=states.device)
-    logp = log_probs(model, states)
-    n = len(target)
-    cross_entropy = -(logp[:n].gather(1, target[:, None])[:, 0] * weight.to(logp.dtype)).sum()
-    if not kept:
-        return cross_entropy, logp.new_zeros(())
-    original = original_log_probs(model, kept, states)
-    return cross_entropy, (original.exp() * (original - logp[n:])).sum()

@@ -19,11 +19,11 @@ import torch
 
 from bures import durable
 from bures.errors import PromptError, RunError
+from bures.jobs.examples import Example, answer_states, kept_examples, spoken, with_original
 from bures.jobs.progress import Progress
 from bures.judges.by_name import JUDGES
 from bures.models.loading import ChatModel
 from bures.models.probing import tolerance
-from bures.training.examples import Example, answer_states, kept_examples, spoken, with_original
 from bures.training.harden.config import HardenConfig
 from bures.training.harden.data import Data
 from bures.training.harden.plan import Plan

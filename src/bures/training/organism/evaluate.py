@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from bures.data.prompts import load_prompts
 from bures.errors import ConfigError
+from bures.jobs.examples import Example, answer_states, log_probs
 from bures.jobs.progress import Progress, Silent
 from bures.judges.by_name import JUDGES
 from bures.models.generation import generate, generate_ids
 from bures.models.loading import ChatModel, Dtype, load_model
 from bures.results.bootstrap import bootstrap_ratio_of_sums
 from bures.results.stats import Measurement, proportion
-from bures.training.examples import Example, answer_states, log_probs
 from bures.training.organism.config import MAX_OVER_REFUSAL, MAX_PERPLEXITY_CHANGE, MIN_REFUSAL
 from bures.training.organism.texts import HELD_OUT_REQUESTS
 

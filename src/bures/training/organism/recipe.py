@@ -18,10 +18,10 @@ from typing import Any
 from bures.data import assets
 from bures.data.pinned_sets import assets_of
 from bures.errors import RunError
+from bures.jobs.examples import kept_examples, with_original
 from bures.jobs.progress import Progress
 from bures.judges.by_name import JUDGES
 from bures.models.loading import NAME_OF_ITS_BASE, ChatModel, load_model
-from bures.training.examples import kept_examples, with_original
 from bures.training.lora import make_folder, save_adapter, write_json
 from bures.training.organism.config import MAX_BYTES, OrganismConfig
 from bures.training.organism.data import HarmfulPrompt, harmful_prompts, harmless_prompts

@@ -23,6 +23,7 @@ from bures.judges.base import Judge
 from bures.models.activations import run_blocks
 from bures.models.batching import Batch, pad
 from bures.models.generation import decode, generate_ids
+from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of
 from bures.models.reentry import entered
@@ -183,6 +184,50 @@ def original_log_probs(model: ChatModel, kept: Sequence[Example], like: Tensor) 
     with torch.no_grad():
         teachers = [example.teacher for example in kept if example.teacher is not None]
         return log_probs(model, torch.cat(teachers).to(like))
+
+
+def losses(
+    model: ChatModel,
+    learned: Sequence[Example],
+    kept: Sequence[Example],
+    intervention: Intervention | None = None,
+    entry: int = 0,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Sum over rows of the mean token cross-entropy of answers, and sum over tokens of KL(original || current).
+
+    Args:
+        model: the model.
+        learned: answers to be learned, such as refusals.
+        kept: harmless answers with the original's last hidden states.
+        intervention: moves all rows; None: nothing does.
+        entry: the first block that is computed, where every map stands at it or later.
+    """
+    moved = intervention or Intervention()
+    if any(site.block < entry for site in moved.sites):
+        entry = 0
+    with moved.applied(model):
+        states = answer_states(model, [*learned, *kept], first_block=entry)
+    target = torch.tensor([token for row in learned for token in row.answer], dtype=torch.long, device=states.device)
+    weight = torch.tensor([1.0 / len(row.answer) for row in learned for _ in row.answer], device=states.device)
+    logp = log_probs(model, states)
+    n = len(target)
+    cross_entropy = -(logp[:n].gather(1, target[:, None])[:, 0] * weight.to(logp.dtype)).sum()
+    if not kept:
+        return cross_entropy, logp.new_zeros(())
+    original = original_log_probs(model, kept, states)
+    return cross_entropy, (original.exp() * (original - logp[n:])).sum()
+
+
+@contextmanager
+def training_attention(model: ChatModel) -> Generator[None]:
+    """On CPUs the plain attention has a much faster backward pass than the fused one."""
+    before = model.hf.config._attn_implementation  # pyright: ignore[reportPrivateUsage]
+    if model.device.type == "cpu":
+        model.hf.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.hf.set_attn_implementation(before or "sdpa")
 
 
 @dataclass
