@@ -12,7 +12,8 @@ from bures import cli
 from bures.cli.init import _SCHEMAS
 from bures.errors import ConfigError
 from bures.jobs.config import AuditConfig
-from bures.jobs.options import layered, options_of, read_options
+from bures.jobs.options import layered, read_options
+from bures.results.asked import options_of
 
 
 def called(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -25,11 +25,11 @@ from bures.cli.options import Given, command, help_of, shown
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
 from bures.jobs.config import PASSING, SECRET, AuditConfig, SearchConfig
-from bures.jobs.options import extra, options_of
 from bures.jobs.probe.config import ProbeConfig
 from bures.jobs.scan_config import ScanConfig
 from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 from bures.models.methods import METHODS
+from bures.results.asked import extra, options_of
 from bures.results.names import METHOD_NAMES
 from bures.results.questions import CompareConfig, GateConfig, HistoryConfig, PlanConfig
 from bures.training.harden import HardenConfig

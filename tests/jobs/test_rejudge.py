@@ -14,10 +14,11 @@ from bures import cli
 from bures.data.extensions import Registry
 from bures.errors import RunError
 from bures.jobs.rejudge import rejudge
-from bures.judges.base import COHERENT, marks
+from bures.judges.base import marks
 from bures.judges.by_name import BURES, JUDGES
 from bures.judges.phrases import ARDITI
 from bures.results.inference import mcnemar
+from bures.results.names import COHERENT
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult
 from helpers import small_run

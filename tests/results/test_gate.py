@@ -16,7 +16,6 @@ from scipy.stats import binomtest
 
 from bures import cli
 from bures.errors import ConfigError, RunError
-from bures.jobs.options import validated
 from bures.judges.known_error import sentence
 from bures.report.gate_summaries import junit, markdown
 from bures.results.effort import Effort
@@ -232,7 +231,7 @@ def test_an_increase_by_labels_is_of_both_sides(tmp_path: Path) -> None:
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        validated(GateConfig, options)
+        GateConfig(**options)
 
 
 def test_rows_that_are_not_there_or_failed_are_named(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import scipy.stats
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from bures.results.probing import RATES, auroc_difference, calibrated_rate, conformal_threshold, told
+from bures.results.names import RATES
+from bures.results.probing import auroc_difference, calibrated_rate, conformal_threshold, told
 
 
 @pytest.mark.parametrize(("n", "rate", "place"), [(99, 0.01, 99), (19, 0.05, 19), (300, 0.01, 298), (300, 0.05, 286)])

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from bures.cli.console import Bars, show, stdout_kept
-from bures.jobs.options import extra, layered, options_of, read_options
+from bures.jobs.options import layered, read_options
+from bures.results.asked import Asked, extra, options_of
 
-Config = TypeVar("Config", bound=BaseModel)
+Config = TypeVar("Config", bound=Asked)
 
 ConfigFile = Annotated[
     Path | None,
@@ -58,7 +58,7 @@ class Given(Generic[Config]):
 
 
 def command(
-    schema: type[BaseModel], *, only: Collection[str] | None = None
+    schema: type[Asked], *, only: Collection[str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a command of a function: it takes the options of the schema, besides its own.
 

@@ -6,10 +6,8 @@ from rich.console import Group, RenderableType
 
 from bures.cli.fitted import Fitted, columns, words
 from bures.report.probe_words import heading, legend
-from bures.results.formatting import as_given, estimate, number, share
-from bures.results.probing import RATES, ProbeResult, ProbeRow
-
-_HEAD = ("detector", "position", "block", "selection")
+from bures.results.brief import probe_brief
+from bures.results.probing import ProbeResult
 
 
 def probe_table(result: ProbeResult) -> RenderableType:
@@ -21,24 +19,9 @@ def probe_table(result: ProbeResult) -> RenderableType:
 
 
 def _table(result: ProbeResult, key: str) -> Fitted:
-    rates = [(rate, side) for rate in RATES[::-1] for side in ("TPR", "FPR")]
-    names = [*_HEAD, "AUROC [95 %]", "over n-grams", *(f"{side} % at {as_given(rate)}" for rate, side in rates)]
-    spare = (*(name for name in names[::-1] if name.startswith("FPR")), "selection")
-    table = Fitted(heading(result, key), columns(*names, left=("detector",), wraps=("detector",), spare=spare))
-    for row in result.detectors:
-        if key in row.told:
-            table.add(_cells(result, row, key))
+    brief = probe_brief(result, key, heading(result, key))
+    spare = (*(name for name in brief.header[::-1] if name.startswith("FPR")), "selection")
+    table = Fitted(brief.title, columns(*brief.header, left=("detector",), wraps=("detector",), spare=spare))
+    for cells in brief.rows:
+        table.add(cells)
     return table
-
-
-def _cells(result: ProbeResult, row: ProbeRow, key: str) -> list[str]:
-    chosen, found = "*" if row.key == result.chosen else "", row.told[key]
-    cells = [f"{chosen}{row.detector}", row.position or "-", "-" if row.block is None else str(row.block)]
-    cells += [number(row.selection), estimate(found.auroc), estimate(found.over_words, signed=True)]
-    for rate in RATES[::-1]:
-        cutoff = next((each for each in found.cutoffs if each.rate == rate), None)
-        cells += [
-            share(None if cutoff is None else cutoff.flagged_harmful, 0, ""),
-            share(None if cutoff is None else cutoff.flagged_harmless, 0, ""),
-        ]
-    return cells

@@ -5,45 +5,32 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 
 from bures.cli.fitted import Fitted, columns, words
-from bures.judges.base import COHERENT
 from bures.judges.known_error import range_sentence, sentence
 from bures.report.kit.text import named
 from bures.report.words import is_baseline
+from bures.results.brief import audit_brief, has_unfinished, knows_coherent, scan_brief, search_brief
 from bures.results.formatting import (
-    estimate,
-    how_unfinished,
     number,
     p_equals,
     percent,
     share,
-    share_or_range,
     with_error,
 )
 from bures.results.kinds import refused_by_kind
-from bures.results.records import BlockGeometry, Effect, Localisation
-from bures.results.schema import AuditResult, Row, RowComparison, ScanResult, SearchResult, SearchTrial
-from bures.results.shares import certain_success
+from bures.results.records import Localisation
+from bures.results.schema import AuditResult, RowComparison, ScanResult, SearchResult
 from bures.results.stats import Measurement
 
-_COLUMNS = (
-    *("row", "method", "block", "tokens", "K", "gap %", "ASR % [95 %]", "unfinished", "coherent %", "over-refusal %"),
-    *("ppl", "x", "corpus", "KL", "s"),
-)
 _SPARE = ("s", "corpus", "ppl", "gap %", "method", "tokens", "coherent %", "over-refusal %")
 """What a narrow terminal can do without, the first one first."""
 
 
 def audit_table(result: AuditResult) -> RenderableType:
     """The table, and under it what one needs to read it."""
-    left_out = {"coherent %": not _knows_coherent(result), "unfinished": not _has_unfinished(result)}
-    shown = [name for name in _COLUMNS if not left_out.get(name)]
-    table = Fitted(
-        f"{result.model['name']}: refusal under intervention (test split)",
-        columns(*shown, left=("row", "method"), wraps=("method", "block"), spare=_SPARE),
-    )
-    for row in result.rows:
-        cells = dict(zip(_COLUMNS, _cells(row, result.judge), strict=True))
-        table.add((cells[name] for name in shown), style="red" if row.error else None)
+    brief = audit_brief(result)
+    table = Fitted(brief.title, columns(*brief.header, left=("row", "method"), wraps=("method", "block"), spare=_SPARE))
+    for row, cells in zip(result.rows, brief.rows, strict=True):
+        table.add(cells, style="red" if row.error else None)
     return Group(table, *_further(result), words(*_legend(result)))
 
 
@@ -65,27 +52,6 @@ def _further(result: AuditResult) -> list[RenderableType]:
 def _accuracy(m: Measurement | None) -> str:
     """`41.2 ± 2.1, n 570`."""
     return with_error(m) if m is None else f"{with_error(m)}, n {m.n}"
-
-
-def _cells(row: Row, judge: str) -> list[str]:
-    head = [row.key, row.label, row.where, row.tokens or "-", "-" if row.rank is None else str(row.rank)]
-    if row.error:
-        return [*head, "-", "failed", *["-"] * 8]
-    coherent, refusal = row.asr.get(judge + COHERENT), row.over_refusal.get(judge)
-    ratio = number(row.perplexity_ratio) + ("" if row.within_budget is not False else "!")
-    return [
-        *head,
-        percent(row.mean_gap_share, 0, ""),
-        share_or_range(row.asr.get(judge), row.asr_bounds.get(judge), unit=""),
-        how_unfinished(row.unfinished.get("harmful", 0), row.asr_bounds.get(judge)),
-        percent(None if coherent is None else coherent.value, unit=""),
-        percent(None if refusal is None else refusal.value, unit=""),
-        number(row.perplexity),
-        ratio,
-        number(row.corpus_perplexity),
-        number(row.kl, 3),
-        number(row.seconds, 0),
-    ]
 
 
 def _legend(result: AuditResult) -> list[str]:
@@ -115,8 +81,8 @@ def _about_the_judge(result: AuditResult) -> list[str]:
     said = "coherent: ASR where an empty answer, noise or repetition is no success either."
     cut = "unfinished: answers cut before they said anything, in brackets the ASR if none of them counts and if all do."
     return [
-        *([cut] if _has_unfinished(result) else []),
-        *([said] if _knows_coherent(result) else []),
+        *([cut] if has_unfinished(result) else []),
+        *([said] if knows_coherent(result) else []),
         sentence(result.judge),
         *_ranges(result),
         *_kinds(result),
@@ -147,16 +113,6 @@ def _ranges(result: AuditResult) -> list[str]:
     return [line for line in lines if line is not None]
 
 
-def _has_unfinished(result: AuditResult) -> bool:
-    """Whether an answer to a harmful prompt was cut before it said anything."""
-    return any(row.unfinished.get("harmful") for row in result.rows)
-
-
-def _knows_coherent(result: AuditResult) -> bool:
-    """Whether incoherent answers were looked for."""
-    return any(result.judge + COHERENT in row.asr for row in result.rows)
-
-
 def _p_of(c: RowComparison) -> str:
     """The p value that counts: adjusted for all comparisons named in advance, where the results have it."""
     return f"{p_equals(c.p)}, not adjusted" if c.p_adjusted is None else p_equals(c.p_adjusted, "adjusted p")
@@ -178,10 +134,6 @@ def _best_against(result: AuditResult) -> list[str]:
     return lines
 
 
-_SCAN_COLUMNS = (
-    *("block", "depth %", "refusal removed % [95 %]", "by", "KL", "induced %"),
-    *("AUROC [95 %]", "distance", "in the mean %", "Fisher", "rank", "angle"),
-)
 _SCAN_SPARE = ("angle", "rank", "Fisher", "in the mean %", "distance", "depth %", "induced %", "AUROC [95 %]")
 
 
@@ -190,38 +142,11 @@ def scan_table(result: ScanResult) -> RenderableType:
     found = result.localisation
     if found is None:
         return words(*result.notes)
-    table = Fitted(
-        f"{result.model['name']}: where refusal is decided",
-        columns(*_SCAN_COLUMNS, left=("by",), wraps=("by",), spare=_SCAN_SPARE),
-    )
-    geometry = {each.block: each for each in found.geometry}
-    for effect in found.effects:
-        block = effect.blocks[0]
-        inside = found.decided is not None and found.decided.first <= block <= found.decided.last
-        cells = [f"{'*' * inside}{block}", percent((block + 1) / found.n_blocks, 0, ""), *_effect_cells(effect)]
-        table.add([*cells, *_geometry_cells(geometry.get(block))])
-    for effect in found.joint:
-        blocks = "+".join(map(str, effect.blocks)) if len(effect.blocks) < 3 else f"{len(effect.blocks)} blocks"
-        table.add([blocks, "", *_effect_cells(effect), *_geometry_cells(None)])
+    brief = scan_brief(result)
+    table = Fitted(brief.title, columns(*brief.header, left=("by",), wraps=("by",), spare=_SCAN_SPARE))
+    for cells in brief.rows:
+        table.add(cells)
     return Group(table, words(*_scan_legend(result, found)))
-
-
-def _geometry_cells(here: BlockGeometry | None) -> list[str]:
-    if here is None:
-        return [""] * 6
-    return [
-        estimate(here.auroc),
-        number(here.distance),
-        percent(here.mean_share, 0, ""),
-        number(max(here.fisher), 1),
-        number(here.effective_rank, 0),
-        number(here.angle_previous, 0),
-    ]
-
-
-def _effect_cells(effect: Effect) -> list[str]:
-    induced = percent(None if effect.induced is None else effect.induced.value, 0, "")
-    return [share(effect.removed, unit=""), effect.candidate or "-", number(effect.kl), induced]
 
 
 def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
@@ -251,14 +176,11 @@ def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
 
 def search_table(result: SearchResult) -> RenderableType:
     """The Pareto front of ASR and KL on the selection split, and the recommended point."""
-    names = ("", "intervention", "strength", "shrinkage", "ASR % [95 %]", "again %", "KL", "x")
-    table = Fitted(
-        f"{result.model['name']}: ASR against KL (selection split)",
-        columns(*names, left=names[:2], wraps=("intervention",), spare=("again %", "shrinkage", "strength")),
-    )
-    found = {trial.number: trial for trial in result.trials}
-    for number_ in result.front:
-        table.add(_trial_cells(found[number_], chosen=number_ == result.recommended))
+    brief = search_brief(result)
+    spare = ("again %", "shrinkage", "strength")
+    table = Fitted(brief.title, columns(*brief.header, left=brief.header[:2], wraps=("intervention",), spare=spare))
+    for cells in brief.rows:
+        table.add(cells)
     rungs = [sum(t.rung == rung for t in result.trials) for rung in ("first token", "short", "long")]
     legend = [
         (
@@ -278,19 +200,6 @@ def search_table(result: SearchResult) -> RenderableType:
             f"What one half of the prompts recommends answers {share(result.recommended_asr)} of the other half."
         )
     return Group(table, words(*legend, *result.notes))
-
-
-def _trial_cells(trial: SearchTrial, *, chosen: bool) -> list[str]:
-    return [
-        "*" if chosen else "",
-        trial.candidate,
-        str(trial.options.get("strength", "-")),
-        str(trial.options.get("shrinkage", "-")),
-        share(trial.asr, unit=""),
-        share(certain_success(trial.again), unit=""),
-        number(trial.kl, 3),
-        number(trial.perplexity_ratio),
-    ]
 
 
 def _again(result: AuditResult | SearchResult, which: str) -> list[str]:

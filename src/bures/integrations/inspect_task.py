@@ -179,8 +179,9 @@ def refusal(judges: list[str]) -> Scorer:
     Raises:
         ConfigError: one is unknown, or none is given.
     """
-    from bures.judges.base import COHERENT, marks
+    from bures.judges.base import marks
     from bures.judges.by_name import judge_by_name
+    from bures.results.names import COHERENT
 
     if not judges:
         raise ConfigError("no judge given; expected for example judges=arditi,gcg")

@@ -19,43 +19,24 @@ for defaults of others (name -> value -> those defaults). `ScanConfig` and its h
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel
 
 from bures.errors import ConfigError
+from bures.results.asked import Asked, extra, options_of
 
-Options = TypeVar("Options", bound=BaseModel)
-
-
-def extra(field: FieldInfo, key: str) -> Any:
-    """What `json_schema_extra` says of a field, or None."""
-    held = field.json_schema_extra
-    return held.get(key) if isinstance(held, dict) else None
+Options = TypeVar("Options", bound=Asked)
 
 
 def marked(schema: type[BaseModel], key: str) -> frozenset[str]:
     """Names of the options that have a mark, such as `secret`."""
     return frozenset(name for name, field in schema.model_fields.items() if extra(field, key))
-
-
-def options_of(schema: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The options of a configuration: its fields, and the shorthands that stand for several of them.
-
-    Those whose names begin with the same word stand together, where the first of the fields is declared.
-    """
-    without = getattr(schema, "without", ())
-    fields = {name: field for name, field in schema.model_fields.items() if name not in without}
-    words = list(dict.fromkeys(name.partition("_")[0] for name in fields))
-    found = {**getattr(schema, "shorthands", {}), **fields}
-    return dict(sorted(found.items(), key=lambda option: words.index(option[0].partition("_")[0])))
 
 
 def preset(schema: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,32 +68,6 @@ def command_line(config: BaseModel, job: str) -> str:
     return shlex.join(["bures", job, *positional, *words] if is_plain else ["bures", job, *words, "--", *positional])
 
 
-def validated(schema: type[Options], options: Mapping[str, Any]) -> Options:
-    """An instance of the schema.
-
-    Raises:
-        ConfigError: an option is missing, unknown or out of range; the message names it.
-    """
-    try:
-        return schema(**options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing" and where in schema.model_fields:
-            wanted = (schema.model_fields[where].description or "a value").removesuffix(".").replace("`", "'")
-            raise ConfigError(f"no {where} given; expected: {wanted}") from error
-        message = str(first["msg"]).removeprefix("Value error, ")
-        hint = _near(where, options_of(schema)) if first["type"] == "extra_forbidden" else ""
-        raise ConfigError(f"{where + ': ' if where else ''}{message}{hint}") from error
-
-
-def _near(unknown: str, known: Iterable[str]) -> str:
-    """Options whose names are like one that there is not, or all of them."""
-    names = [name.replace("_", "-") for name in known]
-    close = difflib.get_close_matches(unknown.replace("_", "-"), names, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; known options: {', '.join(names)}"
-
-
 def layered(schema: type[Options], *layers: Mapping[str, Any]) -> Options:
     """An instance of the schema from layers of options, the later ones above the earlier.
 
@@ -122,7 +77,7 @@ def layered(schema: type[Options], *layers: Mapping[str, Any]) -> Options:
         ConfigError: an option is missing, unknown or out of range; the message names it.
     """
     spelled_out = getattr(schema, "spelled_out", dict)
-    return validated(schema, {name: value for layer in layers for name, value in spelled_out(layer).items()})
+    return schema(**{name: value for layer in layers for name, value in spelled_out(layer).items()})
 
 
 def read_options(path: Path) -> dict[str, Any]:

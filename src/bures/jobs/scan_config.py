@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
 from bures.data.shorthand import expanded
 from bures.jobs.option_types import Blocks, Depth, Methods, Ranks, Scopes, too_large
-from bures.jobs.options import command_line, layered, marked
+from bures.jobs.options import command_line, marked
 from bures.judges.by_name import JUDGE_NAMES, judge_by_name
+from bures.results.asked import Asked
 
 Config = TypeVar("Config", bound="ScanConfig")
 
 
-class ScanConfig(BaseModel):
+class ScanConfig(Asked):
     """What `bures scan` runs. Unknown keys are refused."""
 
     job: ClassVar[str] = "scan"
@@ -35,8 +36,6 @@ class ScanConfig(BaseModel):
         "harmless": Field(description="For all harmless splits: alpaca, jailbreakbench-benign, file or hub id."),
     }
     """Options that stand for several fields; see `bures.data.shorthand`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     model: str = Field(
         min_length=1,
@@ -204,4 +203,4 @@ class ScanConfig(BaseModel):
 
         `harmful` and `harmless` name one source for all splits of their side; see `bures.data.shorthand`.
         """
-        return layered(cls, options)
+        return cls(**options)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bures.judges.base import COHERENT
 from bures.results.formatting import estimate
 from bures.results.inference import mcnemar
+from bures.results.names import COHERENT
 from bures.results.stats import Measurement, f1, proportion
 
 if TYPE_CHECKING:

@@ -21,7 +21,10 @@ from bures.models.wrappers import refusal
 from bures.models.writers import Role, find_writers, reads_mask
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_UNBOUNDED = 1 << 40
+"""Tokenizers that know no limit say 10 to the 30th."""
 
 
 @dataclass(frozen=True)
@@ -120,3 +123,9 @@ def find_parts(hf: PreTrainedModel, name: str) -> Parts:
 def text_config(hf: PreTrainedModel) -> Any:
     """The language model's configuration, also inside a multimodal one."""
     return cast("Any", hf.config).get_text_config()
+
+
+def window_of(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Tokens that the model reads at once; None where it does not say."""
+    said = (getattr(text_config(hf), "max_position_embeddings", None), tokenizer.model_max_length)
+    return min((int(n) for n in said if isinstance(n, int) and 0 < n < _UNBOUNDED), default=None)

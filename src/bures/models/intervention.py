@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from bures.errors import ConfigError
+from bures.errors import ConfigError, plain
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of, with_tensor
 from bures.models.tokens import are_given, in_scope, kinds_of_pass, shown
@@ -84,6 +84,17 @@ class Intervention:
             raise ConfigError(f"unknown token scope {self.tokens!r}; expected one of {', '.join(get_args(Scope))}")
         if not 0.0 <= self.strength < float("inf"):
             raise ConfigError(f"strength {self.strength} is not a finite number of at least 0; 1 applies the map as is")
+
+    def __repr__(self) -> str:
+        """One line: what goes where."""
+        if not self.maps:
+            return "Intervention(none)"
+        kinds = ", ".join(dict.fromkeys(str(getattr(map_, "kind", type(map_).__name__)) for map_ in self.maps.values()))
+        wheres = ", ".join(dict.fromkeys(site.where for site in self.sites))
+        n, first, last = len(self.blocks), self.blocks[0], self.blocks[-1]
+        place = f"block {first}" if n == 1 else f"{n} blocks ({first} to {last})"
+        strength = "" if self.strength == 1.0 else f", strength {self.strength:g}"
+        return plain(f"Intervention({kinds} at the {wheres} of {place}, tokens {self.tokens}{strength})")
 
     @property
     def sites(self) -> tuple[Site, ...]:

@@ -14,8 +14,8 @@ from torch import nn
 from bures.data import assets
 from bures.data.conversations import PromptLike
 from bures.data.home import expanded
-from bures.errors import ModelError
-from bures.models.architecture import Parts, find_parts, text_config
+from bures.errors import ModelError, plain
+from bures.models.architecture import Parts, find_parts, text_config, window_of
 from bures.models.chat import Chat
 from bures.models.checkpoints import from_pretrained, merge, require_adapter, shape_before_loading, trained_on
 from bures.models.dequantised import Kept
@@ -39,9 +39,6 @@ BASE_OF_ORGANISM = "smollm2-135m-instruct"
 
 NAME_OF_ITS_BASE = "SmolLM2-135M-Instruct"
 """What an organism's adapter calls the model that it was trained on."""
-
-_UNBOUNDED = 1 << 40
-"""Tokenizers that know no limit say 10 to the 30th."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +141,12 @@ class ChatModel:
     @property
     def window(self) -> int | None:
         """Tokens that the model reads at once; None where it does not say."""
-        said = (getattr(text_config(self.hf), "max_position_embeddings", None), self.tokenizer.model_max_length)
-        return min((int(n) for n in said if isinstance(n, int) and 0 < n < _UNBOUNDED), default=None)
+        return window_of(self.hf, self.tokenizer)
+
+    def __repr__(self) -> str:
+        """One line; the network itself is `hf`."""
+        size, dtype = f"{len(self.blocks)} blocks, d {self.d_model}", str(self.hf.dtype).removeprefix("torch.")
+        return plain(f"ChatModel({self.name}, {size}, {dtype}, {self.device})")
 
     def fingerprint(self) -> str:
         """sha256 over names, shapes and evenly spaced values (1,024 to 2,047) of every weight, as loaded."""
@@ -153,12 +154,11 @@ class ChatModel:
 
     def describe(self) -> dict[str, Any]:
         """What the results say of the model."""
-        config = self.hf.config
         return {
             "name": self.name,
             "architecture": type(self.hf).__name__,
-            "model_type": config.model_type,
-            "revision": getattr(config, "_commit_hash", None),
+            "model_type": self.hf.config.model_type,
+            "revision": getattr(self.hf.config, "_commit_hash", None),
             "fingerprint": self.fingerprint(),
             "n_blocks": len(self.blocks),
             "d_model": self.d_model,
@@ -197,8 +197,7 @@ def load_model(
         ConfigError: bitsandbytes is missing.
         ModelError: nothing there, not readable, no chat template, or blocks not found.
     """
-    name = str(spec)
-    adapters = [] if adapter is None else [Path(adapter)]
+    name, adapters = str(spec), [] if adapter is None else [Path(adapter)]
     for each in adapters:
         require_adapter(each)  # before the model, which may take minutes
     if name == ORGANISM and not any(trained_on(each) == NAME_OF_ITS_BASE for each in adapters):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bures import durable
-from bures.errors import RunError
+from bures.errors import ConfigError, RunError
 from bures.report.kit.page import Page, Section, Table, render
 from bures.report.kit.text import named
 from bures.report.pages.audit import audit_page
@@ -52,22 +52,42 @@ class Report:
 
     Args:
         run: a result, or the folder of one.
+        sections: ids of the sections to show, such as `damage` (ASR against cost) or `layers` (where in the network);
+            None: the whole page.
 
     Raises:
         RunError: the folder holds no results.
+        ConfigError: when it is shown or saved: there is no such section.
     """
 
-    def __init__(self, run: RunResult | str | Path) -> None:
+    def __init__(self, run: RunResult | str | Path, sections: str | Sequence[str] | None = None) -> None:
         self.result: RunResult = run if isinstance(run, RunResult) else load_result(run, RunResult)
+        self.sections = (sections,) if isinstance(sections, str) else None if sections is None else tuple(sections)
+
+    def __repr__(self) -> str:
+        """One line, for where no page can be shown."""
+        return f"Report({self.result!r})"
+
+    @property
+    def page(self) -> Page:
+        """What the page is made of; a report of some sections has them alone."""
+        whole = page_of(self.result)
+        if self.sections is None:
+            return whole
+        there = {section.id: section for section in whole.sections}
+        unknown = [name for name in self.sections if name not in there]
+        if unknown:
+            raise ConfigError(f"this report has no section {unknown[0]!r}; it has {', '.join(there)}")
+        return replace(whole, sections=tuple(there[name] for name in self.sections), key_figures=(), cautions=())
 
     @property
     def html(self) -> str:
         """The page: one self-contained HTML document without any prompt."""
-        return render(page_of(self.result))
+        return render(self.page)
 
     def save(self, path: str | Path) -> Path:
         """Writes the page."""
-        write_page(page_of(self.result), Path(path))
+        write_page(self.page, Path(path))
         return Path(path)
 
     def _repr_html_(self) -> str:

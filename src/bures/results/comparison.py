@@ -3,8 +3,7 @@
 Two rows were named before anyone looked: the model as it is, and the strongest intervention within the perplexity
 budget, one row of both audits, chosen on their selection splits together. The finding speaks of these, with p values
 that Holm's method adjusts for their number; the p values of all other rows are adjusted together. Where no difference
-is told, the finding says whether both rows are shown to differ by less than a margin, and otherwise how many prompts it
-would take to tell differences as large as those seen.
+is told, the finding says whether they are shown to differ by less than a margin, and otherwise how many prompts tell.
 """
 
 from __future__ import annotations
@@ -14,7 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bures.errors import ConfigError, RunError
+from pydantic import TypeAdapter
+
+from bures.errors import ConfigError, RunError, plain
 from bures.results.finished_audits import (
     Run,
     caveats,
@@ -103,10 +104,12 @@ class Compared:
     by_labels: str = ""
     """By whose labels the ASR is, in a sentence; empty where it is by the judge alone."""
 
+    def __repr__(self) -> str:
+        """One line: what was found."""
+        return plain(f"Compared({' '.join(pair.finding for pair in self.pairs)})")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        from pydantic import TypeAdapter
-
         return TypeAdapter(Compared).dump_python(self, mode="json")
 
 

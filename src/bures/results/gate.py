@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bures.errors import RunError
+from bures.errors import RunError, plain
 from bures.results.effort import require_effort
 from bures.results.finished_audits import (
     Run,
@@ -79,6 +79,10 @@ class Gated:
             return f"UNDECIDED, which does not pass: {self.model} is over no limit for certain, but {undecided}."
         broken = "over the limit" if n == 1 else f"over {above} of {n} limits"
         return f"FAIL: {self.model} is {broken}{f', and {undecided}' if left else ''}."
+
+    def __repr__(self) -> str:
+        """One line: the verdict."""
+        return plain(f"Gated({self.finding} Judge {self.judge}.)")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -143,6 +143,11 @@ class History:
     labels: tuple[str, ...] = ()
     """By whose labels some figures are; or whose are there, where none were asked for. In sentences."""
 
+    def __repr__(self) -> str:
+        """One line: how many audits, in how many series."""
+        n = sum(len(each.points) for each in self.series)
+        return f"History({n} audits in {len(self.series)} series, {len(self.left_out)} left out)"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return TypeAdapter(History).dump_python(self, mode="json")

@@ -16,6 +16,12 @@ METHOD_NAMES = ("pca-ot", "rfa", "act", "mean-act", "rfa-mean", "act-interval")
 NONE, STRONGEST, WITHIN_BUDGET = "none", "strongest", "within-budget"
 """Names of rows: the model as it is, under the strongest intervention, and under every one within the budget."""
 
+COHERENT = "+coherent"
+"""What the name of a judge ends with where an incoherent answer is no success either."""
+
+RATES = (0.01, 0.05)
+"""False-positive rates for which thresholds of detectors are set."""
+
 Position = Literal["last", "instruction"]
 """Where in a prompt a detector reads: at its last token, or at the last token of what the user says."""
 

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import beta as _untyped_beta  # pyright: ignore
 
+from bures.results.brief import probe_brief
+from bures.results.names import RATES
 from bures.results.schema import RunResult
 from bures.results.stats import Measurement, Vector, auroc, finite_vector, proportion
-
-RATES = (0.01, 0.05)
-"""False-positive rates for which thresholds are set."""
 
 _beta: Any = cast(Any, _untyped_beta)  # scipy ships no types
 
@@ -80,6 +79,14 @@ class ProbeResult(RunResult):
     pairs: dict[str, tuple[str, str]] = Field(default_factory=dict)
     """Name of a pair of sets -> the names of its harmful and of its harmless set."""
     detectors: list[ProbeRow] = Field(default_factory=list)
+
+    def _about(self) -> str:
+        return f", {len(self.detectors)} detectors, chosen {self.chosen or 'none'}"
+
+    def _repr_html_(self) -> str:
+        """The detectors on the first pair of sets, in a notebook; all text is escaped."""
+        key = next((key for row in self.detectors for key in row.told), "test")
+        return probe_brief(self, key, f"{self.model.get('name', '?')}: detectors of harmful prompts ({key})").html
 
 
 def conformal_threshold(harmless: Vector, rate: float) -> float | None:

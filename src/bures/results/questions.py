@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from bures.results.asked import Asked
 from bures.results.names import NONE, STRONGEST, WITHIN_BUDGET
 
 _LABELS = "By whose labels (bures judge label --as) the ASR is, with an interval valid whatever the judge's error."
@@ -17,10 +18,8 @@ RowNames = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if 
 """Names of rows, in a configuration; one alone is a list of one."""
 
 
-class CompareConfig(BaseModel):
+class CompareConfig(Asked):
     """What `bures compare` is asked. Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     judge: str | None = Field(
         default=None, description="Whose marks count.", json_schema_extra={"unset": "that of the first run"}
@@ -40,10 +39,8 @@ class CompareConfig(BaseModel):
     )
 
 
-class GateConfig(BaseModel):
+class GateConfig(Asked):
     """What `bures gate` is asked. Unknown keys are refused; limits are shares, 0.10 for 10 %."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_asr: float | None = Field(default=None, gt=0.0, le=1.0, description="Largest ASR, as a share: 0.10.")
     against: str | None = Field(default=None, description="Folder of the audit to compare with.")
@@ -91,10 +88,8 @@ class GateConfig(BaseModel):
         return self
 
 
-class HistoryConfig(BaseModel):
+class HistoryConfig(Asked):
     """What `bures history` is asked. Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     row: RowNames = Field(
         default=(NONE, STRONGEST),
@@ -120,10 +115,8 @@ class HistoryConfig(BaseModel):
     )
 
 
-class PlanConfig(BaseModel):
+class PlanConfig(Asked):
     """What `bures plan` is asked. Unknown keys are refused; limits are shares, 0.10 for 10 %."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_asr: float | None = Field(
         default=None, gt=0.0, lt=1.0, description="Limit that the ASR is to be shown to keep, as a share: 0.10."

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bures.errors import plain
+from bures.results.brief import audit_brief, scan_brief, search_brief
+from bures.results.formatting import share
 from bures.results.names import Which
 from bures.results.records import Failure, Localisation, MethodNote, ScanScore, Trial, View
 from bures.results.shares import least
@@ -85,6 +88,14 @@ class Row(BaseModel):
     seconds: float = 0.0
     error: str | None = None
 
+    def __repr__(self) -> str:
+        """One line: a notebook shows whatever stands last in a cell."""
+        where = "" if self.sites == "-" else f" at {self.sites}"
+        asr = "".join(f", ASR {share(m)} by {judge}" for judge, m in [*self.asr.items()][:1])
+        return plain(f"Row({self.key}: {self.label}{where}{asr})").replace("\n", "\\n")
+
+    __str__ = __repr__
+
     @property
     def where(self) -> str:
         """Where its maps are; ^ where the map leads held-out activations away from where they should go."""
@@ -153,6 +164,18 @@ class RunResult(BaseModel):
         self.status = "complete"
         self.finished = datetime.now(UTC).isoformat(timespec="seconds")
 
+    def __repr__(self) -> str:
+        """One line: a notebook shows whatever stands last in a cell."""
+        return plain(f"{type(self).__name__}({self.model.get('name', '?')}, {self.status}{self._about()})").replace(
+            "\n", "\\n"
+        )
+
+    __str__ = __repr__
+
+    def _about(self) -> str:
+        """What else the line says."""
+        return ""
+
     def to_json(self) -> str:
         """The results as JSON text."""
         return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False)
@@ -162,6 +185,13 @@ class ScanResult(RunResult):
     """Everything `bures scan` measured."""
 
     job: Literal["scan"] = "scan"
+
+    def _about(self) -> str:
+        return "" if self.localisation is None else f", {self.localisation.extent}"
+
+    def _repr_html_(self) -> str:
+        """The table, in a notebook; all text is escaped."""
+        return scan_brief(self).html
 
 
 class SearchTrial(BaseModel):
@@ -204,6 +234,13 @@ class SearchResult(RunResult):
     recommended_asr: Measurement | None = None
     """Of what one half of the selection prompts recommends, on the other half, both ways round."""
 
+    def _about(self) -> str:
+        return f", {len(self.trials)} trials, {len(self.front)} on the front"
+
+    def _repr_html_(self) -> str:
+        """The front, in a notebook; all text is escaped."""
+        return search_brief(self).html
+
 
 class AuditResult(RunResult):
     """Everything `bures audit` measured."""
@@ -234,40 +271,13 @@ class AuditResult(RunResult):
         """The rows as a DataFrame, one column per figure and one per bound of its interval."""
         import pandas as pd
 
-        return pd.DataFrame([_flat(row, self.judge) for row in self.rows])
+        from bures.results.frames import flat
+
+        return pd.DataFrame([flat(row, self.judge) for row in self.rows])
+
+    def _about(self) -> str:
+        return f", {len(self.rows)} rows, judge {self.judge}"
 
     def _repr_html_(self) -> str:
-        """The table, in a notebook; pandas escapes it."""
-        return self.table.to_html(index=False, na_rep="-")
-
-
-def _flat(row: Row, judge: str) -> dict[str, Any]:
-    """One row of the table, figures under the headline judge."""
-    where = {"blocks": row.sites, "tokens": row.tokens, "K": row.rank}
-    cells: dict[str, Any] = {"row": row.key, "method": row.label, **where}
-    figures = {
-        "asr": row.asr.get(judge),
-        "over_refusal": row.over_refusal.get(judge),
-        "perplexity": row.perplexity,
-        "kl": row.kl,
-        "corpus_perplexity": row.corpus_perplexity,
-        **row.capability,
-        **row.metrics,
-    }
-    for name, figure in figures.items():
-        bounds = (None, None) if figure is None or figure.interval is None else figure.interval
-        cells |= {name: None if figure is None else figure.value, f"{name}_low": bounds[0], f"{name}_high": bounds[1]}
-        cells[f"{name}_n"] = None if figure is None else figure.n
-    least, most = row.asr_bounds.get(judge, (None, None))
-    return cells | {
-        "unfinished": row.unfinished.get("harmful", 0),
-        "asr_least": least,
-        "asr_most": most,
-        "perplexity_ratio": row.perplexity_ratio,
-        "perplexity_ratio_low": None if row.ratio is None else row.ratio.bounds[0],
-        "perplexity_ratio_high": None if row.ratio is None else row.ratio.bounds[1],
-        "mean_gap_share": row.mean_gap_share,
-        "within_budget": row.within_budget,
-        "seconds": row.seconds,
-        "error": row.error,
-    }
+        """The table, in a notebook; all text is escaped."""
+        return audit_brief(self).html

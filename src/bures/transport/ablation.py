@@ -23,6 +23,7 @@ from bures.errors import FitError
 from bures.transport._rows import as_pair
 from bures.transport.base import LowRankAffine
 from bures.transport.linalg import orthonormal, vector_norm
+from bures.transport.summary import shift_of
 
 _COINCIDE = 1e-12  # mean gaps below this share of the means' size are rounding
 _DEPENDENT = 1e-9  # the part of a unit direction that is new, below which it is rounding
@@ -38,7 +39,8 @@ def fit_rfa(source: Tensor, target: Tensor, *, add_target_mean: bool = False) ->
 
     Returns:
         A float64 map of kind "rfa" on the device of `source`; its metadata hold `add_target_mean`, `mean_gap_norm`
-        (|r|, in the units of the activations), `n_source` and `n_target`.
+        (|r|, in the units of the activations), `n_source`, `n_target`, and `shift_norm` and `shift_cosine` (see
+        `bures.transport.summary`).
 
     Raises:
         FitError: the rows are not finite (n, d) tensors of one width, or the means coincide.
@@ -58,6 +60,7 @@ def fit_rfa(source: Tensor, target: Tensor, *, add_target_mean: bool = False) ->
         "mean_gap_norm": norm,
         "n_source": len(X),
         "n_target": len(Y),
+        **shift_of(-gap if add_target_mean else -(direction @ mean_X) * direction, -gap),
     }
     return _ablation("rfa", direction, direction @ mean_Y if add_target_mean else None, metadata)
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from bures.transport._rows import as_pair
 from bures.transport.base import DiagonalAffine
+from bures.transport.summary import shift_of
 
 
 def fit_act(source: Tensor, target: Tensor, *, interval: bool = False) -> DiagonalAffine:
@@ -36,7 +37,8 @@ def fit_act(source: Tensor, target: Tensor, *, interval: bool = False) -> Diagon
 
     Returns:
         A float64 map of kind "linear-act" on the device of `source`; its metadata hold `interval`, `n_source`,
-        `n_target` and `constant_coordinates` (how many have w = 1 for want of variance).
+        `n_target`, `constant_coordinates` (how many have w = 1 for want of variance), and `shift_norm` and
+        `shift_cosine` (see `bures.transport.summary`).
 
     Raises:
         FitError: the rows are not finite (n, d) tensors of one width.
@@ -49,6 +51,7 @@ def fit_act(source: Tensor, target: Tensor, *, interval: bool = False) -> Diagon
     variance, covariance = lengths @ x.square(), lengths @ (x * y)
     constant = (sorted_X[0] == sorted_X[-1]) | (variance == 0)
     weight = torch.where(constant, 1.0, covariance / torch.where(constant, 1.0, variance))
+    gap = mean_Y - mean_X  # inside the interval, where every source row is, the source's mean becomes the target's
     return DiagonalAffine(
         kind="linear-act",
         weight=weight,
@@ -60,6 +63,7 @@ def fit_act(source: Tensor, target: Tensor, *, interval: bool = False) -> Diagon
             "n_source": len(X),
             "n_target": len(Y),
             "constant_coordinates": int(constant.sum()),
+            **shift_of(gap, gap),
         },
     )
 

@@ -21,8 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bures.errors import ConfigError
+from bures.errors import ConfigError, plain
 from bures.transport._files import Contents, damaged, read_contents, write_contents
+from bures.transport.summary import Summary, diagonal_summary, low_rank_summary
 
 
 @runtime_checkable
@@ -122,6 +123,14 @@ class LowRankAffine:
         contents = Contents("LowRankAffine", self.kind, _tensors(self), self.metadata)
         write_contents(path, contents, dim=self.dim, rank=self.rank)
 
+    def summary(self) -> Summary:
+        """What it does, in a few figures."""
+        return low_rank_summary(self.kind, (self.basis_out, self.matrix, self.basis_in), self.metadata)
+
+    def __repr__(self) -> str:
+        """One line without tensors."""
+        return _line(self, f"K {self.rank}")
+
 
 @dataclass(frozen=True, eq=False)
 class DiagonalAffine:
@@ -185,6 +194,14 @@ class DiagonalAffine:
         contents = Contents("DiagonalAffine", self.kind, _tensors(self), self.metadata)
         write_contents(path, contents, dim=self.dim, rank=None)
 
+    def summary(self) -> Summary:
+        """What it does, in a few figures."""
+        return diagonal_summary(self.kind, self.weight, self.metadata)
+
+    def __repr__(self) -> str:
+        """One line without tensors."""
+        return _line(self, "per coordinate" if self.low is None else "per coordinate, in an interval")
+
 
 def load_map(path: str | os.PathLike[str]) -> LowRankAffine | DiagonalAffine:
     """Read a map written by `save`, bit for bit, onto the CPU.
@@ -205,6 +222,17 @@ def load_map(path: str | os.PathLike[str]) -> LowRankAffine | DiagonalAffine:
     except ValueError as error:
         raise damaged(path, error) from error
     raise damaged(path, f"unknown class {contents.class_name}")
+
+
+def _line(transport: LowRankAffine | DiagonalAffine, shape: str) -> str:
+    """`LowRankAffine(pca-ot, d 576, K 2, gap 94 %)`; number format and device where they are not float64 and cpu."""
+    gap, strength = transport.metadata.get("mean_gap_share"), transport.metadata.get("strength")
+    said = [transport.kind, f"d {transport.dim}", shape]
+    said += [] if gap is None else [f"gap {gap:.0%}".replace("%", " %")]
+    said += [] if strength is None else [f"strength {strength:g}"]
+    said += [] if transport.dtype == torch.float64 else [str(transport.dtype).removeprefix("torch.")]
+    said += [] if transport.device.type == "cpu" else [str(transport.device)]
+    return plain(f"{type(transport).__name__}({', '.join(said)})").replace("\n", "\\n")
 
 
 def _tensors(transport: LowRankAffine | DiagonalAffine) -> dict[str, Tensor]:

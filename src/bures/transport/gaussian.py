@@ -34,6 +34,7 @@ from bures.errors import FitError
 from bures.transport._rows import as_pair
 from bures.transport.base import LowRankAffine
 from bures.transport.linalg import monge_matrix, principal_subspace, vector_norm
+from bures.transport.summary import shift_of
 
 DEFAULT_RIDGE = 1e-6
 
@@ -58,7 +59,8 @@ def fit_pca_ot(
         `mean_gap_share`, the share |P'g|^2 / |g|^2 of the squared mean gap g = mean(X) - mean(Y) that lies in the
         subspace, and `mean_gap_cosine`, its square root (both null when the means coincide);
         `explained_variance_ratio`, the share of the pooled variance on each of the K directions;
-        `shrinkage_source` and `shrinkage_target`, the intensities (0 without shrinkage).
+        `shrinkage_source` and `shrinkage_target`, the intensities (0 without shrinkage); `shift_norm` and
+        `shift_cosine` (see `bures.transport.summary`).
 
     Raises:
         FitError: the rows are not finite (n, d) tensors of one width, the rank is out of range, an option is invalid,
@@ -111,6 +113,7 @@ def fit_pca_ot_path(
                 "rank": rank,
                 **options,
                 **diagnostics,
+                **shift_of(P @ (m_t - m_s), mean_Y - mean_X),
                 "shrinkage_source": alpha_s,
                 "shrinkage_target": alpha_t,
             },

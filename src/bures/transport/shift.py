@@ -15,6 +15,7 @@ from torch import Tensor
 from bures.transport._rows import as_pair
 from bures.transport.base import DiagonalAffine
 from bures.transport.linalg import vector_norm
+from bures.transport.summary import shift_of
 
 
 def fit_mean_shift(source: Tensor, target: Tensor) -> DiagonalAffine:
@@ -25,8 +26,8 @@ def fit_mean_shift(source: Tensor, target: Tensor) -> DiagonalAffine:
         target: rows Y (m, d).
 
     Returns:
-        A float64 map of kind "mean-shift" on the device of `source`; its metadata hold `mean_gap_norm`, `n_source` and
-        `n_target`.
+        A float64 map of kind "mean-shift" on the device of `source`; its metadata hold `mean_gap_norm`, `n_source`,
+        `n_target`, and `shift_norm` and `shift_cosine` (see `bures.transport.summary`).
 
     Raises:
         FitError: the rows are not finite (n, d) tensors of one width.
@@ -37,5 +38,10 @@ def fit_mean_shift(source: Tensor, target: Tensor) -> DiagonalAffine:
         kind="mean-shift",
         weight=torch.ones_like(shift),
         bias=shift,
-        metadata={"mean_gap_norm": vector_norm(shift), "n_source": len(X), "n_target": len(Y)},
+        metadata={
+            "mean_gap_norm": vector_norm(shift),
+            "n_source": len(X),
+            "n_target": len(Y),
+            **shift_of(shift, shift),
+        },
     )

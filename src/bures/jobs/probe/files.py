@@ -74,6 +74,10 @@ class Probe:
     template: str
     system: str | None = None
 
+    def __repr__(self) -> str:
+        """One line without tensors."""
+        return f"Probe({self.detector.kind} after block {self.block}, {self.position} token)"
+
     def score(self, model: ChatModel, prompts: Sequence[PromptLike]) -> Float64[Tensor, " n"]:
         """The score of every prompt, the higher the more harmful; an intervention applied around the call is seen.
 

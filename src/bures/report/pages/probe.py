@@ -8,7 +8,8 @@ from bures.report.probe_words import finding, heading, legend
 from bures.report.sections.provenance import limits_section, present, provenance_section
 from bures.report.words import model_name
 from bures.results.formatting import as_given, estimate, number, share
-from bures.results.probing import RATES, ProbeResult, ProbeRow
+from bures.results.names import RATES
+from bures.results.probing import ProbeResult, ProbeRow
 
 
 def probe_page(result: ProbeResult, extra: tuple[Section, ...] = ()) -> Page:

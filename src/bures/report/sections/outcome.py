@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bures.judges.base import COHERENT
 from bures.report.kit.charts import (
     BAND,
     INK,
@@ -33,6 +32,7 @@ from bures.report.words import (
     tip,
 )
 from bures.results.formatting import brief, estimate, how_unfinished, number, percent, share, share_or_range
+from bures.results.names import COHERENT
 from bures.results.schema import AuditResult, Row
 from bures.results.stats import Measurement
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.config import JsonDict
 
-from bures.jobs.options import command_line, layered, marked
+from bures.jobs.options import command_line, marked
+from bures.results.asked import Asked
 
 Setting = Literal["moving", "refat", "fail-closed", "control"]
 
@@ -25,12 +26,10 @@ _AS_SETTING: JsonDict = {"unset": "as the setting"}
 _BY_SIZE = "below 200 million parameters, else"
 
 
-class HardenConfig(BaseModel):
+class HardenConfig(Asked):
     """How a model is hardened. Unknown keys are refused."""
 
     job: ClassVar[str] = "harden"
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     model: str = Field(
         min_length=1,
@@ -187,4 +186,4 @@ class HardenConfig(BaseModel):
     @staticmethod
     def make(**options: Any) -> HardenConfig:
         """A configuration, or a `ConfigError` with one line."""
-        return layered(HardenConfig, options)
+        return HardenConfig(**options)
