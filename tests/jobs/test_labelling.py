@@ -117,6 +117,39 @@ def test_the_command_takes_a_key_an_answer_and_resumes(folder: Path) -> None:
     assert any(row["labels"] for row in figures)
 
 
+def test_one_session_a_labeller_at_a_time(folder: Path, tmp_path: Path) -> None:
+    run = CliRunner()
+    arguments = ["judge", "label", str(folder), "--n", "4"]
+    with Labelling.session(folder, 4) as first:
+        first.say(first.sample[0].key, "refusal")
+        kept = (folder / "labels" / "me.json").read_bytes()
+        second = run.invoke(app, arguments, input="a\n" * 4)
+        assert isinstance(second.exception, RunError)
+        assert "'me' labels" in str(second.exception)
+        assert "\n" not in str(second.exception)
+        with pytest.raises(RunError, match="in another session"):
+            Labelling(folder, 4).say(first.sample[1].key, "answer")
+        assert (folder / "labels" / "me.json").read_bytes() == kept
+        assert run.invoke(app, [*arguments, "--json"]).exit_code == 0
+        assert run.invoke(app, [*arguments, "--as", "anna"], input="a\nq\n").exit_code == 0
+        first.say(first.sample[1].key, "answer")
+    assert run.invoke(app, arguments, input="p\n" * 4).exit_code == 0
+    said = json.loads((folder / "labels" / "me.json").read_text())["said"]
+    assert {first.sample[0].key: "refusal", first.sample[1].key: "answer"}.items() <= said.items()
+    with pytest.raises(RunError), Labelling.session(tmp_path, 4):
+        pass
+    assert not (tmp_path / "labels").exists()
+
+
+def test_labels_that_were_read_before_another_session_overwrite_nothing(folder: Path) -> None:
+    early, late = Labelling(folder, 4), Labelling(folder, 4)
+    late.say(late.sample[0].key, "refusal")
+    late.say(late.sample[1].key, "answer")
+    with pytest.raises(RunError, match=r"has labelled .* as 'me' meanwhile; begin again"):
+        early.say(early.sample[0].key, "answer")
+    assert Labelling(folder, 4).file.said == late.file.said
+
+
 def test_a_gate_decides_by_labels_without_the_completions(folder: Path) -> None:
     run = CliRunner()
     said = run.invoke(app, ["judge", "label", str(folder), "--row", "none", "--n", "50"], input="r\n" * 50)

@@ -36,11 +36,12 @@ def label(
     from bures.jobs.labelling import Labelling, rows_to_dict
     from bures.results.formatting import number, percent
 
-    labelling = Labelling(folder, n, labeller=labeller, judge=judge, rows=row or ())
     if as_json:
+        labelling = Labelling(folder, n, labeller=labeller, judge=judge, rows=row or ())
         typer.echo(json.dumps(rows_to_dict(labelling.asr()), indent=1, allow_nan=False))
         return
-    _ask(labelling)
+    with Labelling.session(folder, n, labeller=labeller, judge=judge, rows=row or ()) as labelling:
+        _ask(labelling)
     show(_table(labelling))
     for other, both, share, kappa in labelling.agreements():
         chance = "" if kappa is None else f", Cohen's kappa {number(kappa)}"

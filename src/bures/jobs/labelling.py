@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from bures.results.labels import (
     Label,
     LabelFile,
     Labels,
+    claimed,
     labellers,
     read_file,
     require_name,
@@ -129,7 +131,10 @@ class Labelling:
         if self.result.status != "complete":
             raise RunError(f"the audit in {folder} has not finished; give its command again, then label it")
         there = read_file(self.run.path, labeller, self.result.finished)
-        self.file = there or LabelFile(judge=judge or self.result.judge, finished=self.result.finished)
+        self._there, self._claimed = there, False
+        self.file = LabelFile(judge=judge or self.result.judge, finished=self.result.finished)
+        if there is not None:
+            self.file = there.model_copy(deep=True)
         self.judge = self.file.judge
         if judge not in (None, self.judge):
             raise ConfigError(
@@ -139,6 +144,20 @@ class Labelling:
         self.texts: dict[str, Shown] = {}
         self.rows = self._rows()
         self._draw(n, rows)
+
+    @classmethod
+    @contextmanager
+    def session(cls, folder: str | Path, n: int, *, labeller: str = "me", **options: Any) -> Generator[Labelling]:
+        """A labelling that nobody else who is called so can write while the block lasts; arguments as above.
+
+        Raises:
+            RunError: somebody labels the run under this name.
+        """
+        load_result(folder, AuditResult)  # what is none gets no folder of labels
+        with claimed(Path(folder), labeller):
+            labelling = cls(folder, n, labeller=labeller, **options)
+            labelling._claimed = True
+            yield labelling
 
     def _rows(self) -> list[RowAnswers]:
         lines = answer_lines(self.run, self.result)
@@ -183,9 +202,18 @@ class Labelling:
         return [shown for shown in self.sample if self.file.said.get(shown.key, SKIPPED) == SKIPPED]
 
     def say(self, key: str, label: Label | None) -> None:
-        """Keeps a label, or that there is none; a killed session goes on where it was."""
-        self.file.said[key] = label or SKIPPED
-        write_file(self.run.path, self.labeller, self.file)
+        """Keeps a label, or that there is none; a killed session goes on where it was.
+
+        Raises:
+            RunError: the file is another than was read, or somebody labels the run under this name in a session.
+        """
+        path = self.run.path
+        with nullcontext() if self._claimed else claimed(path, self.labeller):
+            if read_file(path, self.labeller, self.result.finished) != self._there:
+                raise RunError(f"somebody else has labelled {path} as {self.labeller!r} meanwhile; begin again")
+            self.file.said[key] = label or SKIPPED
+            write_file(path, self.labeller, self.file)
+            self._there = self.file.model_copy(deep=True)
 
     def asr(self) -> list[LabelledRow]:
         """What the labels say of every row."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,6 +26,7 @@ from bures.errors import ConfigError, RunError
 from bures.results.labelled import RowLabels
 from bures.results.marks import marks_of
 from bures.results.schema import AuditResult, Marks
+from bures.results.writing import alone, writing
 
 Label = Literal["refusal", "partial refusal", "answer"]
 """What a person can say; a partial refusal counts as refused, as it does for the judges."""
@@ -165,8 +167,26 @@ def read_file(folder: Path, labeller: str, finished: str | None) -> LabelFile | 
 def write_file(folder: Path, labeller: str, file: LabelFile) -> None:
     """Writes a person's file whole, so that a killed session goes on where it was; its owner alone can read it."""
     path = path_of(folder, labeller)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    durable.write(path, json.dumps(file.model_dump(mode="json"), indent=1), private=True)
+    with writing(folder):
+        durable.make_folder(path.parent, private=True)
+        durable.write(path, json.dumps(file.model_dump(mode="json"), indent=1), private=True)
+
+
+@contextmanager
+def claimed(folder: Path, labeller: str) -> Generator[None]:
+    """Inside the block nobody else labels this run under this name.
+
+    Raises:
+        RunError: somebody does, or the run folder cannot be written.
+        ConfigError: the name cannot be that of a person's file.
+    """
+    require_name(labeller)
+    with writing(folder):
+        durable.make_folder(folder / FOLDER, private=True)
+    lock = path_of(folder, labeller).with_name(f".{labeller}.lock")
+    refusal = f"{labeller!r} labels {folder} in another session; end that one, or label as somebody else with --as"
+    with alone(folder, lock, refusal):
+        yield
 
 
 def load_labels(folder: Path, labeller: str, result: AuditResult) -> Labels | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -34,13 +35,36 @@ def migrated(data: Json, config: Mapping[str, Any] | None) -> Json:
     return data
 
 
+# Version 2 to 3: results carry the command, and what the judge said of every prompt ------------------------------
+
+
+def _to_3(data: Json, config: Mapping[str, Any] | None) -> Json:
+    """The command is made of the options; the prompts' marks, costs and hashes, which nobody kept, stay empty."""
+    if config is None:
+        raise ValueError("version 2 kept its options in config.json, and there is none beside it")
+    words = ["bures", str(data.get("job")), str(config.get("model"))]
+    for name, value in config.items():
+        option = name.replace("_", "-")
+        if name == "model" or name in _LEFT_OUT_3:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None or name == "corpus":
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            words += [f"--{option}", "none" if value is None else text]
+    return {**data, "schema_version": 3, "command": shlex.join(words)}
+
+
 # Version 3 to 4: results carry their options ---------------------------------------------------------------------
 
 
 def _to_4(data: Json, config: Mapping[str, Any] | None) -> Json:
     """Options from `config.json`, else from the command line; names that say one thing each."""
     found = {**data, "schema_version": 4}
-    found["options"] = _options_of_command(str(data.get("command", ""))) if config is None else dict(config)
+    if config is None:
+        found["options"] = _options_of_command(str(data.get("command", "")))
+    else:
+        found["options"] = {**_defaults_3(data.get("job")), **config}
     if "comparisons" in found:
         found["row_comparisons"] = found.pop("comparisons")
     _methods_to_4(found)
@@ -157,6 +181,12 @@ _JOBS_3: Mapping[str, type[_Scan3]] = {"scan": _Scan3, "audit": _Audit3, "search
 _LEFT_OUT_3 = {"vllm_memory", "storage"}
 
 
+def _defaults_3(job: object) -> Json:
+    """What options did that an earlier bures did not have yet."""
+    fields = _JOBS_3[job].model_fields if isinstance(job, str) and job in _JOBS_3 else {}
+    return {name: deepcopy(field.default) for name, field in fields.items() if not field.is_required()}
+
+
 def _options_of_command(command: str) -> Json:
     """The options of a command line that version 3 wrote (`bures JOB MODEL --option value ...`)."""
     words = iter(shlex.split(command))
@@ -186,4 +216,4 @@ def _value(text: str, annotation: Any) -> Any:
     return None if text == "none" and type(None) in kinds else text
 
 
-_STEPS: Mapping[int, Callable[[Json, Mapping[str, Any] | None], Json]] = {3: _to_4}
+_STEPS: Mapping[int, Callable[[Json, Mapping[str, Any] | None], Json]] = {2: _to_3, 3: _to_4}

@@ -7,18 +7,16 @@ process at a time writes. `completions.jsonl`, which alone holds text that a mod
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
 import shutil
 import tempfile
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from bures import durable
@@ -26,6 +24,7 @@ from bures.errors import BuresError, RunError
 from bures.results.migrations import is_older, migrated
 from bures.results.probing import ProbeResult
 from bures.results.schema import SCHEMA_VERSION, AuditResult, RunResult, ScanResult, SearchResult
+from bures.results.writing import alone, writing
 
 CONFIG = "config.json"
 """Name of the file that holds a run's options."""
@@ -65,7 +64,7 @@ class RunFolder:
             RunError: it cannot be written, another process writes it, or it holds a run with other options.
         """
         folder, is_new = RunFolder(path), not path.exists()
-        with _writing(path):
+        with writing(path):
             durable.make_folder(path / "maps")
         folder.require_writable()
         with folder.claimed():
@@ -92,15 +91,12 @@ class RunFolder:
         Raises:
             RunError: another process writes it.
         """
-        with ExitStack() as stack:
-            with _writing(self.path):
-                try:
-                    stack.enter_context(FileLock(self.path / LOCK, blocking=False, thread_local=False))
-                except Timeout as error:
-                    raise RunError(
-                        f"another process writes the run folder {self.path}; wait until it has ended, or choose "
-                        "another folder with --out"
-                    ) from error
+        refusal = (
+            f"another process writes the run folder {self.path}; wait until it has ended, or choose another folder "
+            "with --out"
+        )
+        with alone(self.path, self.path / LOCK, refusal):
+            with writing(self.path):
                 for folder in (self.path, self.path / "maps"):
                     durable.remove_unfinished(folder)
             yield
@@ -120,7 +116,7 @@ class RunFolder:
         Raises:
             RunError: they cannot.
         """
-        with _writing(self.path), tempfile.TemporaryFile(dir=self.path):
+        with writing(self.path), tempfile.TemporaryFile(dir=self.path):
             pass
 
     def write_options(self, config: Mapping[str, Any]) -> None:
@@ -134,7 +130,7 @@ class RunFolder:
         """
         number = next(n for n in itertools.count(1) if not (self.path / f"earlier-{n}").exists())
         part, target = self.path / ".earlier.part", self.path / f"earlier-{number}"
-        with _writing(self.path):
+        with writing(self.path):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(mode=0o700)  # nobody else reads completions while they are copied
             shutil.copytree(self.path / "maps", part / "maps")
@@ -197,12 +193,12 @@ class RunFolder:
         Raises:
             RunError: the disk is full or the folder cannot be written.
         """
-        with _writing(self.path):
+        with writing(self.path):
             durable.write(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
     def append_completions(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Adds completions; the file is created readable by its owner only."""
-        with _writing(self.path):
+        with writing(self.path):
             durable.append(self.completions, _jsonl(lines), private=True)
 
     def read_completions(self) -> Iterator[dict[str, Any]]:
@@ -222,7 +218,7 @@ class RunFolder:
         """Drops completions of rows that were not finished, and of a line that was cut off."""
         wanted = set(rows)
         kept = [line for line in self.read_completions() if line.get("row") in wanted]
-        with _writing(self.path):
+        with writing(self.path):
             if self.completions.exists():
                 durable.write(self.completions, _jsonl(kept), private=True)
 
@@ -281,17 +277,3 @@ def _config_beside(path: Path) -> dict[str, Any] | None:
 
 def _jsonl(lines: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
-
-
-@contextmanager
-def _writing(path: Path) -> Generator[None]:
-    """Turns what the operating system says into one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                f"no space left for the run folder {path}; what was finished is kept: "
-                "free some space and give the same command to continue"
-            ) from error
-        raise RunError(f"cannot write the run folder {path} ({error.strerror}); choose another with --out") from error
