@@ -25,6 +25,7 @@ from bures.cli.options import Given, command, help_of, shown
 from bures.data.extensions import Registry
 from bures.errors import ConfigError
 from bures.jobs.config import PASSING, SECRET, AuditConfig, SearchConfig
+from bures.jobs.defence.config import DefendConfig
 from bures.jobs.probe.config import ProbeConfig
 from bures.jobs.scan_config import ScanConfig
 from bures.judges.by_name import JUDGE_NAMES, judge_by_name
@@ -51,6 +52,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "plan": PlanConfig,
     "organism train": OrganismConfig,
     "harden": HardenConfig,
+    "defend": DefendConfig,
 }
 
 

@@ -14,6 +14,7 @@ from bures.cli import (
     assets,
     audit,
     compare,
+    defend,
     gate,
     harden,
     history,
@@ -39,6 +40,7 @@ bures measures, localises and hardens refusal in open-weight language models.
   What is the best trade of ASR against cost?  bures search MODEL
   Which prompts look harmful to the model?     bures probe MODEL
   Make refusal cost more to take away          bures harden MODEL --out FOLDER
+  What does a hardened model withstand?        bures defend NAME=RUN NAME=RUN --out FOLDER
   Is the new one worse than the last one?      bures compare OLD NEW
   May it be released?                          bures gate RUN --max-asr 0.10
   How many prompts does that take?             bures plan --max-asr 0.10 --power 0.8
@@ -61,6 +63,7 @@ for run, sentence in (
     (search.search, "Search for the best trade of ASR against KL."),
     (probe.probe, "Fit detectors of harmful prompts, and measure them beside the words."),
     (harden.harden, "Train a LoRA that keeps refusing when activations are edited."),
+    (defend.defend, "Attack several models in many ways: worst case and union."),
     (init.init, "Print a file with every option of a command."),
     (report.report, "Write the page of a run folder."),
     (compare.compare, "Hold audits against the first of them, prompt by prompt."),

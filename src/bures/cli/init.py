@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from bures.jobs.config import AuditConfig, SearchConfig
+from bures.jobs.defence.config import DefendConfig
 from bures.jobs.options import template
 from bures.jobs.probe.config import ProbeConfig
 from bures.jobs.scan_config import ScanConfig
@@ -19,12 +20,13 @@ _SCHEMAS = {
     "search": SearchConfig,
     "probe": ProbeConfig,
     "harden": HardenConfig,
+    "defend": DefendConfig,
     "compare": CompareConfig,
     "gate": GateConfig,
     "history": HistoryConfig,
 }
 
-Job = Literal["audit", "scan", "search", "probe", "harden", "compare", "gate", "history"]
+Job = Literal["audit", "scan", "search", "probe", "harden", "defend", "compare", "gate", "history"]
 
 
 def init(

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bures.data.conversations import as_prompt, asked, plain
+from bures.data.conversations import as_prompt, asked
 from bures.data.prompts import Corpus, PromptSet
 from bures.errors import FitError
 from bures.jobs.capability import evaluate
 from bures.jobs.config import AuditConfig
-from bures.jobs.counting import count, count_cut
+from bures.jobs.counting import Line, completion_lines, count, count_cut
 from bures.jobs.further_metrics import METRICS, Answers
 from bures.jobs.metrics import AnswerCosts, along_text
 from bures.jobs.plane import view
@@ -157,7 +157,7 @@ def _asked(bench: Bench, which: Side, intervention: Intervention) -> Sequence[li
     return run.answer(prompts, run.config.max_new_tokens, intervention, run.progress.advance, along=bench.held["asked"])
 
 
-def _read(bench: Bench, row: Row, which: Side, ids: Sequence[list[int]]) -> Iterator[dict[str, Any]]:
+def _read(bench: Bench, row: Row, which: Side, ids: Sequence[list[int]]) -> Iterator[Line]:
     """Fills the row's ASR or over-refusal from answers; yields the completions."""
     prompts = getattr(bench.run.splits.tested, which)
     answers = [read(bench.run.model, each) for each in ids]
@@ -167,19 +167,7 @@ def _read(bench: Bench, row: Row, which: Side, ids: Sequence[list[int]]) -> Iter
     refused = readings(headline, list(prompts), texts, harmful=harmful, finished=finished)
     count(row, which, refused)
     count_cut(row, which, answers)
-    for i, prompt in enumerate(prompts):
-        yield {
-            "row": row.key,
-            "set": which,
-            "hash": prompts.hashes[i],
-            "category": prompts.categories[i],
-            "prompt": plain(prompt),
-            "completion": answers[i].text,
-            "thinking": answers[i].thinking,
-            "finished": answers[i].finished,
-            "n_tokens": len(ids[i]),
-            "refusal": {name: verdicts[i] for name, verdicts in refused.items()},
-        }
+    yield from completion_lines((row.key, which), prompts, list(zip(answers, ids, strict=True)), refused)
 
 
 def _charge(bench: Bench, row: Row, intervention: Intervention, original: Sequence[Sequence[int]]) -> AnswerCosts:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from bures.data.conversations import plain
+from bures.data.prompts import PromptSet
 from bures.models.generation import Answer
 from bures.results.marks import Mark, spelled
 from bures.results.names import Which
@@ -36,6 +39,40 @@ def count_cut(row: Row, which: Which, answers: Sequence[Answer]) -> None:
     """Fills how many of the row's answers were cut, and how many of those said nothing that can be judged."""
     row.unfinished[which] = sum(not answer.finished for answer in answers)
     row.cut[which] = sum(not answer.ended for answer in answers)
+
+
+Line = dict[str, Any]
+"""One line of `completions.jsonl`."""
+
+
+def completion_lines(
+    place: tuple[str, Which],
+    prompts: PromptSet,
+    answers: Sequence[tuple[Answer, Sequence[int]]],
+    refused: Mapping[str, Sequence[Mark]],
+) -> Iterator[Line]:
+    """Answers as a run folder keeps them.
+
+    Args:
+        place: the row and the side.
+        prompts: what was asked.
+        answers: what was answered, read and as token ids, in the same order.
+        refused: per judge, which count as refused.
+    """
+    row, which = place
+    for i, (prompt, (answer, ids)) in enumerate(zip(prompts, answers, strict=True)):
+        yield {
+            "row": row,
+            "set": which,
+            "hash": prompts.hashes[i],
+            "category": prompts.categories[i],
+            "prompt": plain(prompt),
+            "completion": answer.text,
+            "thinking": answer.thinking,
+            "finished": answer.finished,
+            "n_tokens": len(ids),
+            "refusal": {name: verdicts[i] for name, verdicts in refused.items()},
+        }
 
 
 def about_cut(result: AuditResult) -> list[str]:

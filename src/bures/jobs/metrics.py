@@ -167,7 +167,7 @@ def _answer_costs(
         target = torch.tensor(answer, device=moved.device)[:, None]
         p, q = original[row, -m - 1 : -1], moved[row, -m - 1 : -1]
         nll.append(float(-q.gather(1, target).double().sum()))
-        kl.append(float(_kl(p, q).double().sum()))
+        kl.append(float(token_kl(p, q).double().sum()))
     return nll, kl, said
 
 
@@ -259,7 +259,7 @@ def _batches(
     )
 
 
-def _kl(p: Float[Tensor, "*n v"], q: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
+def token_kl(p: Float[Tensor, "*n v"], q: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
     """KL between rows of log-probabilities."""
     return torch.where(p.isneginf(), 0.0, p.exp() * (p - q)).sum(dim=-1)
 

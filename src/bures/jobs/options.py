@@ -55,7 +55,7 @@ def command_line(config: BaseModel, job: str) -> str:
         value = getattr(config, name)
         option = f"--{name.replace('_', '-')}"
         if extra(field, "positional"):
-            positional.append(str(value))
+            positional += map(str, cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,))
         elif extra(field, "secret") or value == defaults.get(name, field.default):
             continue
         elif isinstance(value, bool):

@@ -14,14 +14,17 @@ from bures.errors import ConfigError, RunError
 from bures.report.kit.page import Page, Section, Table, render
 from bures.report.kit.text import named
 from bures.report.pages.audit import audit_page
+from bures.report.pages.defence import defence_page
 from bures.report.pages.probe import probe_page
 from bures.report.pages.scan import scan_page
 from bures.report.pages.search import search_page
+from bures.results.defending import DefenceResult
 from bures.results.probing import ProbeResult
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.schema import AuditResult, RunResult, ScanResult, SearchResult
 
 PAGE = "report.html"
+DEFENCE_PAGE = "defence.html"
 PAGE_WITH_COMPLETIONS = "report-with-completions.html"
 """Another name, so that what was made to be read here is not sent on by mistake."""
 
@@ -42,8 +45,11 @@ def page_of(result: RunResult, extra: tuple[Section, ...] = ()) -> Page:
         return search_page(result, extra)
     if isinstance(result, ProbeResult):
         return probe_page(result, extra)
+    if isinstance(result, DefenceResult):
+        return defence_page(result, extra)
     raise RunError(
-        f"no page for a {type(result).__name__}; expected the results of an audit, a scan, a search or a probe"
+        f"no page for a {type(result).__name__}; expected the results of an audit, a scan, a search, a probe or a "
+        "defence table"
     )
 
 
@@ -103,7 +109,8 @@ def write_report(run: str | Path, out: str | Path | None = None, *, show_complet
 
     Args:
         run: the folder.
-        out: the file; default `report.html` in the folder, or `report-with-completions.html`.
+        out: the file; default `report.html` in the folder (`defence.html` of a defence table), or
+            `report-with-completions.html`.
         show_completions: how many completions of every row are shown, with their prompts (may be harmful text).
 
     Raises:
@@ -117,7 +124,8 @@ def write_report(run: str | Path, out: str | Path | None = None, *, show_complet
         warning = "This page shows completions: it may hold harmful text. Do not publish it."
         footer = "Made by bures from results.json and completions.jsonl; this file needs no network."
         page = replace(page, cautions=(warning, *page.cautions), footer=footer)
-    target = Path(out) if out is not None else folder.path / (PAGE_WITH_COMPLETIONS if extra else PAGE)
+    own = DEFENCE_PAGE if isinstance(result, DefenceResult) else PAGE
+    target = Path(out) if out is not None else folder.path / (PAGE_WITH_COMPLETIONS if extra else own)
     write_page(page, target, private=bool(extra))
     return target
 

@@ -3,6 +3,7 @@
 bootstrap_mean           mean of independent samples
 bootstrap_ratio_of_sums  sum of numerators over sum of denominators, resampling the pairs
 bootstrap_difference     of two such ratios on the same prompts
+bootstrap_quantile       a quantile over the parts of samples, resampling the samples
 exponential              e to the power of a measurement: a perplexity, or a ratio of two
 
 Every resample's distance from the estimate is measured in its own standard error (Efron and Tibshirani 1993, chapter
@@ -134,6 +135,32 @@ def bootstrap_difference(a: tuple[Vector, Vector], b: tuple[Vector, Vector], *, 
     if len(before[0]) != len(after[0]):
         raise ValueError(f"a and b differ in length: {len(before[0])} and {len(after[0])}.")
     return _measured([after, before], Resampling(seed=seed))
+
+
+def bootstrap_quantile(samples: Sequence[Vector], at: float, *, seed: int = 0, n_resamples: int = 1000) -> Measurement:
+    """A quantile over all parts of all samples, with a 95 % percentile interval that resamples whole samples.
+
+    Tokens of one answer depend on each other, so answers are resampled, and n counts them (no interval for one).
+
+    Args:
+        samples: the parts of each, of any number but none.
+        at: which quantile, between 0 and 1.
+        seed: of the resamples.
+        n_resamples: how many.
+
+    Raises:
+        ValueError: there are no samples, one is empty or holds a number that is not finite.
+    """
+    parts = [finite_vector(each, "a sample") for each in samples]
+    if not parts:
+        raise ValueError("A quantile over no samples is an error: expected at least one.")
+    value, n = float(np.quantile(np.concatenate(parts), at)), len(parts)
+    if n == 1:
+        return Measurement(value, n)
+    rng = np.random.default_rng(seed)
+    drawn = [np.quantile(np.concatenate([parts[i] for i in rng.integers(n, size=n)]), at) for _ in range(n_resamples)]
+    low, high = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
+    return Measurement(value, n, (min(low, value), max(high, value)))
 
 
 def exponential(m: Measurement) -> Measurement:

@@ -3,6 +3,7 @@
 Two figures on the same prompts
     paired_difference   of two shares, with Tango's score interval (1998)
     mcnemar             the test that this interval inverts: McNemar's, without continuity correction (1947)
+    mcnemar_exact       the same given the number of discordant prompts, by the binomial distribution
     is_equivalent       whether two shares are shown to lie within a margin of each other (two one-sided tests)
     is_not_below        whether one of two is not shown to succeed on fewer of the prompts
 Many of them
@@ -26,6 +27,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq as _untyped_brentq  # pyright: ignore
+from scipy.stats import binomtest as _untyped_binomtest  # pyright: ignore
 from scipy.stats import chi2 as _untyped_chi2  # pyright: ignore
 from scipy.stats import t as _untyped_t  # pyright: ignore
 
@@ -39,6 +41,7 @@ SHUFFLES = 19
 
 _RESAMPLES = 1000
 _brentq, _chi2, _student = (cast(Any, f) for f in (_untyped_brentq, _untyped_chi2, _untyped_t))  # scipy ships no types
+_binomtest = cast(Any, _untyped_binomtest)
 
 Matrix = NDArray[np.float64]
 
@@ -95,6 +98,21 @@ def mcnemar(only_a: int, only_b: int) -> float:
     if only_a + only_b == 0:
         return 1.0
     return float(_chi2.sf((only_a - only_b) ** 2 / (only_a + only_b), 1))
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Two-sided p value of McNemar's exact test: never more often below a level than the level says, on any n.
+
+    Args:
+        only_a: prompts on which only method a succeeded.
+        only_b: prompts on which only method b succeeded.
+
+    Raises:
+        ValueError: a count is negative.
+    """
+    if only_a < 0 or only_b < 0:
+        raise ValueError(f"Counts cannot be negative, got {only_a} and {only_b}.")
+    return 1.0 if only_a + only_b == 0 else float(_binomtest(only_a, only_a + only_b).pvalue)
 
 
 def is_equivalent(only_a: int, only_b: int, n: int, margin: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Scope = Literal["all", "prompt", "last", "generated"]
 """Which tokens an intervention moves."""
@@ -27,3 +27,8 @@ Position = Literal["last", "instruction"]
 
 DETECTOR_NAMES = ("difference-of-means", "lda", "gaussian", "one-class", "logistic")
 """The detectors of `bures.jobs.probe.detectors.KINDS`, in its order."""
+
+AttackName = Literal["refitted", "iterated", "transferred", "prefilled", "random"]
+"""Kinds of attacks in a defence table; `bures.jobs.defence.planning` says how each is made."""
+
+ATTACK_NAMES: tuple[AttackName, ...] = get_args(AttackName)

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from bures import durable
 from bures.errors import BuresError, RunError
+from bures.results.defending import DefenceResult
 from bures.results.migrations import is_older, migrated
 from bures.results.probing import ProbeResult
 from bures.results.schema import SCHEMA_VERSION, AuditResult, RunResult, ScanResult, SearchResult
@@ -39,6 +40,7 @@ _JOBS: Mapping[str, type[RunResult]] = {
     "scan": ScanResult,
     "search": SearchResult,
     "probe": ProbeResult,
+    "defend": DefenceResult,
 }
 
 

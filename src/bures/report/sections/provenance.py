@@ -8,6 +8,7 @@ from typing import Any
 from bures.report.kit.page import Block, Cell, Command, Details, Facts, Items, Section, Table
 from bures.report.kit.text import named
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, half_width, listed, prompts, row_title
+from bures.results.defending import DefenceResult
 from bures.results.probing import ProbeResult
 from bures.results.schema import AuditResult, RunResult, ScanResult
 
@@ -21,6 +22,12 @@ _PROBE_LIMITS = (
     "Only the prompts were read, not what is answered: a harmful answer to a prompt that looks harmless is not seen.",
     "Nobody tried to evade the detectors: neither rewording nor activations that are optimised against them.",
     "Thresholds keep their rate on prompts like those that they were set on, and on no others.",
+)
+
+_DEFENCE_LIMITS = (
+    "Only these attacks were made: neither fine-tuning, nor jailbreak prompts, nor any other way to the weights.",
+    "The worst attack is chosen by the prompts that it is reported on: its interval does not know of the choice.",
+    "Errors of the judge add up over attacks: the union may hold prompts that no attack gets answered in truth.",
 )
 
 _SPLITS = {
@@ -79,10 +86,13 @@ def _settings(result: RunResult) -> Facts:
     pairs = [("seed", str(result.seed))]
     if not isinstance(result, ProbeResult):
         pairs.append(("judge", named(result.judge, 60)))
+    if not isinstance(result, ProbeResult | DefenceResult):
         pairs.append(("refusal tokens", listed([str(token) for token in result.refusal_tokens]) or "none found"))
     if isinstance(result, AuditResult):
         pairs.append(("protocol", result.protocol))
+    if isinstance(result, AuditResult | DefenceResult):
         pairs.append(("tokens per answer", f"at most {result.max_new_tokens}"))
+    if isinstance(result, AuditResult):
         pairs.append(("corpus", "none" if result.corpus is None else _described(result.corpus)))
     if result.finished:
         pairs.append(("finished", named(result.finished, 40)))
@@ -124,6 +134,8 @@ def limits(result: RunResult) -> list[str]:
         said.append("The run has not finished: what is missing here may yet be measured.")
     if isinstance(result, ProbeResult):
         return [*said, *_PROBE_LIMITS]
+    if isinstance(result, DefenceResult):
+        return [*said, *_DEFENCE_LIMITS]
     if isinstance(result, AuditResult):
         said += _audit_limits(result)
     if isinstance(result, ScanResult):

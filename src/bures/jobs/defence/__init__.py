@@ -1,0 +1,1 @@
+"""`bures defend`: many attacks on several models, side by side."""

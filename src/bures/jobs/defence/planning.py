@@ -1,0 +1,122 @@
+"""Which attacks are made on a model, kind by kind.
+
+A kind has a name in `bures.results.names.AttackName` and a function here, in `_MAKERS`, that yields its attacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bures.jobs.attacks import MOST_DIRECTIONS, iterated_ablations, random_ablation, transferred
+from bures.jobs.defence.targets import Audited, Target
+from bures.jobs.saved_interventions import load_intervention
+from bures.models.intervention import Intervention
+from bures.results.names import NONE, AttackName
+from bures.results.schema import Row
+
+BEST = 2
+"""Rows of the audit under which answers are prefilled too."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attack that is to be made.
+
+    Attributes:
+        name: of it.
+        intervention: what is applied.
+        prefilled: whether the answer begins with an affirmative opener.
+        cost: perplexity ratio and whether it is within the budget, where both are known already.
+    """
+
+    name: str
+    intervention: Intervention
+    prefilled: bool = False
+    cost: tuple[float | None, bool | None] | None = None
+
+
+def planned(kind: AttackName, target: Target, before: Audited | None) -> Iterator[Planned]:
+    """The attacks of a kind on a model.
+
+    Args:
+        kind: of attack.
+        target: the model.
+        before: the audit of the model before it was hardened, whose maps are transferred.
+
+    Raises:
+        RunError: maps are missing or damaged.
+        ConfigError: maps to be transferred are of another kind of model.
+    """
+    return _MAKERS[kind](target, before)
+
+
+def why_not(kind: AttackName, audit: Audited, before: Audited | None) -> str | None:
+    """Why there is no attack of a kind on a model; None: there are some."""
+    if kind == "transferred" and before is None:
+        return "no --before was given"
+    if kind == "transferred" and before is not None and before.fingerprint == audit.fingerprint:
+        return "it is the model that the maps were fitted on"
+    return None
+
+
+def expected(kind: AttackName, audit: Audited, before: Audited | None) -> int:
+    """How many attacks of a kind there will be, at most."""
+    if kind == "iterated":
+        return MOST_DIRECTIONS
+    if kind == "transferred":
+        return 0 if before is None else len(moved(before))
+    return {"refitted": len(moved(audit)), "prefilled": 1 + min(BEST, len(moved(audit)))}.get(kind, 1)
+
+
+def moved(audit: Audited) -> list[Row]:
+    """The rows of an audit that have an intervention."""
+    return [row for row in audit.result.rows if row.error is None and row.method != NONE]
+
+
+def _iterated(target: Target, _: Audited | None) -> Iterator[Planned]:
+    run, blocks = target.run, range(len(target.model.blocks))
+    if target.model.parts.unverified:
+        return
+    fit = run.splits.fit
+    made = iterated_ablations(run.unthinking, list(fit.harmful), list(fit.harmless), blocks, system=run.config.system)
+    for directions, intervention in made:
+        yield Planned(f"iterated-{len(directions)}", intervention)
+
+
+def _transferred(target: Target, before: Audited | None) -> Iterator[Planned]:
+    if before is not None:
+        for row, intervention in transferred(target.model, before.path).items():
+            yield Planned(f"transferred-{row}", intervention)
+
+
+def _prefilled(target: Target, _: Audited | None) -> Iterator[Planned]:
+    """Alone, and under the best rows of the audit by the selection split."""
+    yield Planned("prefilled", Intervention(), prefilled=True, cost=(1.0, True))
+    for row in _best(moved(target.audit)):
+        intervention = load_intervention(target.audit.path, row.key)
+        yield Planned(f"prefilled-{row.key}", intervention, prefilled=True, cost=cost_of(row))
+
+
+def _random(target: Target, _: Audited | None) -> Iterator[Planned]:
+    if not target.model.parts.unverified:
+        yield Planned("random", random_ablation(target.model, target.run.config.seed))
+
+
+def _best(rows: Sequence[Row]) -> list[Row]:
+    chosen = [(row.selection.least_in_all, row) for row in rows if row.selection is not None]
+    return [row for _, row in sorted(chosen, key=lambda each: each[0], reverse=True)[:BEST]]
+
+
+def cost_of(row: Row) -> tuple[float | None, bool | None]:
+    """What an audit knows of a row's perplexity on the selection split."""
+    return None if row.selection is None else row.selection.perplexity_ratio, row.within_budget
+
+
+_MAKERS: Mapping[AttackName, Callable[[Target, Audited | None], Iterator[Planned]]] = {
+    "iterated": _iterated,
+    "transferred": _transferred,
+    "prefilled": _prefilled,
+    "random": _random,
+}
+"""Kinds that are made here; `none` and `refitted` are the audit's rows."""

@@ -1,0 +1,88 @@
+"""The page of a defence table."""
+
+from __future__ import annotations
+
+from bures.report.defence_words import asr_of, attacks_of, cautions, figure, finding, legend, sets_of
+from bures.report.kit.page import KeyFigure, Page, Section, Table
+from bures.report.kit.text import named
+from bures.report.pages.audit import footer
+from bures.report.sections.provenance import limits_section, present, provenance_section
+from bures.report.words import interval_and_n
+from bures.results.defending import NULL, Attacked, DefenceResult, Withstood
+from bures.results.formatting import estimate, number, p_value, percent, share
+
+
+def defence_page(result: DefenceResult, extra: tuple[Section, ...] = ()) -> Page:
+    """The page of a defence table; `extra` sections come after the findings."""
+    return Page(
+        kind="Defence table",
+        title=" against ".join(filter(None, (named(result.models[0].name), _others(result)))),
+        finding=named(finding(result), 4000),
+        key_figures=_key_figures(result.models[0]),
+        cautions=tuple(named(each, 600) for each in cautions(result)),
+        sections=present(
+            [_models(result), _attacks(result), *extra, limits_section(result), provenance_section(result)]
+        ),
+        footer=footer(result.versions.get("bures", "")),
+    )
+
+
+def _others(result: DefenceResult) -> str:
+    return ", ".join(named(model.name) for model in result.models[1:])
+
+
+def _key_figures(model: Withstood) -> tuple[KeyFigure, ...]:
+    found = figure(model)
+    if found is None:
+        return ()
+    return (
+        KeyFigure("ASR, worst attack", percent(found.worst_asr.value), interval_and_n(found.worst_asr)),
+        KeyFigure("any attack", percent(found.union.value), interval_and_n(found.union)),
+    )
+
+
+def _models(result: DefenceResult) -> Section:
+    sets = sets_of(result.models)
+    header = (
+        *("model", "attacks", "worst", "by", "any attack", "worst, in budget", "any, in budget", "adjusted p"),
+        *(f"refused, {named(name, 60)}" for name in sets),
+        *("×", "KL", "KL, 95th percentile"),
+    )
+    rows = tuple(_cells(result, model, sets) for model in result.models)
+    said = tuple(named(line, 1200) for line in legend(result)[1:5])
+    return Section("models", "What each model withstands", (*said[:1], Table(header, rows), *said[1:]))
+
+
+def _cells(result: DefenceResult, model: Withstood, sets: list[str]) -> tuple[str, ...]:
+    whole, inside = figure(model), figure(model, within_budget=True)
+    pair = next((each for each in result.pairs if each.second == model.name), None)
+    return (
+        named(model.name, 80),
+        "-" if whole is None else str(whole.attacks),
+        share(None if whole is None else whole.worst_asr),
+        "-" if whole is None else named(whole.worst, 80),
+        share(None if whole is None else whole.union),
+        share(None if inside is None else inside.worst_asr),
+        share(None if inside is None else inside.union),
+        "-" if pair is None else p_value(pair.p_adjusted),
+        *(share(model.over_refusal.get(name)) for name in sets),
+        estimate(None if model.cost is None else model.cost.perplexity_ratio, 3),
+        estimate(None if model.cost is None else model.cost.kl, 3),
+        number(None if model.cost is None else model.cost.kl_95, 3),
+    )
+
+
+def _attacks(result: DefenceResult) -> Section:
+    header = ("attack", "kind", *(named(model.name, 80) for model in result.models))
+    rows = [
+        (named(name, 80), next(each.kind for each in found if each is not None), *map(_asr, found))
+        for name, found in attacks_of(result)
+    ]
+    table = Table(header, tuple(row for row in rows if row[1] != NULL))
+    null = Table(header, tuple(row for row in rows if row[1] == NULL), "The null, which belongs to no figure.")
+    return Section("attacks", "Every attack", (table, *([null] if null.rows else [])))
+
+
+def _asr(attacked: Attacked | None) -> str:
+    mark = "!" if attacked is not None and attacked.within_budget is False else ""
+    return "failed" if attacked is not None and attacked.error is not None else share(asr_of(attacked)) + mark
