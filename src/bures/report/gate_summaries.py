@@ -58,29 +58,29 @@ def _text(text: str) -> str:
 def markdown(found: Gated) -> str:
     """A heading, a table of the checks, and notes, in GitHub's and GitLab's Markdown."""
     passed = sum(check.passed for check in found.checks)
-    against = "" if found.against is None else f" against {_code(found.against)}"
+    against = "" if found.against is None else f" against {code(found.against)}"
     ended = "passed" if found.passed else "failed" if found.is_over else "undecided"
     lines = [
         f"### Refusal gate: {ended} ({passed} of {len(found.checks)})",
         "",
-        f"{_code(found.model)}{against}, judge {_code(found.judge)}, weights {_code(found.fingerprint[:12])}",
+        f"{code(found.model)}{against}, judge {code(found.judge)}, weights {code(found.fingerprint[:12])}",
         "",
         "| | check | measured, 95 % interval | why |",
         "|---|---|---|---|",
         *(_row(check) for check in found.checks),
     ]
-    lines += ["", *(f"- {_code(note)}" for note in (found.effort, *found.notes))]
+    lines += ["", *(f"- {code(note)}" for note in (found.effort, *found.notes))]
     return "\n".join([*lines, "", "A check passes when its whole interval is at most the limit.", ""])
 
 
 def _row(check: Check) -> str:
     mark = {"pass": "pass", "above": "**FAIL**", "undecided": "**UNDECIDED**"}[check.outcome]
-    return f"| {mark} | {_code(check.title)} | {check.figure} | {check.reason} |"
+    return f"| {mark} | {code(check.title)} | {check.figure} | {check.reason} |"
 
 
-def _code(text: str) -> str:
+def code(text: str, longest: int = _LONGEST) -> str:
     """Text as inert Markdown: a code element in which every character but letters, digits and spaces is a reference."""
     line = " ".join(plain(text).split())
-    cut = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    cut = line if len(line) <= longest else f"{line[:longest]}..."
     inert = "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in cut)
     return f"<code>{inert}</code>"
