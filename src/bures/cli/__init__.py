@@ -27,6 +27,7 @@ from bures.cli import (
     report,
     scan,
     search,
+    view,
 )
 from bures.errors import BuresError, plain
 
@@ -67,6 +68,7 @@ for run, sentence in (
     (defend.defend, "Attack several models in many ways: worst case and union."),
     (init.init, "Print a file with every option of a command."),
     (report.report, "Write the page of a run folder."),
+    (view.view, "Write a page of a run's answers, for yourself."),
     (export.export, "Write results as CSV, LaTeX, Markdown or a model card."),
     (compare.compare, "Hold audits against the first of them, prompt by prompt."),
     (gate.gate, "Pass or fail an audit, by its intervals."),

@@ -60,9 +60,12 @@ __all__ = [
     "Table",
     "Tone",
     "as_json_in_html",
+    "asset",
     "content_policy",
     "figures_of",
+    "markup",
     "render",
+    "template",
 ]
 
 
@@ -76,14 +79,14 @@ def render(page: Page) -> str:
     ids = [each.id for each in (*page.sections, *figures)]
     if len(set(ids)) != len(ids):
         raise ValueError(f"Ids must be unique on a page, got {sorted(ids)}.")
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = asset("page.css"), asset("page.js")
     library = vega_bundle() if figures else ""
     specs = {figure.id: _cleaned({"autosize": AUTOSIZE, **figure.spec}) for figure in figures}
-    text = _template().render(
+    text = template("page.html").render(
         page=page,
-        style=_markup(style),
-        scripts=[_markup(code) for code in (library, script) if code],
-        data=_markup(as_json_in_html({"config": CONFIG, "specs": specs})),
+        style=markup(style),
+        scripts=[markup(code) for code in (library, script) if code],
+        data=markup(as_json_in_html({"config": CONFIG, "specs": specs})),
         policy=content_policy(style=[style], script=[code for code in (library, script) if code]),
     )
     return text.lstrip() + "\n"
@@ -129,18 +132,21 @@ def _cleaned(value: Any) -> Any:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of `templates/`."""
     return (files("bures.report") / "templates" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
-def _markup(text: str) -> Any:
+def markup(text: str) -> Any:
+    """Text that a template does not escape."""
     from markupsafe import Markup
 
     return Markup(text)  # our own files, and JSON with <, > and & escaped
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A template that escapes every string, and makes it fit to be seen."""
     import jinja2
     from markupsafe import Markup
 
@@ -157,4 +163,4 @@ def _template() -> Template:
     )
     environment.tests["text"] = lambda value: isinstance(value, str)
     environment.filters["kind"] = lambda value: type(value).__name__
-    return environment.get_template("page.html")
+    return environment.get_template(name)
