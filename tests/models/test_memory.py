@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from bures.errors import ModelError
 from bures.models import memory
-from bures.models.loading import foreseen, load_model
+from bures.models.before_loading import foreseen
+from bures.models.loading import load_model
 from bures.models.memory import LIBRARIES, Passes, Shape, need, on_meta, shape_of, weight_bytes
 from helpers import tiny
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bures.cli.console import output
-from bures.cli.options import AsJson, Given, Out, carry_out, command
+from bures.cli.options import AsJson, Estimating, Given, Out, carry_out, command, say_estimate
 from bures.jobs.config import AuditConfig
 
 
@@ -19,6 +19,7 @@ def audit(
     given: Given[AuditConfig],
     out: Out = None,
     as_json: AsJson = False,
+    estimate: Estimating = False,
     show_completions: Annotated[
         int, typer.Option(help="Show this many completions per row (may be harmful text).")
     ] = 0,
@@ -28,7 +29,12 @@ def audit(
     Example: bures audit Qwen/Qwen2.5-7B-Instruct --max-new-tokens 64
 
     Example: bures audit organism --limit 40 --max-new-tokens 16
+
+    Example: bures audit Qwen/Qwen2.5-7B-Instruct --protocol paper --estimate
     """
+    if estimate:
+        say_estimate(given.settings(), as_json=as_json)
+        return
     from bures.cli.tables import audit_table
     from bures.jobs.audit import audit as run
 

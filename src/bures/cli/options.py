@@ -10,6 +10,7 @@ fields (see `bures.jobs.options` for what a field holds):
 from __future__ import annotations
 
 import inspect
+import json
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ ConfigFile = Annotated[
     typer.Option("--config", help="TOML file whose keys are these options (bures init), or a run's config.json."),
 ]
 Out = Annotated[Path | None, typer.Option(help="Run folder; default runs/MODEL-HASH. The same command continues it.")]
+Estimating = Annotated[
+    bool,
+    typer.Option("--estimate", help="Say what it will take here (prompts, passes, time, memory) and load no model."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")]
 
 
@@ -192,3 +197,16 @@ def carry_out(run: Callable[..., Any], settings: Any, out: Path | None, *, as_js
     if not as_json:
         bars.say(f"report: {page}")
     return target
+
+
+def say_estimate(settings: Any, *, as_json: bool) -> None:
+    """Prints what a job will take on this machine; nothing is run and nothing written."""
+    from bures.cli.estimates import estimate_table
+    from bures.jobs.estimate import estimate
+
+    with stdout_kept():
+        found = estimate(settings)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        show(estimate_table(found))

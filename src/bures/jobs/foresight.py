@@ -6,7 +6,7 @@ from bures.data.conversations import messages_of
 from bures.jobs.config import AuditConfig, ScanConfig, SearchConfig
 from bures.jobs.progress import Progress
 from bures.jobs.splits import Sides, Splits
-from bures.models.loading import foreseen
+from bures.models.before_loading import foreseen
 from bures.models.memory import Passes, free_memory, need
 from bures.models.sources import place_of
 

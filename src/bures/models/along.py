@@ -36,6 +36,12 @@ CACHED = 128 << 20
 """Bytes of keys and values that are kept for one set of sequences."""
 
 
+def blocks_held(n_blocks: int, each: int, room: int = STREAMS) -> tuple[int, ...]:
+    """The blocks whose streams are kept, of `each` bytes, so that they fit: the last one, and others evenly before."""
+    fitting = room // max(1, each)
+    return tuple(range(n_blocks - 1, -1, -n_blocks // fitting)) if fitting else ()
+
+
 class Along:
     """The original model along sequences that do not change.
 
@@ -70,9 +76,8 @@ class Along:
         self.sequences = [[*prompt, *answer] for prompt, answer in zip(prompts, tails, strict=True)]
         self._prompts = prompts
         self._beyond = answers is None
-        each = sum(map(len, self.sequences)) * model.d_model * model.hf.dtype.itemsize
-        fitting, n = streams // max(1, each), len(model.blocks)
-        self.held_blocks = tuple(range(n - 1, -1, -n // fitting)) if fitting else ()
+        n, each = len(model.blocks), sum(map(len, self.sequences)) * model.d_model * model.hf.dtype.itemsize
+        self.held_blocks = blocks_held(n, each, streams)
         self._room = 0 if model.parts.pads_matter or self._beyond else cached
         self._passes: dict[tuple[int, ...], Original] = {}
         self._prefix: Prefix | None = None

@@ -17,9 +17,8 @@ from bures.data.home import expanded
 from bures.errors import ModelError, plain
 from bures.models.architecture import Parts, find_parts, text_config, window_of
 from bures.models.chat import Chat
-from bures.models.checkpoints import from_pretrained, merge, require_adapter, shape_before_loading, trained_on
+from bures.models.checkpoints import from_pretrained, merge, require_adapter, trained_on
 from bures.models.dequantised import Kept
-from bures.models.memory import Shape
 from bures.models.offloading import count, device_of, fingerprint, remarks, whereabouts
 from bures.models.precision import widen
 from bures.models.quantization import Quantization, described, gguf_packed_again
@@ -202,7 +201,7 @@ def load_model(
         require_adapter(each)  # before the model, which may take minutes
     if name == ORGANISM and not any(trained_on(each) == NAME_OF_ITS_BASE for each in adapters):
         adapters.insert(0, organism_adapter())
-    found = _located(spec, dtype, device, revision, trust_remote_code)
+    found = located(spec, dtype, device, revision, trust_remote_code)
     if quantization is not None and (found.kept is not None or "gguf_file" in found.arguments):
         raise gguf_packed_again(quantization, name)
     place = place_of(device)
@@ -221,29 +220,9 @@ def load_model(
     return replace(model, notes=(*filter(None, notes), *model.notes))
 
 
-def foreseen(
-    spec: str | Path,
-    *,
-    dtype: Dtype = "auto",
-    device: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    quantization: Quantization | None = None,
-) -> Shape | None:
-    """The shape that a model will have once it is loaded, from its configuration; see `load_model`.
-
-    None where it cannot be told; raises `ModelError` where there is nothing of that name.
-    """
-    found = _located(spec, dtype, device, revision, trust_remote_code)
-    try:
-        return shape_before_loading(found.source, found.arguments, str(spec), found.dtype, quantization)
-    except Exception:  # noqa: BLE001 - configurations of all kinds, and code that comes with some
-        return None
-
-
 @dataclass(frozen=True)
-class _Located:
-    """Where a model is: what to hand to transformers, the type to load in, where a GGUF file is kept dequantised."""
+class Located:
+    """Where a model is: what transformers is given, the type to load in, where a GGUF file is kept dequantised."""
 
     source: str
     arguments: dict[str, Any]
@@ -251,9 +230,9 @@ class _Located:
     kept: Kept | None = None
 
 
-def _located(
+def located(
     spec: str | Path, dtype: Dtype, device: str | None, revision: str | None, trust_remote_code: bool
-) -> _Located:
+) -> Located:
     """Where a model is; an asset is fetched."""
     given = BASE_OF_ORGANISM if str(spec) == ORGANISM else str(spec)
     path = assets.fetch(given) if given in assets.ASSETS else expanded(given)
@@ -264,7 +243,7 @@ def _located(
     kept = None if file is None else Kept.of(Path(source) / file, cast("torch.dtype", loaded_as))
     if kept is not None and kept.is_there:
         source, arguments = str(kept.path), {}
-    return _Located(source, {**arguments, "trust_remote_code": trust_remote_code}, loaded_as, kept)
+    return Located(source, {**arguments, "trust_remote_code": trust_remote_code}, loaded_as, kept)
 
 
 def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> ChatModel:

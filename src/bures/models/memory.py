@@ -1,8 +1,7 @@
 """How much memory a job will need, from a model's configuration alone: nothing is loaded.
 
-The network is built on torch's `meta` device, where parameters have shapes and no values. What the passes take follows
-from their batches, which are bounded by the token budget and by the logits held at once. The largest stage counts, not
-the sum of all: their memory is given back.
+The network is built on torch's `meta` device: shapes without values. What the passes take follows from their batches,
+which the token budget and the logits held at once bound. The largest stage counts, not the sum: memory is given back.
 """
 
 from __future__ import annotations
@@ -43,6 +42,8 @@ class Shape:
         inner: widest layer of a block.
         blocks: number of blocks.
         cached: numbers that the cache of keys and values holds for one token, all blocks together.
+        resident: numbers of the blocks' weights.
+        active: those of them that one token meets: all, but for a mixture of experts.
     """
 
     weights: int
@@ -53,6 +54,8 @@ class Shape:
     inner: int
     blocks: int
     cached: int
+    resident: int = 0
+    active: int = 0
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,20 @@ def shape_of(
         inner=_inner(text),
         blocks=int(text.num_hidden_layers),
         cached=int(text.num_hidden_layers) * cached_numbers(text),
+        **_inside(network, text),
     )
+
+
+def _inside(network: nn.Module, text: Any) -> dict[str, int]:
+    """Numbers of the weights between embedding and head, and those of them that one token meets."""
+    ends = {id(p) for m in network.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    named = [(n, p) for n, p in network.named_parameters() if id(p) not in ends and "lm_head" not in n]
+    experts = sum(p.numel() for name, p in named if ".experts." in name)
+    resident = sum(p.numel() for _, p in named)
+    said = (getattr(text, kind, None) for kind in ("num_local_experts", "num_experts", "n_routed_experts"))
+    among = next((n for n in said if isinstance(n, int) and n > 0), 1)
+    chosen = getattr(text, "num_experts_per_tok", None) or among
+    return {"resident": resident, "active": resident - experts + experts * min(chosen, among) // among}
 
 
 def weight_bytes(network: nn.Module, dtype: torch.dtype, bits: float | None) -> int:
