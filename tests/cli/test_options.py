@@ -30,7 +30,7 @@ from bures.jobs.probe.config import ProbeConfig
 from bures.jobs.scan_config import ScanConfig
 from bures.judges.by_name import JUDGE_NAMES, judge_by_name
 from bures.models.methods import METHODS
-from bures.results.asked import extra, options_of
+from bures.results.asked import Asked, extra, options_of
 from bures.results.names import METHOD_NAMES
 from bures.results.questions import CompareConfig, GateConfig, HistoryConfig, PlanConfig
 from bures.training.harden import HardenConfig
@@ -196,7 +196,7 @@ def test_a_secret_field_is_not_written_down() -> None:
 
 
 def test_a_type_that_cannot_be_typed_is_refused() -> None:
-    class Bad(BaseModel):
+    class Bad(Asked):
         table: dict[str, int] = Field(default={}, description="A table.")
 
     with pytest.raises(TypeError, match=r"table: .* cannot be an option"):
