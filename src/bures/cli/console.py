@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -23,10 +25,36 @@ from rich.text import Text
 from bures.errors import plain
 
 
-class Bars:
-    """Rich progress bars with time left, on stderr."""
+@dataclass
+class Stage:
+    """A stage that runs: `done` steps of `total`, when it began, and when a log was last told."""
 
-    def __init__(self, console: Console) -> None:
+    name: str
+    total: int
+    began: float
+    told: float
+    done: int = 0
+
+    def said(self, now: float) -> str:
+        """`  scanning blocks: 120 of 480, 60 s, about 180 s left`."""
+        spent = now - self.began
+        left = spent * (self.total - self.done) / self.done if 0 < self.done <= self.total else 0.0
+        return (
+            f"  {self.name}: {self.done} of {self.total}, {spent:.0f} s{f', about {left:.0f} s left' if left else ''}"
+        )
+
+
+HEARTBEAT = 30.0
+"""Seconds after which a log without a terminal is told again how far a stage is."""
+
+
+class Bars:
+    """Rich progress bars with time left, on stderr; without a terminal a line every half a minute.
+
+    Inside the `with` block the bars are drawn. A log is told at its end how many seconds each stage took.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -38,10 +66,34 @@ class Bars:
         )
         self.console = console
         self.task: TaskID | None = None
+        self.clock = clock
+        self.seconds: dict[str, float] = {}
+        self.current: Stage | None = None
+
+    def __enter__(self) -> Bars:
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.bars.stop()
+        self._end()
+        if kind is None and self.seconds and not self.console.is_terminal:
+            parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
+            self.say(f"took {sum(self.seconds.values()):.0f} s: {parts}")
+
+    def _end(self) -> None:
+        """The current stage is over."""
+        if self.current is not None:
+            spent = self.clock() - self.current.began
+            self.seconds[self.current.name] = self.seconds.get(self.current.name, 0.0) + spent
+        self.current = None
 
     def stage(self, name: str, total: int) -> None:
+        self._end()
+        now = self.clock()
+        self.current = Stage(name, total, began=now, told=now)
         if not self.console.is_terminal:
-            self.console.print(f"{name} ...")
+            self.console.print(Text(plain(f"{name} ...")), soft_wrap=True)
         if self.task is not None:
             self.bars.update(self.task, completed=self.bars.tasks[self.task].total)
         self.task = self.bars.add_task(name, total=total)
@@ -49,6 +101,12 @@ class Bars:
     def advance(self, n: int = 1) -> None:
         if self.task is not None:
             self.bars.advance(self.task, n)
+        if self.current is None:
+            return
+        self.current.done += n
+        if not self.console.is_terminal and self.clock() - self.current.told >= HEARTBEAT:
+            self.current.told = self.clock()
+            self.say(self.current.said(self.current.told))
 
     def say(self, line: str) -> None:
         self.console.print(Text(plain(line)), soft_wrap=True)

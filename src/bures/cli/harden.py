@@ -40,6 +40,6 @@ def harden(
         typer.echo(f"card: {out / 'README.md'}")
         return
     bars = Bars(Console(stderr=True))
-    with stdout_kept(), bars.bars:
+    with stdout_kept(), bars:
         folder = run(given.settings(), out, progress=bars)
     typer.echo(f"adapter: {folder}")

@@ -70,7 +70,7 @@ def run(
     if not judge:
         raise ConfigError("no judge given; expected for example --judge bures-lm")
     bars = Bars(Console(stderr=True))
-    with stdout_kept(), bars.bars:
+    with stdout_kept(), bars:
         result = rejudge(folder, judge, progress=bars)
     if as_json:
         typer.echo(result.to_json())

@@ -185,7 +185,7 @@ def carry_out(run: Callable[..., Any], settings: Any, out: Path | None, *, as_js
 
     target, notice = out or default_out(settings), Console(stderr=True)
     bars = Bars(notice)
-    with stdout_kept(), bars.bars:
+    with stdout_kept(), bars:
         result = run(settings, target, progress=bars)
     if as_json:
         typer.echo(result.to_json())

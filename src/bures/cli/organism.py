@@ -30,7 +30,7 @@ def train(
     from bures.training.organism import train_organism
 
     bars = Bars(Console(stderr=True))
-    with stdout_kept(), bars.bars:
+    with stdout_kept(), bars:
         folder = train_organism(given.settings(), out=out, measure=measure, progress=bars)
     typer.echo(f"adapter: {folder}")
 
@@ -49,7 +49,7 @@ def evaluate(
     from bures.training.organism import evaluate_organism
 
     bars = Bars(Console(stderr=True))
-    with stdout_kept(), bars.bars:
+    with stdout_kept(), bars:
         report = evaluate_organism(adapter, limit=limit, device=device, progress=bars)
     names = ("figure", "organism", "original", "n")
     table = Fitted("", columns(*names, left=names[:3], wraps=names[:1]))

@@ -38,7 +38,7 @@ def search(
     notice = Console(stderr=True)
     bars = Bars(notice)
     study = given.typed.get("study", SearchConfig.model_fields["study"].default)
-    with stdout_kept(), bars.bars:
+    with stdout_kept(), bars:
         own = {name: given.typed[name] for name in ("device", "threads") if name in given.typed}
         done = join(worker, study, **own, progress=bars)
     notice.print(Text(f"the search has {done} finished trials; its results are where it was begun"))
