@@ -10,9 +10,10 @@ from accelerate import cpu_offload, disk_offload
 
 from bures.errors import ModelError
 from bures.models.activations import collect
+from bures.models.checkpoints import organism_adapter
 from bures.models.generation import generate, generate_ids
 from bures.models.intervention import Intervention
-from bures.models.loading import ChatModel, load_model, organism_adapter, wrap
+from bures.models.loading import ChatModel, load_model, wrap
 from bures.models.offloading import count, offloaded, whereabouts
 from bures.models.prompt_stream import PromptStream
 from helpers import scripted, tiny

@@ -16,9 +16,10 @@ from torch import nn
 from bures.errors import ConfigError, ModelError
 from bures.models.activations import collect
 from bures.models.before_loading import foreseen
+from bures.models.checkpoints import organism_adapter
 from bures.models.generation import generate, generate_ids
 from bures.models.intervention import Intervention
-from bures.models.loading import load_model, organism_adapter, wrap
+from bures.models.loading import load_model, wrap
 from bures.models.prompt_stream import PromptStream
 from bures.models.quantization import Quantization, is_packed
 from helpers import scripted, tiny

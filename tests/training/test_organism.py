@@ -18,8 +18,9 @@ from bures.data.prompts import load_prompts, prompt_hash
 from bures.errors import BuresError, ConfigError, ModelError, RunError
 from bures.jobs.examples import Example, Stream, kept_examples, log_probs, with_original
 from bures.judges.phrases import ARDITI
+from bures.models.checkpoints import organism_adapter
 from bures.models.generation import generate
-from bures.models.loading import ChatModel, load_model, organism_adapter, wrap
+from bures.models.loading import ChatModel, load_model, wrap
 from bures.results.stats import Measurement, proportion
 from bures.training.lora import attach, save_adapter
 from bures.training.organism import OrganismConfig, OrganismReport, evaluate_organism, texts

@@ -25,6 +25,7 @@ from bures.jobs.splits import Splits, load_splits
 from bures.judges.base import require_ready
 from bures.judges.by_name import judge_by_name
 from bures.models.chat import Tokenised, tokenised
+from bures.models.checkpoints import adapter_folder
 from bures.models.loading import ChatModel, load_model
 from bures.models.methods import METHODS, notes_of
 from bures.models.pace import threads_kept
@@ -133,7 +134,7 @@ def _called(config: ScanConfig) -> dict[str, Any]:
     """What the results call the model, and the adapter that was merged into it."""
     if config.adapter is None:
         return {"name": config.name or config.model}
-    folder = Path(config.adapter)
+    folder = adapter_folder(config.adapter)
     digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
     name = config.name or f"{config.model} + {folder.resolve().name} (adapter)"
     return {"name": name, "adapter": {"name": folder.resolve().name, "sha256": digest}}

@@ -42,7 +42,9 @@ class ScanConfig(Asked):
         description="Hub id, folder, .gguf file, or `organism`.",
         json_schema_extra={"positional": True},
     )
-    adapter: str | None = Field(default=None, description="LoRA adapter folder, merged in memory.")
+    adapter: str | None = Field(
+        default=None, description="LoRA adapter folder, or `organism-hardened`; merged in memory."
+    )
     name: str | None = Field(
         default=None,
         min_length=1,

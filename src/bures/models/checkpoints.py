@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -149,8 +150,31 @@ def _complete(hf: PreTrainedModel, info: Mapping[str, Any]) -> PreTrainedModel:
     return hf
 
 
-def require_adapter(adapter: Path) -> None:
-    """Refuses a folder without an adapter in it."""
+HARDENED = "organism-hardened"
+"""The name under which the packaged hardening adapter of the organism is given as an adapter."""
+
+
+def organism_adapter() -> Path:
+    """Folder of the refusal adapter that ships with the package."""
+    return _packaged("organism")
+
+
+def _packaged(name: str) -> Path:
+    return Path(str(resources.files("bures") / "data" / name))
+
+
+def adapter_folder(adapter: str | Path) -> Path:
+    """Folder of an adapter that was given by its path, or as `organism-hardened`.
+
+    Raises:
+        ModelError: there is no adapter in it.
+    """
+    folder = _packaged(HARDENED) if str(adapter) == HARDENED else Path(adapter)
+    _require_adapter(folder)
+    return folder
+
+
+def _require_adapter(adapter: Path) -> None:
     if not (adapter / "adapter_config.json").is_file() or not (adapter / "adapter_model.safetensors").is_file():
         raise ModelError(f"no adapter in {adapter}; expected adapter_config.json and adapter_model.safetensors")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -17,7 +16,13 @@ from bures.data.home import expanded
 from bures.errors import ModelError, plain
 from bures.models.architecture import Parts, find_parts, text_config, window_of
 from bures.models.chat import Chat
-from bures.models.checkpoints import from_pretrained, merge, require_adapter, trained_on
+from bures.models.checkpoints import (
+    adapter_folder,
+    from_pretrained,
+    merge,
+    organism_adapter,
+    trained_on,
+)
 from bures.models.dequantised import Kept
 from bures.models.offloading import count, device_of, fingerprint, remarks, whereabouts
 from bures.models.precision import widen
@@ -187,7 +192,7 @@ def load_model(
         spec: a hub id, a local folder, a `.gguf` file (dequantised), a pinned asset's name, or `organism`.
         dtype: `auto` is the checkpoint's own (GGUF: bfloat16 where the device has it), float32 where that overflows.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` to shard over all devices; default: CUDA where there is one.
-        adapter: folder of a LoRA adapter (peft), merged in memory; into `organism` as it is, or in place of its own.
+        adapter: a LoRA folder (peft) or `organism-hardened`; merged in memory, into `organism` or in place of its own.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: run the code that comes with a hub repository; off unless the user turns it on.
         quantization: pack the linear layers while loading (`bnb-4bit`, `bnb-8bit`; needs bitsandbytes).
@@ -196,9 +201,7 @@ def load_model(
         ConfigError: bitsandbytes is missing.
         ModelError: nothing there, not readable, no chat template, or blocks not found.
     """
-    name, adapters = str(spec), [] if adapter is None else [Path(adapter)]
-    for each in adapters:
-        require_adapter(each)  # before the model, which may take minutes
+    name, adapters = str(spec), [] if adapter is None else [adapter_folder(adapter)]  # before the model: that is slow
     if name == ORGANISM and not any(trained_on(each) == NAME_OF_ITS_BASE for each in adapters):
         adapters.insert(0, organism_adapter())
     found = located(spec, dtype, device, revision, trust_remote_code)
@@ -263,11 +266,6 @@ def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> 
     parts = find_parts(hf, name)
     chat = settled(tokenizer, name, hf=hf)
     return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat, notes=remarks(hf))
-
-
-def organism_adapter() -> Path:
-    """Folder of the refusal adapter that ships with the package."""
-    return Path(str(resources.files("bures") / "data" / "organism"))
 
 
 def stored_weights(spec: str, adapter: str | None) -> str | None:
