@@ -25,6 +25,7 @@ from bures.training.harden.card import write_card
 from bures.training.harden.config import HardenConfig
 from bures.training.harden.data import Data, training_data
 from bures.training.harden.objective import MovingMaps, Streams
+from bures.training.harden.own_answers import own_answers
 from bures.training.harden.plan import Plan, settled
 from bures.training.harden.pool import Pool
 from bures.training.harden.rows import Rows, answered, refusal_rows, sampled, with_streams
@@ -169,7 +170,8 @@ def _rows(
     told: Progress,
 ) -> Rows:
     """The training rows, with what the original model computes of them."""
-    harmful = refusal_rows(model, data.harmful, config, random.Random(f"{config.seed} refusals"))
+    own = own_answers(model, data.harmful, [*data.ordinary, *data.lookalikes], plan, told)
+    harmful = refusal_rows(model, data.harmful, config, random.Random(f"{config.seed} refusals"), own)
     with workers.first():
         ordinary, lookalikes = answered(model, data, config, checkpoints.path / "answers.json", told)
     return with_streams(model, Rows(harmful, ordinary, lookalikes), plan, told)

@@ -26,6 +26,7 @@ from bures.models.loading import ChatModel
 from bures.models.probing import tolerance
 from bures.training.harden.config import HardenConfig
 from bures.training.harden.data import Data
+from bures.training.harden.own_answers import Own
 from bures.training.harden.plan import Plan
 from bures.training.harden.refusals import OPENERS, cut, refusal
 from bures.training.lora import make_folder
@@ -49,15 +50,21 @@ class Rows:
 
 
 def refusal_rows(
-    model: ChatModel, prompts: Sequence[HarmfulPrompt], config: HardenConfig, rng: random.Random
+    model: ChatModel,
+    prompts: Sequence[HarmfulPrompt],
+    config: HardenConfig,
+    rng: random.Random,
+    own: Own | None = None,
 ) -> list[Example]:
-    """Each harmful prompt with a refusal, at times behind the beginning of an affirmative answer."""
+    """Each harmful prompt with a refusal, at times behind the beginning of an affirmative answer, or of its own."""
     tokenizer = cast("Any", model.tokenizer)
     openers = [tokenizer(opener, add_special_tokens=False)["input_ids"] for opener in OPENERS]
     rows: list[Example] = []
-    for prompt, head in zip(prompts, model.encode([each.text for each in prompts]), strict=True):
+    for number, (prompt, head) in enumerate(zip(prompts, model.encode([each.text for each in prompts]), strict=True)):
         said = refusal(prompt.area, rng, extended_share=config.extended_share)
         begun = cut(rng.choice(openers), rng) if rng.random() < config.opener_share else ()
+        if own is not None and not begun:
+            begun = own.beginning(number, rng)
         answer = spoken(model, f" {said}" if begun else said)
         rows.append(Example((*head, *begun), tuple(answer), begun=len(begun)))
     return rows

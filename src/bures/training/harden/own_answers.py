@@ -1,0 +1,98 @@
+"""What the model itself answers to harmful prompts under an intervention: beginnings behind which it learns to refuse.
+
+A map at the last prompt token decides the first words of an answer and nothing else, so a model that only ever refuses
+at once is lost with them. Rows that begin with the first few tokens of its own attacked answer teach it to turn back
+there, on what it really says. The answers are made before the training, greedily, under ablations at three sites of
+every block; they are held in memory and written nowhere.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bures.errors import FitError
+from bures.jobs.progress import Progress
+from bures.judges.by_name import JUDGES
+from bures.models.activations import gather
+from bures.models.fitting import FitData, build
+from bures.models.generation import decode, generate_ids
+from bures.models.loading import ChatModel
+from bures.models.methods import FitOptions
+from bures.results.records import Candidate
+from bures.training.harden.plan import Plan
+from bures.training.organism.data import HarmfulPrompt
+
+LONGEST = 12
+"""Most tokens of a beginning."""
+
+DEPTHS = (0.5, 0.6, 0.7)
+"""Where the directions are fitted, each for a third of the prompts."""
+
+JUDGE = "arditi"
+"""Says which of the attacked answers are refusals all the same; nothing begins with those."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """The beginnings of a model's own answers.
+
+    Attributes:
+        answers: token ids, one for each harmful prompt; empty where it refused.
+        share: of the rows that begin so, of those that have a beginning.
+    """
+
+    answers: Sequence[Sequence[int]]
+    share: float
+
+    def beginning(self, number: int, rng: random.Random) -> tuple[int, ...]:
+        """The first 1 to 12 tokens of an answer, with the probability `share`; else nothing."""
+        answer = self.answers[number]
+        if not answer or rng.random() >= self.share:
+            return ()
+        return tuple(answer[: rng.randint(1, len(answer))])
+
+
+def own_answers(
+    model: ChatModel,
+    prompts: Sequence[HarmfulPrompt],
+    harmless: Sequence[str],
+    plan: Plan,
+    progress: Progress,
+) -> Own | None:
+    """How the model answers its harmful training prompts once its refusal is ablated; None: no row begins so.
+
+    Args:
+        model: the model before its training.
+        prompts: the harmful training prompts, in the order of the rows.
+        harmless: training prompts of the other side, to fit on.
+        plan: which share begins so, on how many prompts is fitted, the seed.
+        progress: who is told how far it is.
+
+    Raises:
+        FitError: no direction can be fitted at any of the depths.
+    """
+    if not plan.attacks.own_share:
+        return None
+    texts, rng = [each.text for each in prompts], random.Random(f"{plan.seed} own answers")
+    blocks = sorted({min(len(model.blocks) - 1, int(depth * len(model.blocks))) for depth in DEPTHS})
+    sides = [rng.sample(side, min(plan.attacks.n_fit, len(side))) for side in (texts, list(harmless))]
+    source, target = (gather(model, side, blocks=blocks) for side in sides)
+    fit = FitData(source_prompts=tuple(sides[0]), source=source, target=target, options=FitOptions())
+    progress.stage("own answers under attack", len(texts))
+    answers: list[list[int]] = [[] for _ in texts]
+    for offset, block in enumerate(blocks):
+        places = range(offset, len(texts), len(blocks))
+        try:
+            attack = build(model, Candidate("rfa", (block,), None, "all", sites=True), fit)
+        except FitError:
+            continue
+        asked = [texts[place] for place in places]
+        with attack.applied(model):
+            found = generate_ids(model, asked, max_new_tokens=LONGEST, advance=progress.advance)
+        for place, prompt, ids, said in zip(places, asked, found, decode(model, found), strict=True):
+            answers[place] = [] if JUDGES[JUDGE].is_refusal(prompt, said) else ids
+    if not any(answers):
+        raise FitError("no ablation makes the model answer a harmful training prompt; give --own-share 0")
+    return Own(answers, plan.attacks.own_share)
