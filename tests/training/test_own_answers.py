@@ -25,7 +25,7 @@ TEXTS = [each.text for each in hardening.HARMFUL]
 
 def test_answers_are_greedy_and_under_the_ablation_of_a_third_of_the_prompts_each() -> None:
     model = hardening.model(layers=10)
-    own = own_answers(model, hardening.HARMFUL, HARMLESS, hardening.plan(model, n_fit=100), Silent())
+    own = own_answers(model, hardening.HARMFUL, HARMLESS, hardening.plan(model, n_fit=100), 1.0, Silent())
     assert own is not None
     for offset, block in enumerate((5, 6, 7)):  # n_fit is more than there are: all are fitted on, in a drawn order
         asked = TEXTS[offset::3]
@@ -57,15 +57,14 @@ def test_what_is_refused_all_the_same_begins_nothing(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         module, "JUDGES", {module.JUDGE: SimpleNamespace(is_refusal=lambda asked, _: asked == TEXTS[0])}
     )
-    own = own_answers(model, hardening.HARMFUL, HARMLESS, plan, Silent())
+    own = own_answers(model, hardening.HARMFUL, HARMLESS, plan, 1.0, Silent())
     assert own is not None
     assert [bool(answer) for answer in own.answers] == [False, *[True] * (len(TEXTS) - 1)]
     monkeypatch.setattr(module, "JUDGES", {module.JUDGE: SimpleNamespace(is_refusal=lambda *_: True)})
-    with pytest.raises(FitError, match="own-share 0"):
-        own_answers(model, hardening.HARMFUL, HARMLESS, plan, Silent())
+    with pytest.raises(FitError, match="own-share"):
+        own_answers(model, hardening.HARMFUL, HARMLESS, plan, 1.0, Silent())
 
 
-@pytest.mark.parametrize("setting", ["control", "refat", "fail-closed"])
-def test_the_other_settings_have_none(setting: str) -> None:
+def test_without_a_share_nothing_is_answered() -> None:
     model = hardening.model()
-    assert own_answers(model, hardening.HARMFUL, HARMLESS, hardening.plan(model, setting=setting), Silent()) is None
+    assert own_answers(model, hardening.HARMFUL, HARMLESS, hardening.plan(model), 0.0, Silent()) is None

@@ -17,7 +17,7 @@ Setting = Literal["moving", "refat", "fail-closed", "control"]
 WITHOUT: Mapping[Setting, tuple[str, ...]] = MappingProxyType(
     {
         "fail-closed": ("maps", "memory"),
-        "control": ("attack_share", "attack_warmup", "refit_every", "n_fit", "maps", "memory", "own_share"),
+        "control": ("attack_share", "attack_warmup", "refit_every", "n_fit", "maps", "memory"),
     }
 )
 """Options that would do nothing in a setting."""
@@ -146,11 +146,12 @@ class HardenConfig(Asked):
         description="Earlier interventions that are kept; half of the draws are of them.",
         json_schema_extra=_AS_SETTING,
     )
-    own_share: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
-        default=None,
+    own_share: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
         description="Share of the other refusals that begin behind the first 1 to 12 tokens of the model's own answer "
         "under an ablation, which is kept in memory only.",
-        json_schema_extra=_AS_SETTING,
     )
     opener_share: float = Field(
         default=0.25,

@@ -170,7 +170,8 @@ def _rows(
     told: Progress,
 ) -> Rows:
     """The training rows, with what the original model computes of them."""
-    own = own_answers(model, data.harmful, [*data.ordinary, *data.lookalikes], plan, told)
+    sides = data.harmful, [*data.ordinary, *data.lookalikes]
+    own = own_answers(model, *sides, plan, config.own_share, told)
     harmful = refusal_rows(model, data.harmful, config, random.Random(f"{config.seed} refusals"), own)
     with workers.first():
         ordinary, lookalikes = answered(model, data, config, checkpoints.path / "answers.json", told)

@@ -59,6 +59,7 @@ def own_answers(
     prompts: Sequence[HarmfulPrompt],
     harmless: Sequence[str],
     plan: Plan,
+    share: float,
     progress: Progress,
 ) -> Own | None:
     """How the model answers its harmful training prompts once its refusal is ablated; None: no row begins so.
@@ -67,13 +68,14 @@ def own_answers(
         model: the model before its training.
         prompts: the harmful training prompts, in the order of the rows.
         harmless: training prompts of the other side, to fit on.
-        plan: which share begins so, on how many prompts is fitted, the seed.
+        plan: on how many prompts is fitted, and the seed.
+        share: of the rows that begin so, of those that have a beginning.
         progress: who is told how far it is.
 
     Raises:
         FitError: no direction can be fitted at any of the depths.
     """
-    if not plan.attacks.own_share:
+    if not share:
         return None
     texts, rng = [each.text for each in prompts], random.Random(f"{plan.seed} own answers")
     blocks = sorted({min(len(model.blocks) - 1, int(depth * len(model.blocks))) for depth in DEPTHS})
@@ -94,5 +96,5 @@ def own_answers(
         for place, prompt, ids, said in zip(places, asked, found, decode(model, found), strict=True):
             answers[place] = [] if JUDGES[JUDGE].is_refusal(prompt, said) else ids
     if not any(answers):
-        raise FitError("no ablation makes the model answer a harmful training prompt; give --own-share 0")
-    return Own(answers, plan.attacks.own_share)
+        raise FitError("no ablation makes the model answer a harmful training prompt; leave out --own-share")
+    return Own(answers, share)

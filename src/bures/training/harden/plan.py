@@ -35,7 +35,6 @@ class Attacks:
         ranks: of ranked methods.
         scopes: token scopes.
         strengths: lowest and highest.
-        own_share: share of the refusals that begin behind the model's own attacked answer, of those without an opener.
         accumulated: instead of all this, all directions found so far are projected out everywhere.
     """
 
@@ -50,7 +49,6 @@ class Attacks:
     ranks: tuple[int, ...] = (1, 2, 8)
     scopes: tuple[Scope, ...] = ("last", "prompt", "all", "generated")
     strengths: tuple[float, float] = (0.5, 1.25)
-    own_share: float = 0.0
     accumulated: bool = False
 
     def share_at(self, step: int) -> float:
@@ -137,7 +135,6 @@ _SETTINGS: Mapping[Setting, Attacks] = MappingProxyType(
             memory=32,
             methods=("rfa", "mean-act", "act", "pca-ot"),
             placements=("one", "two", "all", "sites"),
-            own_share=0.4,
         ),
         "refat": Attacks(  # Yu et al. 2024, arXiv 2409.20089: a direction for each of the last 75 % of the blocks
             share=0.5,
@@ -170,7 +167,7 @@ _SETTINGS: Mapping[Setting, Attacks] = MappingProxyType(
 
 def _attacks(config: HardenConfig, *, small: bool) -> Attacks:
     if config.setting == "control":
-        return replace(_SETTINGS["moving"], share=0.0, own_share=0.0)
+        return replace(_SETTINGS["moving"], share=0.0)
     held = _SETTINGS[config.setting]
     if config.setting == "moving" and small:
         held = replace(held, every=10, n_fit=64)
@@ -181,6 +178,5 @@ def _attacks(config: HardenConfig, *, small: bool) -> Attacks:
         "n_fit": config.n_fit,
         "maps": config.maps,
         "memory": config.memory,
-        "own_share": config.own_share,
     }
     return replace(held, **{name: value for name, value in given.items() if value is not None})
