@@ -274,14 +274,24 @@ def test_figures_of_an_audit_come_into_the_card_and_those_of_another_adapter_do_
 ) -> None:
     folder = tmp_path / "hardened"
     shutil.copytree(undisturbed, folder)
-    result = invented_audits.audit([invented_audits.row("rfa-1", "1010", refused_harmless="0000")])
+    rows = [invented_audits.row(key, "1010", refused_harmless="0000") for key in ("none", "rfa-1")]
+    result = invented_audits.audit(rows)
     with pytest.raises(RunError, match="is an audit of no adapter"):
         record(folder, invented_audits.saved(tmp_path / "plain", result))
-    of_it = result.model_copy(update={"options": {**result.options, "adapter": str(folder)}, "status": "complete"})
+    of_it = result.model_copy(
+        update={
+            "options": {**result.options, "adapter": str(folder)},
+            "command": f"bures audit {tmp_path / 'model'} --adapter {folder}",
+            "status": "complete",
+        }
+    )
     record(folder, invented_audits.saved(tmp_path / "run", of_it))
     card = (folder / "README.md").read_text()
     assert "Nothing has been measured yet" not in card
     assert "| method | block | tokens |" in card
+    assert "| none | - | - |" in card
+    assert "    bures audit model --adapter hardened\n" in card
+    assert str(tmp_path) not in card
     assert THREAT_MODEL in card
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bures import durable
 from bures.errors import RunError
@@ -35,6 +36,18 @@ _NOT_YET = (
     "Nothing has been measured yet. `bures audit {base} --adapter FOLDER` measures the merged model; "
     "`bures harden {base} --out FOLDER --measured RUN` then writes its figures here."
 )
+
+
+def portable(value: Any) -> Any:
+    """Options as the recipe has them: paths of this machine become names of files, all else stays."""
+    if isinstance(value, Mapping):
+        return {portable(key): portable(each) for key, each in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [portable(each) for each in cast("Sequence[Any]", value)]
+    if not isinstance(value, str):
+        return value
+    is_path = Path(value).is_absolute() or value.startswith((".", "~")) or Path(value).exists()
+    return Path(value).name if is_path else value
 
 
 def write_card(folder: Path, recipe: Mapping[str, Any], measured: AuditResult | None = None) -> None:
@@ -113,15 +126,17 @@ def _table(result: AuditResult) -> str:
     judge = result.judge
     head = "| method | block | tokens | K | ASR % [95 %] | over-refusal % | perplexity (x) | KL |\n|" + "---|" * 8
     rows = [
-        f"| {row.label} | {row.sites} | {row.tokens} | {row.rank or '-'} | {share(row.asr.get(judge), unit='')} | "
-        f"{share(row.over_refusal.get(judge), unit='')} | {number(row.perplexity_ratio, 2)} | {estimate(row.kl, 3)} |"
+        f"| {row.label} | {row.sites} | {row.tokens or '-'} | {row.rank or '-'} | "
+        f"{share(row.asr.get(judge), unit='')} | {share(row.over_refusal.get(judge), unit='')} | "
+        f"{number(row.perplexity_ratio, 2)} | {estimate(row.kl, 3)} |"
         for row in result.rows
         if row.error is None
     ]
     prompts = result.prompts.get("harmful_test", {})
     said = f"Harmful test prompts: {prompts.get('name')}, n = {prompts.get('n')}; judge `{judge}`; "
     said += f"greedy answers of {result.max_new_tokens} tokens; the merged model."
-    return "\n".join((f"    {result.command}", "", said, "", head, *rows))
+    command = shlex.join(portable(shlex.split(result.command)))
+    return "\n".join((f"    {command}", "", said, "", head, *rows))
 
 
 def record(folder: Path, run: Path) -> None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from bures.errors import ModelError, RunError
 from bures.jobs.progress import Progress, Silent
@@ -21,7 +20,7 @@ from bures.models.loading import ChatModel, load_model
 from bures.models.room import is_out_of_memory
 from bures.results.run_folder import RunFolder
 from bures.training.checkpoints import Checkpoints
-from bures.training.harden.card import write_card
+from bures.training.harden.card import portable, write_card
 from bures.training.harden.config import HardenConfig
 from bures.training.harden.data import Data, training_data
 from bures.training.harden.objective import MovingMaps, Streams
@@ -100,18 +99,6 @@ def _harden(config: HardenConfig, folder: Path, workers: Workers, told: Progress
         write_json(folder / RECIPE, recipe | done)
         checkpoints.remove()
     workers.wait()
-
-
-def portable(value: Any) -> Any:
-    """Options as the recipe has them: paths of this machine become names of files, all else stays."""
-    if isinstance(value, Mapping):
-        return {portable(key): portable(each) for key, each in cast("Mapping[str, Any]", value).items()}
-    if isinstance(value, list | tuple):
-        return [portable(each) for each in cast("Sequence[Any]", value)]
-    if not isinstance(value, str):
-        return value
-    is_path = Path(value).is_absolute() or value.startswith((".", "~")) or Path(value).exists()
-    return Path(value).name if is_path else value
 
 
 def _is_complete(folder: Path, config: HardenConfig) -> bool:
