@@ -12,7 +12,7 @@ LOCKED := python -m pip install --quiet --disable-pip-version-check --require-ha
 .PHONY: help demo test test-integrations test-vllm check docs docs-commands bench lock audit-dependencies sbom release-check clean
 
 help:
-	@echo "make demo    audit the packaged model organism (sets itself up; under five minutes on two cores)"
+	@echo "make demo    audit the packaged model organism, the hardened one, and compare (sets itself up; under eight minutes)"
 	@echo "make test    run the tests (sets itself up)"
 	@echo "make test-integrations   the tests of Inspect AI, lm-eval and the OpenAI client, which it installs"
 	@echo "make test-vllm   vLLM on the CPU against transformers, in an environment of its own (about 3.5 GB)"
@@ -41,7 +41,9 @@ $(VENV)/.all: $(VENV)/.test locks/all.txt
 	@touch $@
 
 demo: $(VENV)/.run
-	$(BIN)/bures audit organism --config recipes/demo.toml
+	$(BIN)/bures audit organism --config recipes/demo.toml --out runs/demo
+	$(BIN)/bures audit organism --config recipes/demo.toml --adapter organism-hardened --out runs/demo-hardened
+	$(BIN)/bures compare runs/demo runs/demo-hardened --out runs/demo-hardened/compare.html
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n 2

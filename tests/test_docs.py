@@ -269,3 +269,17 @@ def test_a_page_that_loads_from_another_host_is_found(html: str, warned: int, ca
 
     assert HOOKS.on_post_page(html, Page, None) == html
     assert len(caplog.records) == warned
+
+
+def test_tables_of_the_pages_are_what_the_results_beside_them_say() -> None:
+    spec = importlib.util.spec_from_file_location("docs_tables", DOCS / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    marked = [page for page in tables.PAGES if "<!-- export: " in _text(page)]
+    assert marked
+    for page in marked:
+        assert tables.filled(_text(page)) == _text(page), f"{page.name}: run python docs/tables.py"
+    wrong = _text(marked[0]).replace("| `none` |", "| `nine` |", 1)
+    assert tables.filled(wrong) == _text(marked[0])
