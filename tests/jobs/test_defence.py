@@ -16,18 +16,25 @@ from bures import cli
 from bures.data.prompts import load_prompts
 from bures.errors import BuresError, ConfigError, RunError
 from bures.jobs.attacks import random_ablation
+from bures.jobs.config import SearchConfig
 from bures.jobs.defence import measuring
 from bures.jobs.defence.between import cost_between
 from bures.jobs.defence.config import DefendConfig
 from bures.jobs.defence.job import defend
+from bures.jobs.run import Run
+from bures.jobs.saved_interventions import load_config
+from bures.jobs.search import interventions_of
+from bures.jobs.splits import load_splits
 from bures.models.generation import decode, generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel, load_model, wrap
 from bures.results.defending import DefenceResult, Withstood
 from bures.results.marks import answered
 from bures.results.run_folder import RunFolder, load_result
+from bures.results.schema import SearchResult
 from bures.training.lora import attach, save_adapter
 from bures.transport import DiagonalAffine
+from chaos import kills
 from helpers import hardening, small_run, tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -80,7 +87,8 @@ def test_every_attack_is_made_on_the_prompts_of_the_audits(audits: Path, found: 
     }
     assert 1 <= kinds(after)["iterated"] <= 8
     assert "transferred" not in kinds(before)
-    assert any("before was not attacked by the kind 'transferred'" in note for note in result.notes)
+    assert any("on after by the kind 'learned' are missing" in note for note in result.notes)  # it refuses nothing
+    assert any("on before by the kind 'transferred' are missing" in note for note in result.notes)
     for model in result.models:
         assert {len(each.refused) for each in model.attacks} == {len(small_run.THINGS)}
         for row, each in zip(rows[model.name], model.attacks, strict=False):
@@ -216,6 +224,42 @@ def test_prefilled_attacks_cost_nothing_and_ablations_are_measured(found: tuple[
             assert (each.perplexity_ratio, each.within_budget) == (row.perplexity_ratio, row.within_budget)
 
 
+def test_a_learned_direction_and_a_search_are_attacks_too(tmp_path: Path) -> None:
+    """On a hand-made model that refuses; a search is of one model alone."""
+    kills.write_inputs(tmp_path)
+    for job in ("audit", "search"):
+        with pytest.raises(SystemExit) as end:
+            cli.main(kills.command(job, tmp_path, tmp_path / job))
+        assert not end.value.code
+    options: dict[str, Any] = {"attacks": ("learned", "search"), "search": (f"one={tmp_path / 'search'}",)}
+    given = DefendConfig.make(runs=(f"one={tmp_path / 'audit'}",), **options)
+    result = defend(given, tmp_path / "table")
+    attacks = {each.name: each for each in result.models[0].attacks}
+    searched = load_result(tmp_path / "search", SearchResult)
+    assert next(name for name in attacks if name.startswith("search-")) == f"search-{searched.recommended}"
+    assert sum(name.startswith("search-") for name in attacks) == len(searched.front)
+    assert [each.kind for each in attacks.values()].count("learned") == 1
+    lines = list(RunFolder(tmp_path / "table").read_completions())
+    config, model = load_config(tmp_path / "search", SearchConfig), load_model(tmp_path / "model", dtype="float32")
+    run = Run(config, load_splits(config), model, searched)
+    prompts = list(load_prompts(tmp_path / "harmful_test.txt"))
+    for trial, move in interventions_of(run):
+        with move.applied(model):
+            said = decode(model, generate_ids(model, prompts, max_new_tokens=8))
+        assert said == [line["completion"] for line in lines if line["row"] == f"one search-{trial.number}"]
+    other = changed_weights(tmp_path / "search", tmp_path / "other")
+    with pytest.raises(ConfigError, match="is of another model"):
+        defend(given.model_copy(update={"search": (f"one={other}",)}), tmp_path / "table2")
+
+
+def changed_weights(run: Path, copy: Path) -> Path:
+    """A copy of a run that says that it was of another model."""
+    shutil.copytree(run, copy)
+    held = json.loads((copy / "results.json").read_text())
+    (copy / "results.json").write_text(json.dumps(held | {"model": held["model"] | {"fingerprint": "0" * 64}}))
+    return copy
+
+
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +274,8 @@ def test_prefilled_attacks_cost_nothing_and_ablations_are_measured(found: tuple[
         ({"attacks": ("teapot",)}, ConfigError, "attacks"),
         ({"attacks": ()}, ConfigError, "attacks"),
         ({"harmless_test": ("nowhere.txt",)}, BuresError, "nowhere"),
+        ({"search": ("nobody=x",)}, ConfigError, "with the name of a model"),
+        ({"search": ("after=nowhere",)}, RunError, "nowhere"),
         ({"n_perplexity": 0}, ConfigError, "n_perplexity"),
         ({"teapot": 1}, ConfigError, "teapot"),
     ],

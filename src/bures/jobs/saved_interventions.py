@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bures.errors import RunError
 from bures.jobs.config import AuditConfig
+from bures.jobs.scan_config import ScanConfig
 from bures.models.intervention import Intervention, Site, Where
 from bures.models.methods import METHODS
 from bures.results.records import Scope
 from bures.results.run_folder import RunFolder, load_result
 from bures.transport import TransportMap, load_map
+
+Config = TypeVar("Config", bound=ScanConfig)
 
 
 class _Placed(BaseModel):
@@ -102,8 +106,8 @@ def read_intervention(folder: RunFolder, row: str, load: Callable[[Path], Transp
     return Intervention({Site(p.block, p.where): maps[p.map] for p in saved.sites}, saved.tokens, saved.strength)
 
 
-def load_config(run_folder: str | Path) -> AuditConfig:
-    """The options of an audit.
+def load_config(run_folder: str | Path, schema: type[Config] = AuditConfig) -> Config:
+    """The options of an audit, or of another job.
 
     Raises:
         RunError: there is no `config.json`, or it is damaged.
@@ -113,8 +117,8 @@ def load_config(run_folder: str | Path) -> AuditConfig:
     try:
         options = dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"cannot read {file}: {error}; expected the folder of a bures audit run") from error
-    return AuditConfig.make(**options)
+        raise RunError(f"cannot read {file}: {error}; expected the folder of a bures {schema.job} run") from error
+    return schema.make(**options)
 
 
 def _manifest(folder: RunFolder, row: str) -> Path:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -152,7 +153,7 @@ class _Climb:
             ConfigError: the model refuses nothing.
         """
         self.run, config = run, run.config
-        self.model, self.blocks, self.fit = run.unthinking, run.scanned, run.fit
+        self.model = run.unthinking
         decides = run.find_parting()
         if not decides.found:
             raise ConfigError(f"there is no refusal to search for in {config.model}: {' '.join(run.result.notes[-1:])}")
@@ -164,7 +165,7 @@ class _Climb:
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
         trial.study.sampler = _sampler(self.run.config.seed, trial.user_attrs[CELL])
-        candidate, fit = self._suggest(trial)
+        candidate, fit = _suggest(self.run, trial)
         trial.set_user_attr("candidate", candidate.key)
         try:
             move = build(self.model, candidate, fit)
@@ -178,7 +179,7 @@ class _Climb:
 
     def again(self, trial: SearchTrial) -> str:
         """A finished trial's marks on the further selection prompts; none where the model's numbers overflow there."""
-        candidate, fit = self._suggest(optuna_module().trial.FixedTrial(trial.options))
+        candidate, fit = _suggest(self.run, optuna_module().trial.FixedTrial(trial.options))
         try:
             return marks_again(self.run, build(self.model, candidate, fit), self.run.config.long_tokens)
         except FitError:
@@ -210,26 +211,44 @@ class _Climb:
         if not climbs((first, second), others):
             raise optuna_module().TrialPruned
 
-    def _suggest(self, trial: optuna.Trial) -> tuple[Candidate, FitData]:
-        config, last = self.run.config, len(self.blocks) - 1
-        method = trial.suggest_categorical("method", config.methods)
-        layouts = [name for name in ("one", "two", "band") if name == "one" or last > 0]
-        layout = trial.suggest_categorical("layout", layouts)
-        start = trial.suggest_int("block", 0, last)
-        places = {start}
-        if layout == "two":
-            places.add((start + trial.suggest_int("second", 1, last)) % (last + 1))
-        elif layout == "band":
-            places |= set(range(start, min(last, start + trial.suggest_int("width", 2, config.max_band) - 1) + 1))
-        scope = cast("Scope", trial.suggest_categorical("scope", config.scopes))
-        strength = trial.suggest_categorical("strength", config.strengths)
-        rank, options = None, FitOptions(config.ridge, config.shrinkage)
-        if METHODS[method].ranked:
-            rank = trial.suggest_categorical("rank", config.ranks)
-            shrinkage = trial.suggest_categorical("shrinkage", config.shrinkages)
-            options = FitOptions(config.ridge, cast("Any", None if shrinkage == "none" else shrinkage))
-        candidate = Candidate(method, tuple(self.blocks[i] for i in sorted(places)), rank, scope)
-        return candidate, replace(self.fit, options=options, strength=strength)
+
+def _suggest(run: Run[SearchConfig, SearchResult], trial: optuna.trial.BaseTrial) -> tuple[Candidate, FitData]:
+    """What a trial tries, and what it is fitted with."""
+    config, blocks, last = run.config, run.scanned, len(run.scanned) - 1
+    method = trial.suggest_categorical("method", config.methods)
+    layouts = [name for name in ("one", "two", "band") if name == "one" or last > 0]
+    layout = trial.suggest_categorical("layout", layouts)
+    start = trial.suggest_int("block", 0, last)
+    places = {start}
+    if layout == "two":
+        places.add((start + trial.suggest_int("second", 1, last)) % (last + 1))
+    elif layout == "band":
+        places |= set(range(start, min(last, start + trial.suggest_int("width", 2, config.max_band) - 1) + 1))
+    scope = cast("Scope", trial.suggest_categorical("scope", config.scopes))
+    strength = trial.suggest_categorical("strength", config.strengths)
+    rank, options = None, FitOptions(config.ridge, config.shrinkage)
+    if METHODS[method].ranked:
+        rank = trial.suggest_categorical("rank", config.ranks)
+        shrinkage = trial.suggest_categorical("shrinkage", config.shrinkages)
+        options = FitOptions(config.ridge, cast("Any", None if shrinkage == "none" else shrinkage))
+    candidate = Candidate(method, tuple(blocks[i] for i in sorted(places)), rank, scope)
+    return candidate, replace(run.fit, options=options, strength=strength)
+
+
+def interventions_of(run: Run[SearchConfig, SearchResult]) -> Iterator[tuple[SearchTrial, Intervention]]:
+    """What a finished search recommends and the rest of its front, fitted again as they were tried.
+
+    Args:
+        run: the search's options and prompts, the model that it was of, and its result.
+
+    Raises:
+        FitError: the activations do not allow a fit, or overflow.
+    """
+    wanted = dict.fromkeys(([] if run.result.recommended is None else [run.result.recommended]) + run.result.front)
+    trials = {trial.number: trial for trial in run.result.trials}
+    for number in wanted:
+        candidate, fit = _suggest(run, optuna_module().trial.FixedTrial(trials[number].options))
+        yield trials[number], build(run.unthinking, candidate, fit)
 
 
 def _sampler(seed: int, cell: int) -> Any:

@@ -124,6 +124,25 @@ def attacks_of(result: DefenceResult) -> list[tuple[str, list[Attacked | None]]]
     return [(name, [attacks.get(name) for attacks in by_name]) for name in names]
 
 
+def best_of_kinds(result: DefenceResult) -> list[tuple[str, list[tuple[Measurement, str] | None]]]:
+    """All attacks together, the best one of each kind, and the null: per model the ASR and by what."""
+    kinds = list(dict.fromkeys(each.kind for model in result.models for each in model.attacks if each.error is None))
+    union = [None if (found := figure(m)) is None else (found.union, f"{found.attacks} attacks") for m in result.models]
+    rows: list[tuple[str, list[tuple[Measurement, str] | None]]] = [("any attack", union)] if any(union) else []
+    for kind in sorted(kinds, key=lambda kind: kind == NULL):
+        best: list[tuple[Measurement, str] | None] = []
+        for model in result.models:
+            made = [each for each in model.attacks if each.kind == kind and each.error is None]
+            top = max(made, key=lambda each: each.asr.value, default=None)
+            best.append(None if top is None else (top.asr, top.name))
+        rows.append((_CALLED.get(kind, kind), best))
+    return rows
+
+
+_CALLED = {"none": "no attack", NULL: f"{NULL} (null)"}
+"""What kinds are called that are no attacks."""
+
+
 def sets_of(models: Sequence[Withstood]) -> list[str]:
     """The harmless sets, by name."""
     return list(dict.fromkeys(name for model in models for name in model.refused_harmless))

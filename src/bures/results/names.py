@@ -28,7 +28,7 @@ Position = Literal["last", "instruction"]
 DETECTOR_NAMES = ("difference-of-means", "lda", "gaussian", "one-class", "logistic")
 """The detectors of `bures.jobs.probe.detectors.KINDS`, in its order."""
 
-AttackName = Literal["refitted", "iterated", "transferred", "prefilled", "random"]
+AttackName = Literal["refitted", "iterated", "transferred", "prefilled", "learned", "search", "random"]
 """Kinds of attacks in a defence table; `bures.jobs.defence.planning` says how each is made."""
 
 ATTACK_NAMES: tuple[AttackName, ...] = get_args(AttackName)

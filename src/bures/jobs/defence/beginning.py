@@ -12,7 +12,7 @@ from bures.jobs.beginning import versions
 from bures.jobs.defence.config import DefendConfig
 from bures.jobs.defence.measuring import of_row
 from bures.jobs.defence.planning import why_not
-from bures.jobs.defence.targets import Audited
+from bures.jobs.defence.targets import Audited, Sources
 from bures.judges.base import judges_harm
 from bures.judges.by_name import judge_by_name
 from bures.results.defending import DefenceResult, Withstood
@@ -24,7 +24,7 @@ TESTED = "harmless_test"
 def fresh(
     config: DefendConfig,
     audits: Sequence[Audited],
-    before: Audited | None,
+    sources: Sources,
     harmless: Mapping[str, PromptSet],
     warnings: Sequence[str],
 ) -> DefenceResult:
@@ -32,8 +32,8 @@ def fresh(
     first = audits[0].result
     described = {name: first.prompts[name] for name in ("harmful_test", "harmless_test")}
     described |= {f"harmless_{name}": prompts.describe() for name, prompts in harmless.items()}
-    if before is not None:
-        described["harmless_before"] = before.result.prompts["harmless_test"]
+    if sources.before is not None:
+        described["harmless_before"] = sources.before.result.prompts["harmless_test"]
     return DefenceResult(
         command=config.command,
         options=config.options,
@@ -47,10 +47,10 @@ def fresh(
         models=[_audited(audit, config) for audit in audits],
         warnings=list(warnings),
         notes=[
-            f"{audit.name} was not attacked by the kind '{kind}': {reason}."
+            f"Attacks on {audit.name} by the kind '{kind}' are missing: {reason}."
             for kind in config.attacks
             for audit in audits
-            if (reason := why_not(kind, audit, before)) is not None
+            if (reason := why_not(kind, audit, sources)) is not None
         ],
     )
 

@@ -29,6 +29,10 @@ class DefendConfig(Asked):
         min_length=1,
         description="Audit of the model before it was hardened: its maps are transferred, and costs are over it.",
     )
+    search: tuple[str, ...] = Field(
+        default=(),
+        description="Finished searches of these models as NAME=RUN: what each recommends and the rest of its front.",
+    )
     attacks: tuple[AttackName, ...] = Field(default=ATTACK_NAMES, min_length=1, description="Kinds of attacks.")
     harmless_test: tuple[str, ...] = Field(
         default=(),
@@ -54,7 +58,15 @@ class DefendConfig(Asked):
         for name, run in zip(names, self.runs, strict=True):
             if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
                 raise ValueError(f"runs: {run!r} is no NAME=RUN; expected for example ours=runs/ours")
+        strange = [each for each in self.search if each.partition("=")[0] not in names or not each.partition("=")[2]]
+        if strange:
+            raise ValueError(f"search: {strange[0]!r} is no NAME=RUN with the name of a model ({', '.join(names)})")
         return self
+
+    @property
+    def searches(self) -> dict[str, Path]:
+        """Run folder of the search of a model, by the model's name."""
+        return {name: Path(run) for name, _, run in (each.partition("=") for each in self.search)}
 
     @property
     def named(self) -> tuple[tuple[str, Path], ...]:

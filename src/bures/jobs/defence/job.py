@@ -13,14 +13,14 @@ from functools import cached_property
 from pathlib import Path
 
 from bures.data.prompts import PromptSet
-from bures.errors import ConfigError
+from bures.errors import ConfigError, FitError
 from bures.jobs.counting import Line
 from bures.jobs.defence.beginning import fresh, harmless_sets
 from bures.jobs.defence.between import cost_between
 from bures.jobs.defence.config import DefendConfig
 from bures.jobs.defence.measuring import Bench
-from bures.jobs.defence.planning import expected, planned, why_not
-from bures.jobs.defence.targets import Audited, Target, load_target, read_audit, require_alike
+from bures.jobs.defence.planning import Planned, expected, planned, why_not
+from bures.jobs.defence.targets import Audited, Sources, Target, load_target, read_audit, read_search, require_alike
 from bures.jobs.progress import Progress, Silent
 from bures.judges.base import require_ready
 from bures.judges.by_name import judge_by_name
@@ -67,7 +67,7 @@ class _Table:
         folder: where the result is kept.
         result: what was found so far.
         audits: of the models.
-        before: the audit of the model before it was hardened.
+        sources: what attacks are taken from besides.
         harmless: further harmless sets, by name.
         progress: who is told how far it is.
     """
@@ -76,7 +76,7 @@ class _Table:
     folder: RunFolder
     result: DefenceResult
     audits: Sequence[Audited]
-    before: Audited | None
+    sources: Sources
     harmless: dict[str, PromptSet]
     progress: Progress
     loaded: dict[str, Target] = field(default_factory=dict[str, Target])
@@ -86,10 +86,10 @@ class _Table:
         kinds: list[AttackName] = [
             kind
             for kind in self.config.attacks
-            if f"attack {kind}" not in {*found.done, "attack refitted"} and why_not(kind, audit, self.before) is None
+            if f"attack {kind}" not in {*found.done, "attack refitted"} and why_not(kind, audit, self.sources) is None
         ]
         sets = [name for name in self.harmless if f"set {name}" not in found.done]
-        is_priced = self.before is not None and self.before.fingerprint != audit.fingerprint
+        is_priced = self.sources.before is not None and self.sources.before.fingerprint != audit.fingerprint
         wants_cost = is_priced and COST not in found.done
         if not kinds and not sets and not wants_cost:
             return
@@ -103,7 +103,7 @@ class _Table:
 
     def _target(self, audit: Audited) -> Target:
         """The audit's model, in place of any other but the one before."""
-        kept = {audit.fingerprint, *([] if self.before is None else [self.before.fingerprint])}
+        kept = {audit.fingerprint, *([] if self.sources.before is None else [self.sources.before.fingerprint])}
         for other in {*self.loaded} - kept:
             del self.loaded[other]
         return self._beside(audit)
@@ -111,18 +111,28 @@ class _Table:
     def _attack(self, bench: Bench, kind: AttackName, found: Withstood) -> None:
         audit = bench.target.audit
         made = {each.name for each in found.attacks}
-        self.progress.stage(f"{audit.name}: {kind}", expected(kind, audit, self.before))
-        for plan in planned(kind, bench.target, self.before):
-            if plan.name not in made:
-                attacked, lines = bench.measure(kind, plan)
-                self._keep(audit, lines)
-                found.attacks.append(attacked)
-                self.folder.save(self.result)
-                self.progress.say(f"  {audit.name}, {plan.name}: {_told(attacked)}")
-            self.progress.advance()
+        self.progress.stage(f"{audit.name}: {kind}", expected(kind, audit, self.sources))
+        reason = None
+        try:
+            for plan in planned(kind, bench.target, self.sources):
+                if plan.name not in made:
+                    self._make(bench, kind, plan, found)
+                self.progress.advance()
+        except FitError as error:  # a finding about the kind: it is noted
+            reason = str(error)
         if not any(each.kind == kind for each in found.attacks):
-            self._note(f"{audit.name} was not attacked by the kind '{kind}': nothing could be fitted.")
+            reason = reason or "where its blocks write was not found"
+        if reason is not None:
+            self._note(f"Attacks on {audit.name} by the kind '{kind}' are missing: {reason}.")
         self._done(found, f"attack {kind}")
+
+    def _make(self, bench: Bench, kind: AttackName, plan: Planned, found: Withstood) -> None:
+        """Makes one attack and keeps what came of it."""
+        attacked, lines = bench.measure(kind, plan)
+        self._keep(bench.target.audit, lines)
+        found.attacks.append(attacked)
+        self.folder.save(self.result)
+        self.progress.say(f"  {found.name}, {plan.name}: {_told(attacked)}")
 
     def _ask(self, bench: Bench, name: str, found: Withstood) -> None:
         """Asks the model harmless prompts, without any attack."""
@@ -137,9 +147,9 @@ class _Table:
 
     def _price(self, target: Target, found: Withstood) -> None:
         """What the model costs over the one before."""
-        if self.before is None:
+        if self.sources.before is None:
             return
-        answers, before = self._own_answers, self._beside(self.before)
+        answers, before = self._own_answers, self._beside(self.sources.before)
         self.progress.stage(f"{found.name}: perplexity and KL over the model before", 1)
         try:
             found.cost = cost_between(
@@ -165,9 +175,9 @@ class _Table:
     @cached_property
     def _own_answers(self) -> list[list[int]]:
         """What the model before answers the harmless test prompts of its audit."""
-        if self.before is None:
+        if self.sources.before is None:
             raise LookupError("no model before")
-        run = self._beside(self.before).run
+        run = self._beside(self.sources.before).run
         return run.answer(list(run.splits.tested.harmless), run.config.max_new_tokens)
 
     def _keep(self, audit: Audited, lines: Sequence[Line]) -> None:
@@ -220,17 +230,20 @@ def _begun(config: DefendConfig, folder: RunFolder, held: DefenceResult | None, 
     """
     audits = [read_audit(name, path) for name, path in config.named]
     before = None if config.before is None else read_audit("before", Path(config.before))
-    warnings = require_alike(audits)
+    searches = {
+        audit.name: read_search(audit, config.searches[audit.name]) for audit in audits if audit.name in config.searches
+    }
+    sources, warnings = Sources(before, searches), require_alike(audits)
     require_ready(judge_by_name(audits[0].result.judge))
     harmless = harmless_sets(config, audits[0])
-    new = fresh(config, audits, before, harmless, warnings)
+    new = fresh(config, audits, sources, harmless, warnings)
     if held is None:
         folder.save(new)
-        return _Table(config, folder, new, audits, before, harmless, progress)
+        return _Table(config, folder, new, audits, sources, harmless, progress)
     was, now = ([(each.name, each.model, each.finished) for each in result.models] for result in (held, new))
     if was != now or held.prompts != new.prompts:
         raise ConfigError("an audit or a harmless set has changed since the table was begun; choose another --out")
     rows = [f"{each.name} {attack.name}" for each in held.models for attack in each.attacks]
     sets = [_row_of(each, name) for each in held.models for name in harmless if f"set {name}" in each.done]
     folder.keep_completions([*rows, *sets])
-    return _Table(config, folder, held, audits, before, harmless, progress)
+    return _Table(config, folder, held, audits, sources, harmless, progress)

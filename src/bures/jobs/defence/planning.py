@@ -9,8 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bures.jobs.attacks import MOST_DIRECTIONS, iterated_ablations, random_ablation, transferred
-from bures.jobs.defence.targets import Audited, Target
+from bures.jobs.defence.targets import Audited, Sources, Target
+from bures.jobs.learned import Learning, learned_direction
+from bures.jobs.run import Run
 from bures.jobs.saved_interventions import load_intervention
+from bures.jobs.search import interventions_of
+from bures.jobs.splits import load_splits
 from bures.models.intervention import Intervention
 from bures.results.names import NONE, AttackName
 from bures.results.schema import Row
@@ -36,37 +40,44 @@ class Planned:
     cost: tuple[float | None, bool | None] | None = None
 
 
-def planned(kind: AttackName, target: Target, before: Audited | None) -> Iterator[Planned]:
+def planned(kind: AttackName, target: Target, sources: Sources) -> Iterator[Planned]:
     """The attacks of a kind on a model.
 
     Args:
         kind: of attack.
         target: the model.
-        before: the audit of the model before it was hardened, whose maps are transferred.
+        sources: what attacks are taken from.
 
     Raises:
         RunError: maps are missing or damaged.
         ConfigError: maps to be transferred are of another kind of model.
+        FitError: nothing can be fitted.
     """
-    return _MAKERS[kind](target, before)
+    return _MAKERS[kind](target, sources)
 
 
-def why_not(kind: AttackName, audit: Audited, before: Audited | None) -> str | None:
+def why_not(kind: AttackName, audit: Audited, sources: Sources) -> str | None:
     """Why there is no attack of a kind on a model; None: there are some."""
-    if kind == "transferred" and before is None:
+    if kind == "search" and audit.name not in sources.searches:
+        return "no --search of it was given"
+    if kind != "transferred":
+        return None
+    if sources.before is None:
         return "no --before was given"
-    if kind == "transferred" and before is not None and before.fingerprint == audit.fingerprint:
+    if sources.before.fingerprint == audit.fingerprint:
         return "it is the model that the maps were fitted on"
     return None
 
 
-def expected(kind: AttackName, audit: Audited, before: Audited | None) -> int:
+def expected(kind: AttackName, audit: Audited, sources: Sources) -> int:
     """How many attacks of a kind there will be, at most."""
     if kind == "iterated":
         return MOST_DIRECTIONS
     if kind == "transferred":
-        return 0 if before is None else len(moved(before))
-    return {"refitted": len(moved(audit)), "prefilled": 1 + min(BEST, len(moved(audit)))}.get(kind, 1)
+        return 0 if sources.before is None else len(moved(sources.before))
+    if kind == "search":
+        return len(sources.searches[audit.name].result.front)
+    return 1 + min(BEST, len(moved(audit))) if kind == "prefilled" else 1
 
 
 def moved(audit: Audited) -> list[Row]:
@@ -74,23 +85,22 @@ def moved(audit: Audited) -> list[Row]:
     return [row for row in audit.result.rows if row.error is None and row.method != NONE]
 
 
-def _iterated(target: Target, _: Audited | None) -> Iterator[Planned]:
-    run, blocks = target.run, range(len(target.model.blocks))
+def _iterated(target: Target, _: Sources) -> Iterator[Planned]:
+    run, fit, blocks = target.run, target.run.splits.fit, range(len(target.model.blocks))
     if target.model.parts.unverified:
         return
-    fit = run.splits.fit
     made = iterated_ablations(run.unthinking, list(fit.harmful), list(fit.harmless), blocks, system=run.config.system)
     for directions, intervention in made:
         yield Planned(f"iterated-{len(directions)}", intervention)
 
 
-def _transferred(target: Target, before: Audited | None) -> Iterator[Planned]:
-    if before is not None:
-        for row, intervention in transferred(target.model, before.path).items():
+def _transferred(target: Target, sources: Sources) -> Iterator[Planned]:
+    if sources.before is not None:
+        for row, intervention in transferred(target.model, sources.before.path).items():
             yield Planned(f"transferred-{row}", intervention)
 
 
-def _prefilled(target: Target, _: Audited | None) -> Iterator[Planned]:
+def _prefilled(target: Target, _: Sources) -> Iterator[Planned]:
     """Alone, and under the best rows of the audit by the selection split."""
     yield Planned("prefilled", Intervention(), prefilled=True, cost=(1.0, True))
     for row in _best(moved(target.audit)):
@@ -98,7 +108,33 @@ def _prefilled(target: Target, _: Audited | None) -> Iterator[Planned]:
         yield Planned(f"prefilled-{row.key}", intervention, prefilled=True, cost=cost_of(row))
 
 
-def _random(target: Target, _: Audited | None) -> Iterator[Planned]:
+def _learned(target: Target, _: Sources) -> Iterator[Planned]:
+    """A direction found by gradient; what is learned is what the model says under the audit's best row."""
+    run, fit, best = target.run, target.run.splits.fit, _best(moved(target.audit))
+    if target.model.parts.unverified:
+        return
+    found = learned_direction(
+        run.unthinking,
+        list(fit.harmful),
+        list(fit.harmless),
+        strongest=load_intervention(target.audit.path, best[0].key) if best else None,
+        options=Learning(judge=run.config.judge, system=run.config.system, seed=run.config.seed),
+        progress=run.progress,
+    )
+    yield Planned("learned", found.intervention)
+
+
+def _search(target: Target, sources: Sources) -> Iterator[Planned]:
+    """What a search recommends and the rest of its front, fitted again on the search's prompts."""
+    held = sources.searches[target.audit.name]
+    run = Run(held.config, load_splits(held.config), target.model, held.result, None, target.run.progress)
+    for trial, intervention in interventions_of(run):
+        ratio = trial.perplexity_ratio
+        cost = None if ratio is None else (ratio, ratio <= target.run.config.max_perplexity_ratio)
+        yield Planned(f"search-{trial.number}", intervention, cost=cost)
+
+
+def _random(target: Target, _: Sources) -> Iterator[Planned]:
     if not target.model.parts.unverified:
         yield Planned("random", random_ablation(target.model, target.run.config.seed))
 
@@ -113,10 +149,12 @@ def cost_of(row: Row) -> tuple[float | None, bool | None]:
     return None if row.selection is None else row.selection.perplexity_ratio, row.within_budget
 
 
-_MAKERS: Mapping[AttackName, Callable[[Target, Audited | None], Iterator[Planned]]] = {
+_MAKERS: Mapping[AttackName, Callable[[Target, Sources], Iterator[Planned]]] = {
     "iterated": _iterated,
     "transferred": _transferred,
     "prefilled": _prefilled,
+    "learned": _learned,
+    "search": _search,
     "random": _random,
 }
-"""Kinds that are made here; `none` and `refitted` are the audit's rows."""
+"""Kinds that are made here; `refitted` ones are the audit's rows."""

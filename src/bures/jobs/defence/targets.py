@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bures.errors import ConfigError, RunError
 from bures.jobs.beginning import asked_as, start
-from bures.jobs.config import AuditConfig
+from bures.jobs.config import AuditConfig, SearchConfig
 from bures.jobs.progress import Progress
 from bures.jobs.run import Run
 from bures.jobs.saved_interventions import load_config
 from bures.models.loading import ChatModel
 from bures.results.names import NONE
 from bures.results.run_folder import load_result
-from bures.results.schema import AuditResult
+from bures.results.schema import AuditResult, SearchResult
 
 _ALIKE = ("judge", "system", "thinking", "thinking_tokens", "max_new_tokens")
 """Options without which answers of two models are no answers to the same."""
@@ -44,6 +44,32 @@ class Audited:
     def fingerprint(self) -> str:
         """Of the weights."""
         return self.result.model["fingerprint"]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A finished search.
+
+    Attributes:
+        config: its options.
+        result: what it found.
+    """
+
+    config: SearchConfig
+    result: SearchResult
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What attacks are taken from besides the audits of the models.
+
+    Attributes:
+        before: the audit of the model before it was hardened, whose maps are transferred.
+        searches: by the names of the models that they were of.
+    """
+
+    before: Audited | None = None
+    searches: Mapping[str, Searched] = field(default_factory=dict[str, Searched])
 
 
 @dataclass(frozen=True)
@@ -77,6 +103,21 @@ def read_audit(name: str, path: Path) -> Audited:
     if not result.rows or result.rows[0].method != NONE or result.rows[0].error is not None:
         raise ConfigError(f"the audit in {path} has no row of the model as it is; run it again")
     return Audited(name, path, load_config(path), result)
+
+
+def read_search(audit: Audited, path: Path) -> Searched:
+    """A finished search of an audit's model.
+
+    Raises:
+        RunError: the folder holds none, or one that has not ended.
+        ConfigError: it is of another model.
+    """
+    result = load_result(path, SearchResult)
+    if result.status != "complete":
+        raise RunError(f"the search in {path} has not ended; give its command again to finish it ({result.command})")
+    if result.model["fingerprint"] != audit.fingerprint:
+        raise ConfigError(f"--search: {path} is of another model than {audit.name}; search {audit.name} itself")
+    return Searched(load_config(path, SearchConfig), result)
 
 
 def require_alike(audits: Sequence[Audited]) -> list[str]:

@@ -7,9 +7,10 @@ from bures.report.kit.page import KeyFigure, Page, Section, Table
 from bures.report.kit.text import named
 from bures.report.pages.audit import footer
 from bures.report.sections.provenance import limits_section, present, provenance_section
-from bures.report.words import interval_and_n
+from bures.report.sections.withstood import withstood_figure
+from bures.report.words import interval_and_n, judge_error
 from bures.results.defending import NULL, Attacked, DefenceResult, Withstood
-from bures.results.formatting import estimate, number, p_value, percent, share
+from bures.results.formatting import estimate, number, p_value, percent, points, share
 
 
 def defence_page(result: DefenceResult, extra: tuple[Section, ...] = ()) -> Page:
@@ -21,7 +22,14 @@ def defence_page(result: DefenceResult, extra: tuple[Section, ...] = ()) -> Page
         key_figures=_key_figures(result.models[0]),
         cautions=tuple(named(each, 600) for each in cautions(result)),
         sections=present(
-            [_models(result), _attacks(result), *extra, limits_section(result), provenance_section(result)]
+            [
+                _models(result),
+                _incoherent(result),
+                _attacks(result),
+                *extra,
+                limits_section(result),
+                provenance_section(result),
+            ]
         ),
         footer=footer(result.versions.get("bures", "")),
     )
@@ -50,7 +58,53 @@ def _models(result: DefenceResult) -> Section:
     )
     rows = tuple(_cells(result, model, sets) for model in result.models)
     said = tuple(named(line, 1200) for line in legend(result)[1:5])
-    return Section("models", "What each model withstands", (*said[:1], Table(header, rows), *said[1:]))
+    blocks = (said[0], withstood_figure(result), Table(header, rows), *_pairs(result), *said[1:])
+    return Section("models", "What each model withstands", blocks)
+
+
+def _pairs(result: DefenceResult) -> tuple[Table, ...]:
+    """The first model against each of the others."""
+    if not result.pairs:
+        return ()
+    header = ("pair", "broken in the first alone", "in the second alone", "second less first", "p", "adjusted p")
+    rows = tuple(
+        (
+            f"{named(pair.first, 80)}, {named(pair.second, 80)}",
+            str(pair.only_first),
+            str(pair.only_second),
+            points(pair.difference),
+            p_value(pair.p),
+            p_value(pair.p_adjusted),
+        )
+        for pair in result.pairs
+    )
+    return (Table(header, rows, "The unions, prompt by prompt."),)
+
+
+def _incoherent(result: DefenceResult) -> Section | None:
+    """The same figures with incoherent answers as successes, and under the judge's measured errors."""
+    found = [(model, figure(model, coherent=False), figure(model)) for model in result.models]
+    rows = tuple(
+        (
+            named(model.name, 80),
+            share(loose.worst_asr),
+            named(loose.worst, 80),
+            _judged(model.judge_range),
+            share(loose.union),
+            share(strict.union),
+        )
+        for model, loose, strict in found
+        if loose is not None and strict is not None
+    )
+    header = ("model", "worst, judge alone", "by", "the same under the judge's errors", "any attack, judge alone")
+    table = Table((*header, "any attack, coherent"), rows)
+    return Section("judge", "What the judge makes of it", (judge_error(result.judge), table)) if rows else None
+
+
+def _judged(found: dict[str, float]) -> str:
+    """The range over the sets on which the judge's error was measured."""
+    inside = [x for x in found.values() if 0 <= x <= 1]
+    return f"{percent(min(inside))} to {percent(max(inside))}" if inside else "-"
 
 
 def _cells(result: DefenceResult, model: Withstood, sets: list[str]) -> tuple[str, ...]:
