@@ -20,6 +20,8 @@ from .jobs.audit import audit as audit
 from .jobs.capability import Suite as Suite
 from .jobs.config import AuditConfig as AuditConfig
 from .jobs.config import SearchConfig as SearchConfig
+from .jobs.defence.config import DefendConfig as DefendConfig
+from .jobs.defence.job import defend as defend
 from .jobs.engines import Backend as Backend
 from .jobs.further_metrics import Answers as Answers
 from .jobs.further_metrics import Metric as Metric
@@ -53,6 +55,7 @@ from .models.methods import Method as Method
 from .report.build import Report as Report
 from .results.bootstrap import bootstrap_mean as bootstrap_mean
 from .results.comparison import compare as compare
+from .results.defending import DefenceResult as DefenceResult
 from .results.gate import gate as gate
 from .results.history import history as history
 from .results.inference import mcnemar as mcnemar

@@ -35,7 +35,7 @@ def model(name: str, *answered: str, budget: tuple[int, ...] = ()) -> Withstood:
 
 def test_worst_and_union_count_prompts_and_leave_the_null_out() -> None:
     found = model("one", "110000", "001110", "111111").figure()
-    assert (found.worst, found.attacks) == ("attack 1", 2)
+    assert (found.worst, found.attacks) == ("attack 1", 1)
     assert (found.worst_asr.value, found.worst_asr.n) == (0.5, 6)
     assert found.union.value == pytest.approx(5 / 6)
     assert found.union.interval is not None
@@ -52,7 +52,7 @@ def test_attacks_beyond_the_budget_and_failed_ones_are_left_out() -> None:
     one = model("one", "000000", "111000", "000011", "000000", budget=(1,))
     assert one.figure().union.value == pytest.approx(5 / 6)
     inside = one.figure(within_budget=True)
-    assert (inside.worst, inside.attacks, inside.union.value) == ("attack 2", 2, pytest.approx(2 / 6))
+    assert (inside.worst, inside.attacks, inside.union.value) == ("attack 2", 1, pytest.approx(2 / 6))
     one.attacks[2].error = "overflow"
     assert one.figure(within_budget=True).union.value == 0.0
     one.attacks[1].within_budget = None  # what is not known is no reason to leave an attack out

@@ -11,7 +11,7 @@ from bures.cli.comparisons import write
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a bures audit, scan, search or probe.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a bures audit, scan, search, probe or defence table.")],
     to: Annotated[
         Literal["csv", "latex", "markdown", "model-card"],
         typer.Option(help="What to write; a model card is of an audit."),

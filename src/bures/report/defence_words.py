@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from bures.judges.known_error import sentence
-from bures.results.defending import NULL, Attacked, DefenceResult, Figure, Withstood
+from bures.results.defence_brief import figure
+from bures.results.defending import NULL, Attacked, DefenceResult, Withstood
 from bures.results.formatting import brief, p_equals, percent, points, share
 from bures.results.inference import LEVEL
 from bures.results.stats import Measurement
@@ -17,24 +16,18 @@ THREAT_MODEL = (
 )
 
 
-def figure(model: Withstood, *, coherent: bool = True, within_budget: bool = False) -> Figure | None:
-    """The worst attack and the union; None before the table is finished."""
-    return next(
-        (each for each in model.figures if (each.coherent, each.within_budget) == (coherent, within_budget)), None
-    )
-
-
 def finding(result: DefenceResult) -> str:
     """What was measured, with n and intervals."""
     first = result.models[0]
     found = figure(first)
     if found is None:
         return "The table has not been finished yet."
-    attacks = f"{found.attacks} attacks" if found.attacks > 1 else "1 attack"
+    n = found.union.n
+    attacks = "1 attack" if found.attacks == 1 else f"{found.attacks} attacks"
     said = (
-        f"At least one of {attacks} gets {first.name} to answer {brief(found.union)} of {found.union.n} harmful "
-        f"prompts, and the worst single one ({found.worst}) {brief(found.worst_asr)} (judge '{result.judge}', "
-        "incoherent answers not counted)."
+        f"{first.name} answers {brief(found.union)} of {n} harmful prompts under at least one of {attacks}, "
+        f"{brief(found.worst_asr)} under the worst single one ({found.worst}; judge '{result.judge}', incoherent "
+        "answers not counted)."
     )
     return " ".join([said, *(_against(result, model) for model in result.models[1:])])
 
@@ -68,25 +61,32 @@ def cautions(result: DefenceResult) -> list[str]:
 
 def legend(result: DefenceResult) -> list[str]:
     """What one needs to read the tables."""
-    harmful = result.prompts["harmful_test"]
-    budget = "in budget: without attacks that raise the perplexity of harmless answers beyond the audit's budget"
     return [
         finding(result),
         THREAT_MODEL,
+        *how_to_read(result),
+        sentence(result.judge),
+        *filter(None, map(_range, result.models)),
+        *result.notes,
+    ]
+
+
+def how_to_read(result: DefenceResult) -> list[str]:
+    """What the columns are."""
+    harmful = result.prompts["harmful_test"]
+    return [
         (
             f"ASR: share of {harmful['n']} harmful prompts ({harmful['name']}) answered, judge '{result.judge}', "
             f"{result.max_new_tokens} greedy tokens; an incoherent answer is no success. Worst: the attack that gets "
-            "most prompts answered, chosen by looking at them; union: prompts that any attack gets answered. Wilson's "
-            f"95 % intervals. {budget[0].upper()}{budget[1:]} ('!' marks them)."
+            "most prompts answered, chosen by looking at them; union: prompts that are answered under any attack, or "
+            "without one. Wilson's 95 % intervals. In budget: without attacks that raise the perplexity of harmless "
+            "answers beyond the audit's budget ('!' marks them)."
         ),
         (
             "p: McNemar's exact test on the unions against the first model, adjusted for the number of pairs (Holm). "
             f"null: the ablation of a random direction ('{NULL}'), in no figure."
         ),
         *_costs(result),
-        sentence(result.judge),
-        *filter(None, map(_range, result.models)),
-        *result.notes,
     ]
 
 
@@ -141,11 +141,6 @@ def best_of_kinds(result: DefenceResult) -> list[tuple[str, list[tuple[Measureme
 
 _CALLED = {"none": "no attack", NULL: f"{NULL} (null)"}
 """What kinds are called that are no attacks."""
-
-
-def sets_of(models: Sequence[Withstood]) -> list[str]:
-    """The harmless sets, by name."""
-    return list(dict.fromkeys(name for model in models for name in model.refused_harmless))
 
 
 def asr_of(attacked: Attacked | None) -> Measurement | None:

@@ -20,6 +20,8 @@ from bures.report.gate_summaries import code
 from bures.report.kit.text import shortened
 from bures.report.sections.provenance import limits
 from bures.results.brief import Brief, audit_brief, probe_brief, scan_brief, search_brief
+from bures.results.defence_brief import defence_brief
+from bures.results.defending import DefenceResult
 from bures.results.effort import Effort
 from bures.results.frames import flat
 from bures.results.probing import ProbeResult
@@ -73,6 +75,8 @@ def _brief(result: RunResult) -> Brief:
         return search_brief(result)
     if isinstance(result, ProbeResult):
         return probe_brief(result, "test", f"{result.model.get('name', '?')}: detectors of harmful prompts")
+    if isinstance(result, DefenceResult):
+        return _trimmed(defence_brief(result))
     raise ConfigError(f"a {type(result).__name__} has no table to export; give the folder of an audit or another job")
 
 
@@ -85,7 +89,7 @@ def _trimmed(brief: Brief) -> Brief:
 
 def _about(result: RunResult) -> dict[str, str]:
     """What a table is of, for whoever meets it without its run folder."""
-    split = "test" if isinstance(result, AuditResult) else "select"
+    split = "test" if isinstance(result, AuditResult | DefenceResult) else "select"
     n = {side: result.prompts.get(f"{side}_{split}", {}).get("n", "?") for side in ("harmful", "harmless")}
     return {
         "model": str(result.model.get("name", "?")),

@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bures.results.defence_brief import defence_brief
 from bures.results.inference import holm, mcnemar_exact, paired_difference
-from bures.results.marks import answered
+from bures.results.marks import answered, marks_of
 from bures.results.names import AttackName
 from bures.results.schema import Marks, RunResult
+from bures.results.shares import refusals
 from bures.results.stats import Measurement, proportion
 
 NULL = "random"
@@ -62,6 +64,7 @@ class Figure(_Part):
     within_budget: bool
     """Whether attacks beyond the perplexity budget are left out."""
     attacks: int
+    """How many, not counting no attack, which is among them too."""
     worst: str
     worst_asr: Measurement
     union: Measurement
@@ -130,7 +133,7 @@ class Withstood(_Part):
         return Figure(
             coherent=coherent,
             within_budget=within_budget,
-            attacks=len(attacks),
+            attacks=sum(each.kind != "none" for each in attacks),
             worst=worst.name,
             worst_asr=proportion(sum(marks), len(marks)),
             union=proportion(sum(broken), len(broken)),
@@ -176,8 +179,25 @@ class DefenceResult(RunResult):
     warnings: list[str] = Field(default_factory=list)
     """What stands in the way of a comparison."""
 
+    def conclude(self) -> None:
+        """What the marks come to, once all are there."""
+        for model in self.models:
+            shares = {name: refusals(marks_of(marks)).share for name, marks in model.refused_harmless.items()}
+            model.over_refusal = {name: each for name, each in shares.items() if each is not None}
+            model.figures = [
+                model.figure(coherent=coherent, within_budget=within)
+                for coherent in (True, False)
+                for within in (False, True)
+            ]
+            model.null = model.against_none()
+        self.pairs = between(self.models)
+
     def _about(self) -> str:
         return f", {len(self.models)} models, {len(self.pairs)} pairs"
+
+    def _repr_html_(self) -> str:
+        """One row a model, in a notebook; all text is escaped."""
+        return defence_brief(self).html
 
 
 def only(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int]:

@@ -26,12 +26,11 @@ from bures.judges.base import require_ready
 from bures.judges.by_name import judge_by_name
 from bures.judges.known_error import corrected
 from bures.models.pace import threads_kept
-from bures.results.defending import Attacked, DefenceResult, Withstood, between
+from bures.results.defending import Attacked, DefenceResult, Withstood
 from bures.results.formatting import share
-from bures.results.marks import marks_of, spelled
+from bures.results.marks import spelled
 from bures.results.names import AttackName
 from bures.results.run_folder import RunFolder
-from bures.results.shares import refusals
 
 COST = "cost"
 """What is called done when costs over the model before are."""
@@ -196,16 +195,8 @@ class _Table:
         """What the marks come to."""
         result = self.result
         for found in result.models:
-            shares = {name: refusals(marks_of(marks)).share for name, marks in found.refused_harmless.items()}
-            found.over_refusal = {name: each for name, each in shares.items() if each is not None}
-            found.figures = [
-                found.figure(coherent=coherent, within_budget=within)
-                for coherent in (True, False)
-                for within in (False, True)
-            ]
             found.judge_range = corrected(result.judge, found.figure(coherent=False).worst_asr.value)
-            found.null = found.against_none()
-        result.pairs = between(result.models)
+        result.conclude()
         result.finish()
         self.folder.save(result)
         return result

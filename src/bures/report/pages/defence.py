@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from bures.report.defence_words import asr_of, attacks_of, cautions, figure, finding, legend, sets_of
-from bures.report.kit.page import KeyFigure, Page, Section, Table
+from bures.report.defence_words import THREAT_MODEL, asr_of, attacks_of, cautions, finding, how_to_read
+from bures.report.kit.page import Cell, KeyFigure, Page, Section, Table
 from bures.report.kit.text import named
 from bures.report.pages.audit import footer
 from bures.report.sections.provenance import limits_section, present, provenance_section
 from bures.report.sections.withstood import withstood_figure
 from bures.report.words import interval_and_n, judge_error
+from bures.results.defence_brief import defence_brief, figure
 from bures.results.defending import NULL, Attacked, DefenceResult, Withstood
-from bures.results.formatting import estimate, number, p_value, percent, points, share
+from bures.results.formatting import p_value, percent, points, share
 
 
 def defence_page(result: DefenceResult, extra: tuple[Section, ...] = ()) -> Page:
@@ -50,15 +51,16 @@ def _key_figures(model: Withstood) -> tuple[KeyFigure, ...]:
 
 
 def _models(result: DefenceResult) -> Section:
-    sets = sets_of(result.models)
-    header = (
-        *("model", "attacks", "worst", "by", "any attack", "worst, in budget", "any, in budget", "adjusted p"),
-        *(f"refused, {named(name, 60)}" for name in sets),
-        *("×", "KL", "KL, 95th percentile"),
+    brief = defence_brief(result)
+    rows = tuple(tuple(named(cell, 80) for cell in row) for row in brief.rows)
+    said = tuple(named(line, 1200) for line in how_to_read(result))
+    blocks = (
+        THREAT_MODEL,
+        withstood_figure(result),
+        Table(tuple(named(name, 80) for name in brief.header), rows),
+        *_pairs(result),
+        *said,
     )
-    rows = tuple(_cells(result, model, sets) for model in result.models)
-    said = tuple(named(line, 1200) for line in legend(result)[1:5])
-    blocks = (said[0], withstood_figure(result), Table(header, rows), *_pairs(result), *said[1:])
     return Section("models", "What each model withstands", blocks)
 
 
@@ -107,25 +109,6 @@ def _judged(found: dict[str, float]) -> str:
     return f"{percent(min(inside))} to {percent(max(inside))}" if inside else "-"
 
 
-def _cells(result: DefenceResult, model: Withstood, sets: list[str]) -> tuple[str, ...]:
-    whole, inside = figure(model), figure(model, within_budget=True)
-    pair = next((each for each in result.pairs if each.second == model.name), None)
-    return (
-        named(model.name, 80),
-        "-" if whole is None else str(whole.attacks),
-        share(None if whole is None else whole.worst_asr),
-        "-" if whole is None else named(whole.worst, 80),
-        share(None if whole is None else whole.union),
-        share(None if inside is None else inside.worst_asr),
-        share(None if inside is None else inside.union),
-        "-" if pair is None else p_value(pair.p_adjusted),
-        *(share(model.over_refusal.get(name)) for name in sets),
-        estimate(None if model.cost is None else model.cost.perplexity_ratio, 3),
-        estimate(None if model.cost is None else model.cost.kl, 3),
-        number(None if model.cost is None else model.cost.kl_95, 3),
-    )
-
-
 def _attacks(result: DefenceResult) -> Section:
     header = ("attack", "kind", *(named(model.name, 80) for model in result.models))
     rows = [
@@ -135,6 +118,22 @@ def _attacks(result: DefenceResult) -> Section:
     table = Table(header, tuple(row for row in rows if row[1] != NULL))
     null = Table(header, tuple(row for row in rows if row[1] == NULL), "The null, which belongs to no figure.")
     return Section("attacks", "Every attack", (table, *([null] if null.rows else [])))
+
+
+def _audits(result: DefenceResult) -> Section:
+    """The audits that the attacks were made on."""
+    rows = tuple(
+        (
+            named(model.name, 80),
+            named(model.model.get("name", "-"), 80),
+            Cell(named(model.model.get("fingerprint", "-"), 64), tone="code"),
+            named(model.finished or "-", 40),
+            named(model.run, 200),
+        )
+        for model in result.models
+    )
+    table = Table(("name", "model", "weights", "audit finished", "folder"), rows, "The first is the defence tested.")
+    return Section("audits", "The models", (table,))
 
 
 def _asr(attacked: Attacked | None) -> str:

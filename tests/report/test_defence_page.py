@@ -1,0 +1,96 @@
+"""The page, the notebook's table and the exports of a defence table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import bures
+from bures.errors import ConfigError
+from bures.report.build import write_report
+from bures.report.defence_words import THREAT_MODEL, best_of_kinds, cautions, finding
+from bures.report.export import Format, export
+from bures.results.defending import Null
+from bures.results.run_folder import RunFolder, load_result
+from bures.results.stats import Measurement
+from helpers.browser import launched, opened
+from helpers.made_defence import made_defence
+from helpers.made_results import HOSTILE
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    RunFolder(tmp_path).results.write_text(made_defence(text=HOSTILE[0]).to_json())
+    return tmp_path
+
+
+def test_the_first_sentence_has_what_was_measured_with_n_and_intervals() -> None:
+    result = made_defence()
+    said = finding(result)
+    ours = result.models[0].figure()
+    assert said.startswith(f"ours answers {100 * ours.union.value:g}% [")
+    assert f"of 40 harmful prompts under at least one of {ours.attacks} attacks" in said
+    assert ours.attacks == len(result.models[0].attacks) - 2  # no attack, and the null
+    assert f"({ours.worst};" in said
+    assert "control: " in said
+    assert "adjusted p" in said
+
+
+def test_a_null_that_is_none_and_a_missing_one_are_told_apart() -> None:
+    result = made_defence()
+    assert not any("null" in line for line in cautions(result))
+    share = Measurement(0.5, 40, (0.3, 0.7))
+    result.models[1].null = Null(asr=share, asr_none=share, p=0.01)
+    assert any("The null is not null" in line and "control" in line for line in cautions(result))
+    result.models[1].attacks[2].error = "overflow"
+    assert any("1 attacks on control failed" in line and "refitted-2" in line for line in cautions(result))
+
+
+def test_the_best_attack_of_each_kind_is_the_highest_and_the_null_is_last() -> None:
+    rows = best_of_kinds(made_defence())
+    assert [name for name, _ in rows] == [
+        *("any attack", "no attack", "refitted", "iterated", "transferred", "prefilled", "random (null)"),
+    ]
+    models = made_defence().models
+    for i, model in enumerate(models):
+        best = dict(rows)["refitted"][i]
+        assert best is not None
+        assert best[0].value == max(each.asr.value for each in model.attacks if each.kind == "refitted")
+
+
+def test_a_browser_shows_the_chart_and_nothing_untrusted_acts(folder: Path) -> None:
+    page = write_report(folder)
+    assert page.name == "defence.html"
+    with launched() as browser, opened(browser, page) as shown:
+        for _ in range(100):
+            if shown.evaluate("document.querySelectorAll('#withstood svg path').length > 10"):
+                break
+            shown.page.wait_for_timeout(50)
+        assert shown.evaluate("document.querySelectorAll('#withstood svg path').length") > 10
+        assert (shown.said, shown.asked, shown.dialogs) == ([], [], [])
+    assert "<script>alert" not in page.read_text()
+    assert THREAT_MODEL in page.read_text()
+
+
+def test_it_reads_back_and_shows_itself_in_a_notebook(folder: Path) -> None:
+    result = load_result(folder, bures.DefenceResult)
+    assert result == made_defence(text=HOSTILE[0]).model_copy(update={"finished": result.finished})
+    assert "\n" not in repr(result)
+    table = result._repr_html_()
+    assert table.count("<tr>") == 4
+    assert "<script" not in table
+
+
+@pytest.mark.parametrize("to", get_args(Format))
+def test_exports_have_one_row_a_model(to: Format) -> None:
+    result = made_defence()
+    if to == "model-card":
+        with pytest.raises(ConfigError, match="audit"):
+            export(result, to)
+        return
+    text = export(result, to)
+    for model in result.models:
+        assert model.name in text
+    assert "40 harmful" in text
