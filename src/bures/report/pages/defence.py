@@ -28,6 +28,7 @@ def defence_page(result: DefenceResult, extra: tuple[Section, ...] = ()) -> Page
                 _incoherent(result),
                 _attacks(result),
                 *extra,
+                _audits(result),
                 limits_section(result),
                 provenance_section(result),
             ]
