@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 LOCKED := python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integrations test-vllm check docs docs-commands bench lock audit-dependencies sbom release-check clean
+.PHONY: help demo test test-integrations test-vllm check docs docs-commands bench fuzz lock audit-dependencies sbom release-check clean
 
 help:
 	@echo "make demo    audit the packaged model organism, the hardened one, and compare (sets itself up; under eight minutes)"
@@ -19,6 +19,7 @@ help:
 	@echo "make check   lint, format, types and import contracts"
 	@echo "make docs    build the documentation into site/, its examples executed (sets itself up)"
 	@echo "make bench   side-by-side speed ratios"
+	@echo "make fuzz    changed inputs for every parser, ten minutes"
 	@echo "make lock    the versions and hashes that all of these install, from pyproject.toml"
 	@echo "make audit-dependencies   known vulnerabilities of those versions (needs an advisory service)"
 	@echo "make sbom    what is installed, as CycloneDX: sbom.cdx.json"
@@ -81,6 +82,13 @@ docs-commands: $(VENV)/.run
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/report.py
+
+# FUZZ_SECONDS: of all parsers together; PARSERS: words of the names of those that are tried.
+FUZZ_SECONDS ?= 600
+PARSERS ?=
+
+fuzz: $(VENV)/.test
+	$(BIN)/python tests/chaos/fuzzing.py --seconds $(FUZZ_SECONDS) $(PARSERS)
 
 # Tools that look at the dependencies, in an environment of their own.
 TOOLS := .venv-tools

@@ -11,11 +11,13 @@ A process that is killed in between leaves the old file or the new one, and at m
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 _END = ".part"
 """What temporary names end with; they begin with a point."""
@@ -51,6 +53,22 @@ def write(path: Path, content: str | bytes, *, private: bool = False) -> None:
     """
     with replacing(path, private=private) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that anybody may have written.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON in UTF-8, is nested without end, or holds something else than an object.
+    """
+    try:
+        held: object = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(held, dict):
+        raise ValueError("it holds no JSON object")  # noqa: TRY004 - as of any text that is none
+    return cast("dict[str, Any]", held)
 
 
 def append(path: Path, content: str, *, private: bool = False) -> None:

@@ -6,13 +6,13 @@ output). A map that serves several sites is kept once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bures import durable
 from bures.errors import RunError
 from bures.jobs.config import AuditConfig
 from bures.jobs.scan_config import ScanConfig
@@ -115,8 +115,8 @@ def load_config(run_folder: str | Path, schema: type[Config] = AuditConfig) -> C
     """
     file = Path(run_folder) / "config.json"
     try:
-        options = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        options = durable.read_object(file)
+    except (OSError, ValueError) as error:
         raise RunError(f"cannot read {file}: {error}; expected the folder of a bures {schema.job} run") from error
     return schema.make(**options)
 

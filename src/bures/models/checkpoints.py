@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
+from bures import durable
 from bures.errors import ModelError
 from bures.models.memory import Shape, on_meta, shape_of
 from bures.models.offloading import offloaded
@@ -182,8 +183,8 @@ def _require_adapter(adapter: Path) -> None:
 def trained_on(adapter: Path) -> str | None:
     """What an adapter calls the model that it was trained on; None where it does not say."""
     try:
-        return json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
+        return durable.read_object(adapter / "adapter_config.json").get("base_model_name_or_path")
+    except (OSError, ValueError) as error:
         raise ModelError(f"cannot read adapter_config.json in {adapter}; check that the file is complete") from error
 
 

@@ -33,6 +33,8 @@ CONFIG = "config.json"
 LOCK = ".lock"
 """Name of the file that the process which writes the folder holds locked; the kernel lets go of it when that dies."""
 
+_OF_COMPLETIONS = ("row", "set", "hash", "completion")
+
 Result = TypeVar("Result", bound=RunResult)
 
 _JOBS: Mapping[str, type[RunResult]] = {
@@ -170,9 +172,8 @@ class RunFolder:
 
     def _read_json(self, path: Path) -> dict[str, Any]:
         try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            return dict(cast("dict[str, Any]", held).items())
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            return durable.read_object(path)
+        except (OSError, ValueError) as error:
             raise RunError(f"cannot read {path}: {error}; remove the folder or choose another with --out") from error
 
     def load(self, schema: type[Result]) -> Result | None:
@@ -207,13 +208,13 @@ class RunFolder:
         """The completions written so far; a line cut short by a kill, or of something else, is passed over."""
         if not self.completions.exists():
             return
-        with self.completions.open(encoding="utf-8") as file:
+        with self.completions.open("rb") as file:
             for line in file:
                 try:
-                    held = json.loads(line)
+                    held = json.loads(line.decode())
                 except (ValueError, RecursionError):
                     continue
-                if isinstance(held, dict):
+                if isinstance(held, dict) and all(isinstance(held.get(name), str) for name in _OF_COMPLETIONS):
                     yield cast("dict[str, Any]", held)
 
     def keep_completions(self, rows: Iterable[str]) -> None:

@@ -94,8 +94,7 @@ class Checkpoints:
             return None
         try:
             tensors = safetensors.torch.load((found[-1] / _TENSORS).read_bytes())
-            state: dict[str, Any] = json.loads((found[-1] / _STATE).read_text(encoding="utf-8"))
-            return tensors, state
+            return tensors, durable.read_object(found[-1] / _STATE)
         except (OSError, ValueError, SafetensorError) as error:
             raise RunError(f"the checkpoint {found[-1]} cannot be read; remove {self.path} to begin anew") from error
 

@@ -96,7 +96,7 @@ def read_contents(path: str | os.PathLike[str]) -> Contents:
     try:
         metadata: Any = json.loads(header["metadata"])
         class_name, kind = header["class"], header["kind"]
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise damaged(name, error) from error
     if not (kind and isinstance(metadata, dict)):
         raise damaged(name, "no kind, or metadata that are not a JSON object")

@@ -146,7 +146,7 @@ def record(folder: Path, run: Path) -> None:
         RunError: there is no recipe or no finished audit, or the audit is of another adapter.
     """
     try:
-        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        recipe = durable.read_object(folder / "recipe.json")
     except (OSError, ValueError) as error:
         raise RunError(f"no readable recipe.json in {folder}; expected a folder of `bures harden`") from error
     result = load_result(run)

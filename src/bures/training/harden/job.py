@@ -7,13 +7,13 @@ The folder holds a standard peft adapter (`adapter_model.safetensors`, `adapter_
 
 from __future__ import annotations
 
-import json
 import random
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bures import durable
 from bures.errors import ModelError, RunError
 from bures.jobs.progress import Progress, Silent
 from bures.models.loading import ChatModel, load_model
@@ -214,7 +214,7 @@ def _require_same(folder: Path, recipe: dict[str, Any]) -> None:
 def _held(folder: Path) -> dict[str, Any] | None:
     """The recipe of a folder; None: there is none."""
     try:
-        return json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+        return durable.read_object(folder / RECIPE)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

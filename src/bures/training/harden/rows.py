@@ -116,7 +116,7 @@ def answered(
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(file.read_text(encoding="ascii"))
+        return durable.read_object(file)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bures import durable
 from bures.data import assets
 from bures.data.pinned_sets import assets_of
 from bures.errors import RunError
@@ -123,7 +124,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
         RunError: it is missing or damaged.
     """
     try:
-        return json.loads((folder / _RECIPE).read_text(encoding="utf-8"))
+        return durable.read_object(folder / _RECIPE)
     except (OSError, ValueError) as error:
         raise RunError(f"no readable {_RECIPE} in {folder}; expected the folder of a trained organism") from error
 
