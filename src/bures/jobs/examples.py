@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bures.jobs.progress import Progress, Silent
@@ -26,7 +26,7 @@ from bures.models.generation import decode, generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of
-from bures.models.reentry import entered
+from bures.models.reentry import entered, returning
 from bures.models.tokens import kinds_of, token_kinds
 
 POOL = 8
@@ -166,10 +166,21 @@ def answer_states(model: ChatModel, batch: Sequence[Example], *, first_block: in
     return states[wanted.to(states.device)]
 
 
+class _Returned(tuple[Tensor, ...]):
+    """Last hidden states in the place of what a decoder returns; whatever else is asked of it is None."""
+
+    def __getattr__(self, name: str) -> Tensor | None:
+        return self[0] if name == "last_hidden_state" else None
+
+
 def log_probs(model: ChatModel, states: Float[Tensor, "m d"]) -> Float[Tensor, "m vocabulary"]:
-    """Log-probabilities of the next token, in float32 or better."""
-    head = cast("nn.Module", model.hf.get_output_embeddings())
-    logits = head(states)
+    """Log-probabilities of the next token, in float32 or better, by all that the model does behind its decoder.
+
+    Some scale or cap the logits of their head.
+    """
+    ids = torch.zeros((1, len(states)), dtype=torch.long, device=model.device)
+    with returning(model.decoder, _Returned((states[None],))):
+        logits = model.hf(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
     return torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
 
 
