@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from bures.errors import ConfigError, plain
 from bures.models.loading import ChatModel
 from bures.models.probing import tensor_of, with_tensor
-from bures.models.tokens import are_given, in_scope, kinds_of_pass, shown
+from bures.models.tokens import are_given, in_scope_of_pass, shown
 from bures.models.writers import Role
 from bures.results.records import Scope
 from bures.transport import TransportMap, interpolate
+from bures.transport.prepared import Move, prepared
 
 Where = Literal["output", "input", "attention", "mlp"]
 
@@ -209,9 +210,13 @@ class _View:
             return
         if self.scope != "all" and self.prompt_lengths is None and not are_given():
             self._require_told(*shown(module, args, kwargs))
-        chosen = in_scope(kinds_of_pass(module, args, kwargs, self.prompt_lengths), self.scope)
-        self.nothing = not bool(chosen.any())
-        self.chosen = None if bool(chosen.all()) else chosen
+        chosen = in_scope_of_pass(module, args, kwargs, self.scope, self.prompt_lengths)
+        if torch.compiler.is_compiling():  # nothing may branch on what a tensor holds
+            self.chosen, self.nothing = chosen, False
+            return
+        is_whole = bool(chosen.all())
+        self.chosen = None if is_whole else chosen
+        self.nothing = not is_whole and not bool(chosen.any())
 
     def _require_told(self, ids: Tensor, _: Any, cached: int) -> None:
         """Refuses passes whose answer would be taken for prompt, or prompt for answer."""
@@ -234,20 +239,23 @@ class _Edit:
     """Forward hook: h + lambda (T(h) - h) at the positions in scope."""
 
     def __init__(self, map_: TransportMap, strength: float, view: _View) -> None:
-        # float32 is enough to apply a map (the fit was float64); half precision is not.
-        self.map = interpolate(map_, strength).to(dtype=torch.float32)
+        self.map = interpolate(map_, strength)
         self.view = view
-        self.on: dict[torch.device, TransportMap] = {}
+        self.ready: dict[tuple[torch.device, torch.dtype], Move] = {}
 
-    def _map_on(self, device: torch.device) -> TransportMap:
-        if device not in self.on:
-            self.on[device] = self.map.to(device=device)
-        return self.on[device]
+    def _moved(self, h: Tensor) -> Tensor:
+        """T(h). float32 is enough to apply a map (the fit was float64); half precision is not."""
+        kind = (h.device, h.dtype)
+        move = self.ready.get(kind)
+        if move is None:
+            wide = torch.promote_types(h.dtype, torch.float32)
+            self.ready[kind] = move = prepared(self.map, h.device, wide)
+        return move(h)
 
     def move(self, h: Float[Tensor, "*tokens d"]) -> Float[Tensor, "*tokens d"]:
         if self.view.nothing:
             return h
-        moved = self._map_on(h.device)(h)
+        moved = self._moved(h)
         if self.view.chosen is None:
             return moved
         chosen = self.view.chosen.to(h.device)

@@ -64,23 +64,32 @@ def kinds_of(attended: Bool[Tensor, "b s"], prompt_lengths: Int[Tensor, " b"]) -
     """Kinds of whole sequences (prompt and answer together) from their mask and the lengths of their prompts."""
     rank = attended.long().cumsum(dim=1)  # 1-based place among the attended tokens
     lengths = prompt_lengths.to(rank.device)[:, None]
-    kinds = torch.where(rank < lengths, TokenKind.PROMPT, TokenKind.GENERATED)
-    kinds = torch.where(rank == lengths, TokenKind.LAST, kinds)
-    return torch.where(attended, kinds, TokenKind.PAD)
+    kinds = torch.where(rank < lengths, TokenKind.PROMPT.value, TokenKind.GENERATED.value)
+    kinds = torch.where(rank == lengths, TokenKind.LAST.value, kinds)
+    return torch.where(attended, kinds, TokenKind.PAD.value)
 
 
 def in_scope(kinds: Int[Tensor, "b s"], scope: Scope) -> Bool[Tensor, "b s"]:
     """Which positions a token scope moves."""
-    return torch.isin(kinds, torch.tensor(_IN_SCOPE[scope], device=kinds.device))
+    if scope == "all":
+        return kinds != TokenKind.PAD.value  # plain numbers: torch.compile takes a tensor never to equal a member
+    first, *others = (kind.value for kind in _IN_SCOPE[scope])
+    chosen = kinds == first
+    for kind in others:
+        chosen = chosen | (kinds == kind)
+    return chosen
 
 
-def kinds_of_pass(
+def in_scope_of_pass(
     module: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    scope: Scope,
     prompt_lengths: Int[Tensor, " n"] | None = None,
-) -> Int[Tensor, "b s"]:
-    """Kinds of a forward pass of a model or its decoder: those that `token_kinds` gave, else from mask and cache.
+) -> Bool[Tensor, "b s"]:
+    """Which positions of a forward pass of a model or its decoder a scope moves.
+
+    By the kinds that `token_kinds` gave, else from mask and cache.
 
     Without the lengths of the prompts, what comes before anything is cached is prompt, what comes after is answer.
 
@@ -89,7 +98,7 @@ def kinds_of_pass(
     """
     given = _GIVEN.get()
     if given is not None:
-        return given
+        return in_scope(given, scope)
     prompt_lengths = _LENGTHS.get() if prompt_lengths is None else prompt_lengths
     ids, mask, cached = shown(module, args, kwargs)
     batch, new = int(ids.shape[0]), int(ids.shape[1])
@@ -107,16 +116,22 @@ def kinds_of_pass(
                 f"the attention mask has {attended.shape[1]} columns for {cached} cached and {new} new tokens; with "
                 "prompt_lengths it has to show all of them"
             )
-        return kinds_of(attended, _of_rows(prompt_lengths, batch))[:, -new:]
+        lengths = _of_rows(prompt_lengths, batch)
+        if scope != "all":
+            return in_scope(kinds_of(attended, lengths)[:, -new:], scope)
     attended = attended[:, -new:]
+    if scope == "all":
+        return attended
     if cached:
-        return torch.where(attended, TokenKind.GENERATED, TokenKind.PAD)
-    return kinds_of(attended, attended.sum(dim=1))
+        return attended if TokenKind.GENERATED in _IN_SCOPE[scope] else torch.zeros_like(attended)
+    return in_scope(kinds_of(attended, attended.sum(dim=1)), scope)
 
 
 def shown(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Any, int]:
     """What a forward pass is handed: token ids (or embeddings), the mask, and how many tokens are cached."""
-    named = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
+    named = kwargs
+    if args:  # the signature takes longer to read than all else, and generation gives everything by name
+        named = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
     ids = named.get("input_ids")
     cache = named.get("past_key_values")
     cached = 0 if cache is None else int(cache.get_seq_length())
@@ -133,4 +148,4 @@ def _of_rows(prompt_lengths: Int[Tensor, " n"], rows: int) -> Int[Tensor, " b"]:
     n = int(prompt_lengths.shape[0])
     if rows % n:
         raise ConfigError(f"{n} prompt_lengths for a batch of {rows} rows; expected one a row")
-    return prompt_lengths.repeat_interleave(rows // n)
+    return prompt_lengths if rows == n else prompt_lengths.repeat_interleave(rows // n)
