@@ -230,6 +230,13 @@ def test_equal_models_are_alike_only_where_that_is_shown(compared: Callable[...,
     assert any("(none) in four of five comparisons takes about" in note for note in pair.notes)
 
 
+def test_few_prompts_and_short_answers_are_cautions(tmp_path: Path) -> None:
+    folders = [saved(tmp_path / name, audit([row("none", marks(3, 12)), row("rfa-1", marks(2, 12))])) for name in "ab"]
+    (pair,) = compare(folders).pairs
+    assert "Only 12 harmful prompts: around 50% the interval is ±28 points." in pair.cautions
+    assert "Answers were cut at 16 tokens; a refusal that comes later is not seen." in pair.cautions
+
+
 def test_a_change_of_one_headline_leaves_the_other_open(compared: Callable[..., Compared]) -> None:
     other = after()
     other.rows[0] = row("none", marks(40, N))

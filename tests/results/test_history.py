@@ -110,6 +110,33 @@ def test_the_last_is_held_against_the_first_on_the_same_prompts(tmp_path: Path) 
     assert "adjusted p < 0.001" in series.sentences[1]
 
 
+def test_models_of_another_shape_are_not_joined_and_other_names_are_said(tmp_path: Path) -> None:
+    wider = night(5, 30, model={**model("other"), "d_model": 9})
+    found = drawn(tmp_path, night(2, 20), wider, night(9, 40))
+    assert [[point.model for point in series.points] for series in found.series] == [["night-2", "night-9"], ["other"]]
+    said = "The models have 2 names, night-2 to night-9"
+    assert said in printed(found)
+    assert any(caution.startswith(said) for caution in history_page(found).cautions)
+    alike = drawn(tmp_path, night(2, 20, model=model("one")), night(9, 40, model=model("one")))
+    assert "The models have" not in printed(alike)
+
+
+def test_few_prompts_and_short_answers_are_said_beside_the_figures(tmp_path: Path) -> None:
+    found = drawn(tmp_path, night(2, 20), night(9, 40))
+    for said in ("Only 80 harmful prompts: around 50% the interval is ±11 points.", "Answers were cut at 16 tokens"):
+        assert said in printed(found)
+        assert any(said in caution for caution in history_page(found).cautions)
+
+
+def test_a_strict_history_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there, absent = str(saved(tmp_path / "run", night(2, 20))), str(tmp_path / "absent")
+    for flags, code in (([], 0), (["--strict"], 2)):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["history", there, absent, *flags])
+        assert end.value.code == code
+    assert "absent" in capsys.readouterr().err
+
+
 def test_what_changed_besides_the_model_is_said_where_it_changed(tmp_path: Path) -> None:
     newer = {"bures": "0.1.0", "torch": "2.9.0"}
     (series,) = drawn(tmp_path, night(2, 20), night(3, 25, versions=newer), night(4, 25, versions=newer)).series

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 
 from bures.cli.fitted import Column, Fitted, columns, words
 from bures.judges.known_error import sentence
+from bures.results.care import of_series
 from bures.results.comparison import Compared, Pair
 from bures.results.formatting import estimate, number, p_value, percent, points, share
 from bures.results.gate import Gated
@@ -107,7 +108,7 @@ def history_table(found: History) -> RenderableType:
         )
         parts += [_series_table(series, found.rows, title), words(*_series_words(series, found.rows)), words("")]
     if len(found.series) > 1:
-        parts.append(words("Series ask other prompts, judges, system prompts or lengths: they cannot be compared."))
+        parts.append(words("Series differ in prompts, judge, system prompt, length or shape: they cannot be compared."))
     return Group(*parts, words(*found.labels, *(f"Left out: {reason}" for reason in found.left_out)))
 
 
@@ -157,7 +158,8 @@ def _series_words(series: Series, rows: Sequence[str]) -> list[str]:
         shares = [next((row.asr for row in point.rows if row.name == name), None) for point in series.points]
         if sum(share is not None for share in shares) > 1:
             lines.append(f"ASR {name:<9} {sparkline(shares)}  (0 to 100 %)")
-    lines += [*series.sentences, sentence(series.judge)]
+    told = of_series((point.model for point in series.points), series.n_harmful, series.max_new_tokens)
+    lines += [*series.sentences, *told, sentence(series.judge)]
     lines += [f"{point.time[:16].replace('T', ' ')}: {note}" for point in series.points for note in point.changed]
     if any(point.time_of_file for point in series.points):
         lines.append("*: time of the file; the results do not say when the audit ended.")

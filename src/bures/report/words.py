@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bures.judges.known_error import sentence
@@ -226,8 +225,3 @@ def padded(values: Iterable[float], *, pad: float = 0.05) -> tuple[float, float]
     low, high = min(found), max(found)
     margin = pad * (high - low) or 0.5 * abs(high) or 1.0
     return low - margin, high + margin
-
-
-def half_width(n: int) -> str:
-    """`±15 points`: how far an interval around 50% reaches over n prompts."""
-    return f"±{percent(1.96 * math.sqrt(0.25 / n), 0, '')} points"

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from bures.errors import ConfigError, RunError, plain
+from bures.results.care import few_or_short
 from bures.results.finished_audits import (
     Run,
     caveats,
@@ -169,8 +170,7 @@ def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow], margin: float) 
         "undecided": f"{b.label} cannot be told from {a.label} by its refusal",
         "mixed": f"{b.label} refuses more than {a.label} in one respect and less in another",
     }[outcome]
-    doubtless = outcome in ("undecided", "alike")
-    clauses = [_clause(row, certain=doubtless or row.asr_p < LEVEL) for row in headline]
+    clauses = [_clause(row, certain=outcome in ("undecided", "alike") or row.asr_p < LEVEL) for row in headline]
     return Pair(
         a=a.label,
         b=b.label,
@@ -178,7 +178,7 @@ def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow], margin: float) 
         lead=lead,
         finding=f"{lead}: {'; '.join([*clauses, *_over_refusal(rows)])}.",
         rows=tuple(rows),
-        cautions=tuple(caveats(a, b)),
+        cautions=(*caveats(a, b), *few_or_short(len(hashes(a, "harmful")), a.result.max_new_tokens)),
         notes=(
             *(_to_tell(headline) if outcome == "undecided" else ()),
             *(unused([a, b]) if a.labels is None else ()),

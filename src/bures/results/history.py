@@ -1,8 +1,8 @@
 """Audits over time: what `bures history` draws, for a job that audits a model every night.
 
-Only audits that asked the same test prompts, with the same system prompt, for answers of the same length, read by the
-same judge, stand in one series; where they differ, a series of its own begins. What may move a figure without the model
-having changed (options, versions, fit prompts) is said at the audit where it changed.
+Only audits of models of one shape that asked the same test prompts, with the same system prompt, for answers of the
+same length, read by the same judge, stand in one series. What may move a figure without the model having changed
+(options, versions, fit prompts) is said at the audit where it changed.
 
 The last audit is held against the first by one row of both. Whoever looks every night looks often, so a change is said
 only where the p value, adjusted for the rows and for the looks that the level has to last for, is below it.
@@ -164,6 +164,8 @@ def history(folders: Sequence[str | Path], config: HistoryConfig | None = None) 
     """
     config = config or HistoryConfig()
     found, left_out = dated_audits(folders, config.judge, config.labels)
+    if config.strict and left_out:
+        raise RunError(left_out[0])
     if not found:
         raise RunError(f"no finished audit to draw: {left_out[0] if left_out else 'no folder given'}")
     groups: dict[tuple[str, ...], list[Dated]] = {}
@@ -189,7 +191,8 @@ def _labels(runs: Sequence[Run], config: HistoryConfig) -> list[str]:
 def _kind(run: Run, judge: str) -> tuple[str, ...]:
     """What two audits must share to stand in one series."""
     asked = [_digest(hashes(run, which)) for which in ("harmful", "harmless")]
-    return (*asked, judge, str(run.result.max_new_tokens), run.system or "")
+    shape = (str(run.result.model.get(name)) for name in ("architecture", "n_blocks", "d_model"))
+    return (*asked, judge, str(run.result.max_new_tokens), run.system or "", *shape)
 
 
 def _digest(texts: Sequence[str]) -> str:

@@ -108,6 +108,7 @@ class HistoryConfig(Asked):
         description="Perplexity budget of `strongest` on the selection split.",
         json_schema_extra={"unset": "that of each audit"},
     )
+    strict: bool = Field(default=False, description="Refuse a folder without a finished audit, instead of naming it.")
     looks: int = Field(
         default=30,
         ge=1,

@@ -10,14 +10,13 @@ from bures.report.sections.layers import layer_section
 from bures.report.sections.outcome import measured_rows, outcome_section
 from bures.report.sections.plane import plane_section
 from bures.report.sections.profile import depth_text
-from bures.report.sections.provenance import SHORT_ANSWERS, SMALL_N, limits_section, present, provenance_section
+from bures.report.sections.provenance import limits_section, present, provenance_section
 from bures.report.sections.row_against_row import row_comparison_section
 from bures.report.sections.tradeoff import trade_section
 from bures.report.words import (
     PHRASE_JUDGES,
     PHRASES_ONLY,
     block_range,
-    half_width,
     interval_and_n,
     judge_words,
     listed,
@@ -25,6 +24,7 @@ from bures.report.words import (
     prompts,
     row_title,
 )
+from bures.results.care import few_or_short
 from bures.results.finished_audits import strongest
 from bures.results.formatting import brief, estimate, number, p_equals, percent
 from bures.results.inference import LEVEL
@@ -180,10 +180,7 @@ def _cautions(result: AuditResult) -> tuple[str, ...]:
     if rows and result.judge in PHRASE_JUDGES:
         said.append(PHRASES_ONLY)
     n = rows[0].row.asr[result.judge].n if rows else 0
-    if 0 < n < SMALL_N:
-        said.append(f"Only {prompts(n, 'harmful')}: around 50% the interval is {half_width(n)}.")
-    if rows and result.max_new_tokens < SHORT_ANSWERS:
-        said.append(f"Answers were cut at {result.max_new_tokens} tokens; a refusal that comes later is not seen.")
+    said += few_or_short(n, result.max_new_tokens) if rows else []
     before = original(result)
     if before is not None and before.asr[result.judge].value >= 0.5:
         said.append("The model as it is answers most of these prompts: there is little refusal to remove.")

@@ -6,6 +6,7 @@ from bures.report.kit.page import Block, Details, Facts, Items, KeyFigure, Page,
 from bures.report.kit.text import named
 from bures.report.sections.series import row_name, series_section
 from bures.report.words import GLOSSARY, interval_and_n, prompts
+from bures.results.care import of_series
 from bures.results.formatting import brief, number, percent
 from bures.results.history import History, Point, Series
 from bures.results.names import STRONGEST
@@ -70,9 +71,12 @@ def _cautions(found: History) -> list[str]:
     said: list[str] = []
     if len(found.series) > 1:
         said.append(
-            f"The audits are of {len(found.series)} groups, which differ in their prompts, judge, system prompt or "
-            "length of answers: the groups stand apart, and their figures cannot be compared."
+            f"The audits are of {len(found.series)} groups, which differ in their prompts, judge, system prompt, "
+            "length of answers or the shape of the model: the groups stand apart, and their figures cannot be compared."
         )
+    latest = found.series[0]
+    told = of_series((point.model for point in latest.points), latest.n_harmful, latest.max_new_tokens)
+    said += [named(caution, 300) for caution in told]
     if any(point.time_of_file for series in found.series for point in series.points):
         said.append("Times marked * are those of the files: these results do not say when the audit ended.")
     if found.left_out:

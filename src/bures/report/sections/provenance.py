@@ -7,16 +7,11 @@ from typing import Any
 
 from bures.report.kit.page import Block, Cell, Command, Details, Facts, Items, Section, Table
 from bures.report.kit.text import named
-from bures.report.words import GLOSSARY, PHRASE_JUDGES, half_width, listed, prompts, row_title
+from bures.report.words import GLOSSARY, PHRASE_JUDGES, listed, prompts, row_title
+from bures.results.care import SHORT_ANSWERS, SMALL_N, half_width
 from bures.results.defending import DefenceResult
 from bures.results.probing import ProbeResult
 from bures.results.schema import AuditResult, RunResult, ScanResult
-
-SMALL_N = 100
-"""Test prompts below which a page says that they are few."""
-
-SHORT_ANSWERS = 64
-"""Tokens below which a page says that answers were cut."""
 
 _PROBE_LIMITS = (
     "Only the prompts were read, not what is answered: a harmful answer to a prompt that looks harmless is not seen.",
