@@ -153,7 +153,7 @@ def _run_folders() -> Iterator[Parser]:
 def _models() -> Iterator[Parser]:
     from bures.jobs.probe.files import load_probe
     from bures.models.chat import Chat
-    from bures.models.checkpoints import require_adapter, trained_on
+    from bures.models.checkpoints import adapter_folder, trained_on
     from bures.models.loading import wrap
     from bures.transport import load_map
     from helpers import tiny
@@ -163,7 +163,7 @@ def _models() -> Iterator[Parser]:
 
     def adapter(path: Path) -> None:
         (path.parent / "adapter_model.safetensors").touch()
-        require_adapter(path.parent)
+        adapter_folder(path.parent)
         trained_on(path.parent)
 
     config = json.dumps({"base_model_name_or_path": "m", "peft_type": "LORA", "r": 8}).encode()

@@ -117,7 +117,7 @@ def test_models_of_another_shape_are_not_joined_and_other_names_are_said(tmp_pat
     said = "The models have 2 names, night-2 to night-9"
     assert said in printed(found)
     assert any(caution.startswith(said) for caution in history_page(found).cautions)
-    alike = drawn(tmp_path, night(2, 20, model=model("one")), night(9, 40, model=model("one")))
+    alike = drawn(tmp_path / "alike", night(2, 20, model=model("one")), night(9, 40, model=model("one")))
     assert "The models have" not in printed(alike)
 
 

@@ -38,7 +38,7 @@ def _title(series: Series) -> str:
 
 
 def _finding(found: History) -> str:
-    latest = found.series[0]
+    latest = next(iter(found.series))
     if latest.sentences:
         return " ".join(latest.sentences)
     last = latest.points[-1]
@@ -74,7 +74,7 @@ def _cautions(found: History) -> list[str]:
             f"The audits are of {len(found.series)} groups, which differ in their prompts, judge, system prompt, "
             "length of answers or the shape of the model: the groups stand apart, and their figures cannot be compared."
         )
-    latest = found.series[0]
+    latest = next(iter(found.series))
     told = of_series((point.model for point in latest.points), latest.n_harmful, latest.max_new_tokens)
     said += [named(caution, 300) for caution in told]
     if any(point.time_of_file for series in found.series for point in series.points):
