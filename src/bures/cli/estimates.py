@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 
 from bures.cli.fitted import Fitted, columns, words
 from bures.jobs.estimate import Estimate
+from bures.results.formatting import percent
 
 
 def estimate_table(found: Estimate) -> RenderableType:
@@ -14,7 +15,7 @@ def estimate_table(found: Estimate) -> RenderableType:
     table = Fitted(f"{found.model}: what it will take (estimated, not measured)", columns(*names, left=("stage",)))
     whole = found.token_passes
     for name, passes, seconds in found.stages:
-        table.add([name, f"{passes:,.0f}", f"{100 * passes / max(1.0, whole):.0f}", _time(seconds)])
+        table.add([name, f"{passes:,.0f}", percent(passes / max(1.0, whole), 0, ""), _time(seconds)])
     table.add(["together", f"{whole:,.0f}", "100", _time(found.seconds)])
     return Group(table, words(*_lines(found)))
 
