@@ -94,7 +94,8 @@ class Row(BaseModel):
         asr = "".join(f", ASR {share(m)} by {judge}" for judge, m in [*self.asr.items()][:1])
         return plain(f"Row({self.key}: {self.label}{where}{asr})").replace("\n", "\\n")
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
     @property
     def where(self) -> str:
@@ -170,7 +171,8 @@ class RunResult(BaseModel):
             "\n", "\\n"
         )
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
     def _about(self) -> str:
         """What else the line says."""
