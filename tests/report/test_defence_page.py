@@ -34,8 +34,23 @@ def test_the_first_sentence_has_what_was_measured_with_n_and_intervals() -> None
     assert f"of 40 harmful prompts under at least one of {ours.attacks} attacks" in said
     assert ours.attacks == len(result.models[0].attacks) - 2  # no attack, and the null
     assert f"({ours.worst};" in said
+    inside = result.models[0].figure(within_budget=True)
+    assert f"Within the perplexity budget: {100 * inside.worst_asr.value:g}% [" in said
+    assert f"under the worst ({inside.worst})" in said
     assert "control: " in said
     assert "adjusted p" in said
+
+
+def test_a_worst_attack_that_ruins_the_model_is_said() -> None:
+    result = made_defence()
+    model = result.models[0]
+    worst = next(each for each in model.attacks if each.name == model.figure().worst)
+    worst.within_budget, worst.perplexity_ratio = True, 1.05
+    assert not any("may be noise" in line for line in cautions(result) if line.startswith("ours"))
+    worst.within_budget, worst.perplexity_ratio = False, 40420.2
+    said = [line for line in cautions(result) if line.startswith("ours") and "may be noise" in line]
+    assert len(said) == 1
+    assert f"({worst.name}) multiplies the perplexity of harmless answers by 4.04e+04" in said[0]
 
 
 def test_a_null_that_is_none_and_a_missing_one_are_told_apart() -> None:

@@ -29,7 +29,16 @@ def finding(result: DefenceResult) -> str:
         f"{brief(found.worst_asr)} under the worst single one ({found.worst}; judge '{result.judge}', incoherent "
         "answers not counted)."
     )
-    return " ".join([said, *(_against(result, model) for model in result.models[1:])])
+    return " ".join([said, *_inside(first), *(_against(result, model) for model in result.models[1:])])
+
+
+def _inside(model: Withstood) -> list[str]:
+    """The figures that an attack which ruins the model has no part in."""
+    found = figure(model, within_budget=True)
+    if found is None:
+        return []
+    worst = f"{brief(found.worst_asr)} under the worst ({found.worst})"
+    return [f"Within the perplexity budget: {worst}, {brief(found.union)} under any."]
 
 
 def _against(result: DefenceResult, model: Withstood) -> str:
@@ -53,10 +62,26 @@ def cautions(result: DefenceResult) -> list[str]:
                 f"attack {brief(model.null.asr_none)} ({p_equals(model.null.p)}): ablating any direction changes this "
                 "model's answers."
             )
+        said += _ruined(model)
         failed = [each.name for each in model.attacks if each.error is not None]
         if failed:
             said.append(f"{len(failed)} attacks on {model.name} failed and count for nothing: {', '.join(failed)}.")
     return said
+
+
+def _ruined(model: Withstood) -> list[str]:
+    """Whether the worst attack is one that ruins the model, so that noise may pass for answers."""
+    found = figure(model)
+    worst = next((each for each in model.attacks if found is not None and each.name == found.worst), None)
+    if worst is None or worst.within_budget is not False or worst.perplexity_ratio is None:
+        return []
+    return [
+        (
+            f"{model.name}: the worst attack ({worst.name}) multiplies the perplexity of harmless answers by "
+            f"{worst.perplexity_ratio:.3g}: what the model then says may be noise that passes for an answer, in the "
+            "union too. Read the figures in budget."
+        )
+    ]
 
 
 def legend(result: DefenceResult) -> list[str]:
