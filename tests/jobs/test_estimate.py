@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from bures.jobs.scan_config import ScanConfig
 from bures.models.costing import Machine, token_passes
 from bures.models.loading import ChatModel, load_model
 from helpers import tiny
+from helpers.counting import counted
 from helpers.small_run import pretend_refusals
 
 MACHINE = Machine(flops=1e9, bandwidth=1e9, call=1e-4)
@@ -41,22 +40,9 @@ def files(folder: Path) -> dict[str, str]:
     return found
 
 
-@contextmanager
-def counted(model: ChatModel) -> Iterator[list[float]]:
-    """Inside, the token passes that the model makes."""
-    seen: list[float] = []
-
-    def look(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        seen.append(hidden.shape[0] * hidden.shape[1] / len(model.blocks))
-
-    attentions: list[Any] = [block.self_attn for block in model.blocks]
-    handles = [each.register_forward_pre_hook(look, with_kwargs=True) for each in attentions]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+def _passes(model: ChatModel, seen: list[int]) -> float:
+    """Whole passes of a token: what the blocks were handed, over their number."""
+    return sum(seen) / len(model.blocks)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +84,9 @@ def test_passes_are_foreseen_within_a_tenth(
     assert found.job.rows == len(result.rows)
     low, high = (end + foreseen - found.token_passes for end in found.job.spread)
     assert low <= foreseen <= high
-    assert (1 - WITHIN) * low <= sum(seen) <= (1 + WITHIN) * high
+    assert (1 - WITHIN) * low <= _passes(model, seen) <= (1 + WITHIN) * high
     if len(config.scopes) == 1:  # the scope that is chosen decides half of what rows take
-        assert foreseen == pytest.approx(sum(seen), rel=WITHIN)
+        assert foreseen == pytest.approx(_passes(model, seen), rel=WITHIN)
 
 
 def test_answers_that_refusal_tokens_are_looked_for_in_are_foreseen(tmp_path: Path) -> None:
@@ -117,7 +103,7 @@ def test_answers_that_refusal_tokens_are_looked_for_in_are_foreseen(tmp_path: Pa
         for each in prompts:
             answers = generate_ids(model, each, max_new_tokens=24)
             assert max(map(len, answers)) == 24
-    assert token_passes(found.job.stages["refusal tokens"]) == pytest.approx(sum(seen), rel=0.15)
+    assert token_passes(found.job.stages["refusal tokens"]) == pytest.approx(_passes(model, seen), rel=0.15)
 
 
 def scanned(folder: Path) -> dict[str, str]:

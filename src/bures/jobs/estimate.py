@@ -17,10 +17,10 @@ import torch
 from bures.data.conversations import Prompt, messages_of
 from bures.errors import ModelError
 from bures.jobs.foreseen_passes import Forecast, Foreseen
-from bures.jobs.foresight import passes_of
+from bures.jobs.foresight import passes_of, shape_foreseen
 from bures.jobs.scan_config import ScanConfig
 from bures.jobs.splits import Splits, load_splits
-from bures.models.before_loading import foreseen, tokenizer_before_loading
+from bures.models.before_loading import tokenizer_before_loading
 from bures.models.costing import Machine, probed, token_passes
 from bures.models.foreseen_prompts import Prompts
 from bures.models.memory import Need, Shape, free_memory, need
@@ -112,14 +112,7 @@ def estimate(config: ScanConfig, machine: Machine | None = None) -> Estimate:
         PromptError: a prompt set cannot be read.
     """
     splits = load_splits(config)
-    shape = foreseen(
-        config.model,
-        dtype=config.dtype,
-        device=config.device,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        quantization=config.quantization,
-    )
+    shape = shape_foreseen(config)
     if shape is None:
         raise ModelError(
             f"the configuration of {config.model} does not say what the model will be once it is loaded; "

@@ -7,7 +7,7 @@ from bures.jobs.config import AuditConfig, ScanConfig, SearchConfig
 from bures.jobs.progress import Progress
 from bures.jobs.splits import Sides, Splits
 from bures.models.before_loading import foreseen
-from bures.models.memory import Passes, free_memory, need
+from bures.models.memory import Passes, Shape, free_memory, need
 from bures.models.sources import place_of
 
 ASKED = 64
@@ -46,9 +46,9 @@ def _characters(sides: Sides) -> int:
     return lengths[len(lengths) * 9 // 10] if lengths else 0
 
 
-def say_memory(config: ScanConfig, splits: Splits, progress: Progress) -> None:
-    """Tells the user what memory the job needs, and whether it is there."""
-    shape = foreseen(
+def shape_foreseen(config: ScanConfig) -> Shape | None:
+    """What the model of a configuration will be once it is loaded; None where its configuration does not say."""
+    return foreseen(
         config.model,
         dtype=config.dtype,
         device=config.device,
@@ -56,5 +56,10 @@ def say_memory(config: ScanConfig, splits: Splits, progress: Progress) -> None:
         trust_remote_code=config.trust_remote_code,
         quantization=config.quantization,
     )
+
+
+def say_memory(config: ScanConfig, splits: Splits, progress: Progress) -> None:
+    """Tells the user what memory the job needs, and whether it is there."""
+    shape = shape_foreseen(config)
     if shape is not None:
         progress.say(need(shape, passes_of(config, splits)).sentence(*free_memory(place_of(config.device))))

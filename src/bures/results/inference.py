@@ -93,8 +93,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     Raises:
         ValueError: a count is negative.
     """
-    if only_a < 0 or only_b < 0:
-        raise ValueError(f"Counts cannot be negative, got {only_a} and {only_b}.")
+    _require_counts(only_a, only_b)
     if only_a + only_b == 0:
         return 1.0
     return float(_chi2.sf((only_a - only_b) ** 2 / (only_a + only_b), 1))
@@ -110,9 +109,13 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     Raises:
         ValueError: a count is negative.
     """
+    _require_counts(only_a, only_b)
+    return 1.0 if only_a + only_b == 0 else float(_binomtest(only_a, only_a + only_b).pvalue)
+
+
+def _require_counts(only_a: int, only_b: int) -> None:
     if only_a < 0 or only_b < 0:
         raise ValueError(f"Counts cannot be negative, got {only_a} and {only_b}.")
-    return 1.0 if only_a + only_b == 0 else float(_binomtest(only_a, only_a + only_b).pvalue)
 
 
 def is_equivalent(only_a: int, only_b: int, n: int, margin: float) -> bool:

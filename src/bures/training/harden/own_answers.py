@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from bures.errors import FitError
 from bures.jobs.progress import Progress
 from bures.judges.by_name import JUDGES
-from bures.models.activations import gather
-from bures.models.fitting import FitData, build
+from bures.models.fitting import build
 from bures.models.generation import decode, generate_ids
 from bures.models.loading import ChatModel
-from bures.models.methods import FitOptions
 from bures.results.records import Candidate
 from bures.training.harden.plan import Plan
+from bures.training.harden.pool import collected
 from bures.training.organism.data import HarmfulPrompt
 
 LONGEST = 12
@@ -80,8 +79,7 @@ def own_answers(
     texts, rng = [each.text for each in prompts], random.Random(f"{plan.seed} own answers")
     blocks = sorted({min(len(model.blocks) - 1, int(depth * len(model.blocks))) for depth in DEPTHS})
     sides = [rng.sample(side, min(plan.attacks.n_fit, len(side))) for side in (texts, list(harmless))]
-    source, target = (gather(model, side, blocks=blocks) for side in sides)
-    fit = FitData(source_prompts=tuple(sides[0]), source=source, target=target, options=FitOptions())
+    fit = collected(model, *sides, blocks=blocks)
     progress.stage("own answers under attack", len(texts))
     answers: list[list[int]] = [[] for _ in texts]
     for offset, block in enumerate(blocks):

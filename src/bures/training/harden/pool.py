@@ -60,6 +60,18 @@ class Attack:
         return replace(self.intervention, strength=strength)
 
 
+def collected(model: ChatModel, harmful: Sequence[str], harmless: Sequence[str], *, blocks: Sequence[int]) -> FitData:
+    """What interventions are fitted on: both sides' activations at the last prompt token of some blocks."""
+    source, target = (gather(model, side, blocks=list(blocks)) for side in (harmful, harmless))
+    return FitData(
+        source_prompts=tuple(harmful),
+        source=source,
+        target=target,
+        options=FitOptions(),
+        overflowing=overflowing(target) | overflowing(source),
+    )
+
+
 @dataclass
 class Pool:
     """What attacks, and where it is drawn from.
@@ -105,7 +117,7 @@ class Pool:
         if self.attacks.accumulated:
             self._project(step, *sides)
             return
-        fit = self._collected(*sides)
+        fit = collected(self.model, *sides, blocks=self.blocks)
         usable = [block for block in self.blocks if block not in fit.overflowing]
         for number in range(self.attacks.maps if usable else 0):
             candidate = self.draw_candidate(usable)
@@ -125,16 +137,6 @@ class Pool:
             self.memory.append(each)
         if self.attacks.memory or not self.attacks.accumulated:
             self.newest = []
-
-    def _collected(self, harmful: Sequence[str], harmless: Sequence[str]) -> FitData:
-        source, target = (gather(self.model, side, blocks=list(self.blocks)) for side in (harmful, harmless))
-        return FitData(
-            source_prompts=tuple(harmful),
-            source=source,
-            target=target,
-            options=FitOptions(),
-            overflowing=overflowing(target) | overflowing(source),
-        )
 
     def _project(self, step: int, harmful: Sequence[str], harmless: Sequence[str]) -> None:
         try:
