@@ -145,6 +145,11 @@ def _say(told: Progress, data: Data, plan: Plan, model: ChatModel) -> None:
             "give files with --apart-from"
         )
     told.say(f"blocks {plan.first_block} to {len(model.blocks) - 1} are adapted, {plan.steps} steps")
+    if model.parts.unverified:
+        told.say(
+            "attacks at three sites of every block, and answers under them, are left out for this architecture: "
+            f"{model.parts.unverified}"
+        )
 
 
 def _rows(

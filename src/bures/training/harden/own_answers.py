@@ -63,6 +63,8 @@ def own_answers(
 ) -> Own | None:
     """How the model answers its harmful training prompts once its refusal is ablated; None: no row begins so.
 
+    There are none either where it is not known what the blocks add, so that nothing can be ablated there.
+
     Args:
         model: the model before its training.
         prompts: the harmful training prompts, in the order of the rows.
@@ -74,7 +76,7 @@ def own_answers(
     Raises:
         FitError: no direction can be fitted at any of the depths.
     """
-    if not share:
+    if not share or model.parts.unverified:
         return None
     texts, rng = [each.text for each in prompts], random.Random(f"{plan.seed} own answers")
     blocks = sorted({min(len(model.blocks) - 1, int(depth * len(model.blocks))) for depth in DEPTHS})

@@ -89,7 +89,7 @@ def settled(config: HardenConfig, model: ChatModel) -> Plan:
     """The numbers of a configuration on a model.
 
     Raises:
-        ConfigError: the model has no such block.
+        ConfigError: the model has no such block, or the setting attacks where it cannot be attacked.
     """
     small, depth = count(model.hf) < SMALL, len(model.blocks)
     first = (2 * depth // 5 if small else depth // 4) if config.first_block is None else config.first_block
@@ -109,7 +109,7 @@ def settled(config: HardenConfig, model: ChatModel) -> Plan:
         targets=config.targets or linear_names(model),
         first_block=first,
         seed=config.seed,
-        attacks=_attacks(config, small=small),
+        attacks=_possible(_attacks(config, small=small), model),
     )
 
 
@@ -180,3 +180,21 @@ def _attacks(config: HardenConfig, *, small: bool) -> Attacks:
         "memory": config.memory,
     }
     return replace(held, **{name: value for name, value in given.items() if value is not None})
+
+
+def _possible(attacks: Attacks, model: ChatModel) -> Attacks:
+    """Those without three sites of every block, where it is not known what the blocks add.
+
+    Raises:
+        ConfigError: nothing is left.
+    """
+    unverified = model.parts.unverified
+    if not unverified or not attacks.share:
+        return attacks
+    left = tuple(place for place in attacks.placements if place != "sites")
+    if not left:
+        raise ConfigError(
+            f"the setting attacks at three sites of every block, which cannot be for this architecture ({unverified}); "
+            "take --setting moving or refat"
+        )
+    return replace(attacks, placements=left)
