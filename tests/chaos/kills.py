@@ -26,6 +26,11 @@ if __name__ == "__main__":
 from chaos.processes import context
 from helpers import hardening, scripted, tiny
 
+JOBS = ("audit", "search", "harden", "judge", "defend")
+
+DEFENDED = ("audit", "other", "search")
+"""What a defence is made of."""
+
 TIMES = ("seconds", "finished", "started")
 """Fields of results that tell when or how fast, which no two runs have in common."""
 
@@ -38,8 +43,9 @@ def prepare(folder: Path) -> None:
 
 
 def write_inputs(folder: Path) -> None:
-    """The model and the prompts."""
+    """The model, another of its kind, and the prompts."""
     scripted.folder(folder / "model")
+    scripted.folder(folder / "other", seed=1)
     for side in ("harmful", "harmless"):
         for i, split in enumerate(("fit", "select", "test")):
             lines = scripted.prompts(8, bad=side == "harmful", seed=10 + i)
@@ -65,7 +71,8 @@ def command(job: str, folder: Path, run: Path) -> list[str]:
     """The command line of a job.
 
     Args:
-        job: audit, search, harden or judge (of a finished audit, which `run` holds).
+        job: audit (or other, that of the other model), search, harden, defend (of those audits and that search, which
+            are finished) or judge (of a finished audit, which `run` holds).
         folder: with the model and the prompts.
         run: the run folder.
     """
@@ -73,14 +80,20 @@ def command(job: str, folder: Path, run: Path) -> list[str]:
         return ["judge", "run", str(run), "--judge", "gcg", "--judge", "arditi"]
     if job == "harden":
         return ["harden", str(folder / "trainable"), "--config", str(folder / "harden.json"), "--out", str(run)]
-    wanted = ("fit", "select", *(["test"] if job == "audit" else []))
+    if job == "defend":
+        one, other, search = (folder / f"whole-{name}" for name in DEFENDED)
+        further = ["--search", f"one={search}", "--harmless-test", str(folder / "harmless_select.txt")]
+        audits = [f"one={one}", f"other={other}", "--before", str(other)]
+        return [job, *audits, *further, "--n-perplexity", "4", "--out", str(run)]
+    wanted = ("fit", "select", *(["test"] if job != "search" else []))
     sides = [(side, split) for side in ("harmful", "harmless") for split in wanted]
     splits = [x for side, split in sides for x in (f"--{side}-{split}", str(folder / f"{side}_{split}.txt"))]
+    asked, model = ("search" if job == "search" else "audit"), ("other" if job == "other" else "model")
     of_job = {
         "audit": ["--methods", "rfa,mean-act,pca-ot", "--corpus", "none", "--max-new-tokens", "8", "--n-select", "8"],
         "search": ["--methods", "rfa,mean-act", "--trials", "12", "--short-tokens", "4", "--long-tokens", "8"],
-    }[job]
-    return [job, str(folder / "model"), "--out", str(run), "--ranks", "1", "--dtype", "float32", *splits, *of_job]
+    }[asked]
+    return [asked, str(folder / model), "--out", str(run), "--ranks", "1", "--dtype", "float32", *splits, *of_job]
 
 
 def start(arguments: Sequence[str], log: Path) -> Any:
@@ -160,31 +173,36 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return [*(name for name in names if name != "results.json"), *fields]
 
 
+def whole_of(job: str, folder: Path) -> Path:
+    """The folder of an unbroken run, which is made where it is missing, after those that it is made of."""
+    whole, took, log = folder / f"whole-{job}", folder / f"{job}.seconds", folder / f"{job}.log"
+    for source in {"judge": ("audit",), "defend": DEFENDED}.get(job, ()):
+        whole_of(source, folder)
+    if not took.exists():
+        if job == "judge":
+            shutil.copytree(folder / "whole-audit", whole)
+        took.write_text(str(finish(command(job, folder, whole), log)))
+    return whole
+
+
 def trial(job: str, folder: Path, rng: random.Random, kills: int) -> tuple[int, list[str]]:
     """One run broken by some kills, beside an unbroken one; how many found it alive, and what differs at the end."""
-    whole, run, log = folder / f"whole-{job}", folder / "broken", folder / f"{job}.log"
-    took = folder / f"{job}.seconds"
-    if job == "judge" and not whole.exists():
-        audited = folder / "whole-audit"
-        if not audited.exists():
-            finish(command("audit", folder, audited), log)
-        shutil.copytree(audited, whole)
-    if not took.exists():
-        took.write_text(str(finish(command(job, folder, whole), log)))
-    shutil.rmtree(run, ignore_errors=True)
+    whole = whole_of(job, folder)
+    run = folder / "broken" if job == "judge" else whole
+    aside = folder / "aside"
     if job == "judge":
+        shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(folder / "whole-audit", run)
     else:  # the command stands in the results: the folder has to have the same name
-        whole = whole.rename(folder / "aside") if whole.exists() else folder / "aside"
+        whole = whole.rename(aside)
     try:
-        target = run if job == "judge" else folder / f"whole-{job}"
-        moments = [rng.uniform(0.0, float(took.read_text())) for _ in range(kills)]
-        killed = broken(command(job, folder, target), log, moments)
-        return killed, differences(state(whole), state(target))
+        moments = [rng.uniform(0.0, float((folder / f"{job}.seconds").read_text())) for _ in range(kills)]
+        killed = broken(command(job, folder, run), folder / f"{job}.log", moments)
+        return killed, differences(state(whole), state(run))
     finally:
-        if job != "judge":
-            shutil.rmtree(folder / f"whole-{job}", ignore_errors=True)
-            whole.rename(folder / f"whole-{job}")
+        if whole == aside:
+            shutil.rmtree(run, ignore_errors=True)
+            aside.rename(run)
 
 
 def main() -> None:
@@ -192,7 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", default="audit,search,harden,judge")
+    parser.add_argument("--jobs", default=",".join(JOBS))
     given = parser.parse_args()
     rng, alive, runs, unequal = random.Random(given.seed), 0, 0, 0
     with tempfile.TemporaryDirectory(prefix="kills-") as name:

@@ -17,6 +17,6 @@ context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     [
         *("bures.cli", "bures.jobs.audit", "bures.jobs.search", "bures.training.harden", "bures.report.build"),
-        *("helpers.scripted", "helpers.hardening", "peft", "optuna"),
+        *("helpers.scripted", "helpers.hardening", "bures.jobs.defence.job", "peft", "optuna"),
     ]
 )

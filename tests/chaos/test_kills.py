@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize("job", ["audit", "search", "harden", "judge"])
+@pytest.mark.parametrize("job", kills.JOBS)
 def test_killed_jobs_end_as_unbroken_ones(job: str, folder: Path) -> None:
     _, wrong = kills.trial(job, folder, random.Random(f"7 {job}"), 2)
     assert wrong == []

@@ -163,9 +163,9 @@ def model(script: Script = Script(), name: str = "scripted") -> ChatModel:
     return wrap(network(script), tokenizer(script), name)
 
 
-def folder(path: Path, script: Script = Script()) -> Path:
+def folder(path: Path, script: Script = Script(), *, seed: int = 0) -> Path:
     """The model, as a user would have it."""
-    network(script).save_pretrained(path)
+    network(script, seed=seed).save_pretrained(path)
     tokenizer(script).save_pretrained(path)
     return path
 

@@ -182,6 +182,14 @@ def test_a_killed_run_goes_on_where_it_stopped(
     assert defend(given, tmp_path / "table") == again
 
 
+def test_the_model_before_is_in_the_table_under_its_own_name(audits: Path, tmp_path: Path) -> None:
+    """It is loaded once, as the model before, and its answers are those of the model that the table names."""
+    runs = (f"after={audits / 'after' / 'run'}", f"base={audits / 'before' / 'run'}")
+    defend(config(audits, runs=runs, attacks=("random",)), tmp_path / "table")
+    rows = {line["row"] for line in RunFolder(tmp_path / "table").read_completions()}
+    assert rows == {"after random", "base random"}
+
+
 def test_costs_over_the_model_before_are_those_of_two_plain_passes(audits: Path) -> None:
     before = load_model(audits / "before" / "model", dtype="float32")
     after = load_model(audits / "before" / "model", adapter=audits / "adapter", dtype="float32")

@@ -8,7 +8,7 @@ fitted again. One model is in memory at a time, and the one before it was harden
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -78,7 +78,7 @@ class _Table:
     sources: Sources
     harmless: dict[str, PromptSet]
     progress: Progress
-    loaded: dict[str, Target] = field(default_factory=dict[str, Target])
+    loaded: dict[Path, Target] = field(default_factory=dict[Path, Target])
 
     def fill(self, audit: Audited, found: Withstood) -> None:
         """Measures what is left to measure of a model."""
@@ -101,11 +101,11 @@ class _Table:
             self._price(bench.target, found)
 
     def _target(self, audit: Audited) -> Target:
-        """The audit's model, in place of any other but the one before."""
-        kept = {audit.fingerprint, *([] if self.sources.before is None else [self.sources.before.fingerprint])}
+        """The audit's model, in place of any other but the one before, which the table may call by another name."""
+        kept = {audit.path, *([] if self.sources.before is None else [self.sources.before.path])}
         for other in {*self.loaded} - kept:
             del self.loaded[other]
-        return self._beside(audit)
+        return replace(self._beside(audit), audit=audit)
 
     def _attack(self, bench: Bench, kind: AttackName, found: Withstood) -> None:
         audit = bench.target.audit
@@ -166,10 +166,10 @@ class _Table:
 
     def _beside(self, audit: Audited) -> Target:
         """The audit's model, beside others."""
-        if audit.fingerprint not in self.loaded:
-            self.loaded[audit.fingerprint] = load_target(audit, self.progress)
-            self.result.machine = self.result.machine or self.loaded[audit.fingerprint].run.result.machine
-        return self.loaded[audit.fingerprint]
+        if audit.path not in self.loaded:
+            self.loaded[audit.path] = load_target(audit, self.progress)
+            self.result.machine = self.result.machine or self.loaded[audit.path].run.result.machine
+        return self.loaded[audit.path]
 
     @cached_property
     def _own_answers(self) -> list[list[int]]:
