@@ -31,6 +31,8 @@ from .jobs.probe.config import ProbeConfig as ProbeConfig
 from .jobs.probe.files import Probe as Probe
 from .jobs.probe.files import load_probe as load_probe
 from .jobs.probe.job import probe as probe
+from .jobs.probe.watching import Watched as Watched
+from .jobs.probe.watching import watching as watching
 from .jobs.rejudge import rejudge as rejudge
 from .jobs.saved_interventions import load_intervention as load_intervention
 from .jobs.scan import scan as scan
