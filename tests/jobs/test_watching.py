@@ -112,6 +112,6 @@ def test_another_model_and_windows_without_meaning_are_refused_in_one_line(llama
         answered(llama, PROMPTS[:1], 1)
         with pytest.raises(ConfigError, match="window 0"):
             watched.latest(0)
-        answered(llama, tiny.PROMPTS[:2], 1)
+        answered(llama, list(tiny.PROMPTS[:2]), 1)
         with pytest.raises(ConfigError, match="one generation at a time"):
             watched.latest()
