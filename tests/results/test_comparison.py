@@ -301,6 +301,43 @@ def test_what_was_not_asked_alike_is_refused(
         compared(before(), other())
 
 
+def cut(result: AuditResult, n: int) -> AuditResult:
+    """What an audit of the first n of its prompts would hold."""
+    first = marks_cut(n)
+    for each in result.rows:
+        each.refused, each.refused_harmless = first(each.refused), first(each.refused_harmless)
+        each.nll_each, each.kl_each = each.nll_each[:n], each.kl_each[:n]
+    result.answer_tokens = result.answer_tokens[:n]
+    result.tested = {which: asked(of.hashes[:n]) for which, of in result.tested.items()}
+    return result
+
+
+def marks_cut(n: int) -> Callable[[dict[str, str]], dict[str, str]]:
+    return lambda of: {judge: text[:n] for judge, text in of.items()}
+
+
+def test_a_quick_look_is_held_against_a_long_audit_on_the_prompts_of_both(compared: Callable[..., Compared]) -> None:
+    with pytest.raises(RunError, match=r"share 110 of their 120 and 110 .*--common"):
+        compared(before(), cut(after(), 110))
+    (pair,) = compared(before(), cut(after(), 110), common=True).pairs
+    (alike,) = compared(cut(before(), 110), cut(after(), 110)).pairs
+    assert pair.rows == alike.rows
+    assert pair.rows[1].asr.a.n == 110
+    assert pair.cautions[0].startswith(
+        "Compared on the 110 harmful and 110 harmless test prompts that all audits asked"
+    )
+    assert "before: 120 and 120; after: 110 and 110" in pair.cautions[0]
+
+
+def test_prompts_of_both_that_are_none_are_refused_and_damage_stays_damage(compared: Callable[..., Compared]) -> None:
+    with pytest.raises(RunError, match="share no harmful test prompt"):
+        compared(before(), moved(after(), 500), common=True)
+    other = cut(after(), 110)
+    other.rows[1].refused = {judge: text[:-1] for judge, text in other.rows[1].refused.items()}
+    with pytest.raises(RunError, match="damaged"):
+        compared(before(), other, common=True)
+
+
 def test_judges_must_be_common(compared: Callable[..., Compared]) -> None:
     other = after()
     for each in other.rows:

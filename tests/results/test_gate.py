@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 from bures import cli
 from bures.errors import ConfigError, RunError
 from bures.judges.known_error import sentence
-from bures.report.gate_summaries import junit, markdown
+from bures.report.gate_summaries import code, junit, markdown
 from bures.results.effort import Effort
 from bures.results.gate import GateConfig, Gated, gate
 from bures.results.schema import AuditResult
@@ -312,6 +312,14 @@ def test_markdown_is_inert_and_keeps_its_table(evil: Gated) -> None:
     assert "@everyone #1 [x](http://a.b) \\| {{7*7}} **b** ]]>&amp;\\x00" in said
     written = markdown(evil)
     assert not re.search(r"@|https?:|<script|\[x\]|#\d+ ", re.sub(r"&#\d+;", "", written))
+
+
+def test_what_means_nothing_in_markdown_stays_readable() -> None:
+    said = "Judge 'bures' against people: 97% [89, 100], n = 105; see www.a.b, me@a.b"
+    assert code(said) == (
+        "<code>Judge 'bures' against people&#58; 97% &#91;89, 100&#93;, n = 105; see www&#46;a.b, me&#64;a.b</code>"
+    )
+    assert not set("*_`~<>&|\\[]!$#{}@:^") & set(re.sub(r"&#\d+;", "", code("*_`~<>&|\\[]!$#{}@:^")[6:-7]))
 
 
 def test_markdown_says_what_passed(tmp_path: Path) -> None:

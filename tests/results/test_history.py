@@ -87,9 +87,10 @@ def test_what_was_not_asked_alike_stands_in_a_series_of_its_own(tmp_path: Path, 
         other.judge = "gcg"
     found = drawn(tmp_path, night(2, 20), night(3, 25), other)
     assert [[point.label for point in series.points] for series in found.series] == [
-        ["night-4"],
         ["night-2", "night-3"],
+        ["night-4"],
     ]
+    assert found.latest.points[0].label == "night-4"
     assert "Series 1 of 2" in printed(found)
     assert "cannot be compared" in printed(found)
 
@@ -129,12 +130,24 @@ def test_few_prompts_and_short_answers_are_said_beside_the_figures(tmp_path: Pat
 
 
 def test_a_strict_history_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    there, absent = str(saved(tmp_path / "run", night(2, 20))), str(tmp_path / "absent")
+    there, other = str(saved(tmp_path / "run", night(2, 20))), tmp_path / "absent"
+    other.mkdir()
+    absent = str(other)
     for flags, code in (([], 0), (["--strict"], 2)):
         with pytest.raises(SystemExit) as end:
             cli.main(["history", there, absent, *flags])
         assert end.value.code == code
     assert "absent" in capsys.readouterr().err
+
+
+def test_a_mistyped_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["history", str(saved(tmp_path / "run", night(2, 20))), str(tmp_path / "rnu")])
+    assert end.value.code == 2
+    assert (
+        capsys.readouterr().err
+        == f"bures: no such folder: {tmp_path / 'rnu'}; expected the folders of bures audit runs\n"
+    )
 
 
 def test_what_changed_besides_the_model_is_said_where_it_changed(tmp_path: Path) -> None:
@@ -151,6 +164,7 @@ def test_folders_that_hold_no_finished_audit_are_left_out_and_named(tmp_path: Pa
     short = night(5, 20)
     short.rows[0].refused["arditi"] = "0"
     cut = saved(tmp_path / "cut", short)
+    (tmp_path / "absent").mkdir()
     found = history([good, tmp_path / "absent", running, damaged, cut, good / ".." / "good"])
     assert [point.folder for series in found.series for point in series.points] == [str(good / ".." / "good")]
     assert len(found.left_out) == 4
@@ -210,18 +224,18 @@ def test_the_page_draws_every_audit_in_its_own_group(tmp_path: Path) -> None:
     page = history_page(found)
     figures = {figure.id: figure for figure in figures_of(page)}
     assert [*figures] == [f"{name}-{i}" for i in (1, 2) for name in ("asr", "depth", "ratio", "perplexity")]
-    dots = figures["asr-2"].spec["layer"][-1]["data"]["values"]
+    dots = figures["asr-1"].spec["layer"][-1]["data"]["values"]
     assert [(dot["time"][8:10], dot["value"]) for dot in dots if dot["series"] == "strongest"] == [
         ("02", 25),
         ("04", 37.5),
     ]
     assert [dot["time"][8:10] for dot in dots if dot["series"] == "none"] == ["02", "03", "04"]
-    assert [dot["value"] for dot in figures["asr-1"].spec["layer"][-1]["data"]["values"]] == [10, 41.25]
-    (span,) = figures["depth-2"].spec["layer"][0]["data"]["values"]
+    assert [dot["value"] for dot in figures["asr-2"].spec["layer"][-1]["data"]["values"]] == [10, 41.25]
+    (span,) = figures["depth-1"].spec["layer"][0]["data"]["values"]
     assert (span["low"], span["high"]) == (31.25, 56.25)  # blocks 2 and 3 of 8, half a block to either side
     assert any("2 groups" in caution for caution in page.cautions)
     tables = [block for section in page.sections for block in section.blocks if isinstance(block, Table)]
-    assert [len(table.rows) for table in tables] == [1, 3]
+    assert [len(table.rows) for table in tables] == [3, 1]
 
 
 def test_every_chart_compiles_and_names_on_the_page_are_inert(

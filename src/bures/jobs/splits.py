@@ -176,9 +176,10 @@ def _others(prompts: PromptSet, taken: PromptSet, n: int, config: ScanConfig) ->
 
 
 def _sample(prompts: PromptSet, n: int | None, config: ScanConfig) -> PromptSet:
-    """A random subset, in the file's order; the same for the same seed."""
+    """A random subset, in the file's order; the same for the same seed, and inside every larger one of that seed."""
     wanted = min(x for x in (n, config.limit, len(prompts)) if x is not None)
-    return _subset(prompts, sorted(random.Random(config.seed).sample(range(len(prompts)), wanted)))
+    drawn = random.Random(config.seed).sample(range(len(prompts)), len(prompts))  # fewer may be drawn in another order
+    return _subset(prompts, sorted(drawn[:wanted]))
 
 
 def _subset(prompts: PromptSet, chosen: Sequence[int]) -> PromptSet:

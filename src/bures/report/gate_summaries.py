@@ -1,8 +1,8 @@
 """What a gate leaves for other programs: JUnit XML for a build server, Markdown for a pull request.
 
 Both hold text from models and run folders, which is untrusted: control characters become visible escapes, and in
-Markdown every such text stands in a code element with all its punctuation as character references, where it can neither
-end a table's cell nor call a person, an issue or an address.
+Markdown every such text stands in a code element, with character references for whatever could end a table's cell, mark
+text up or call a person, an issue or an address.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from bures.results.gate import Gated
 from bures.results.gate_check import Check
 
 _LONGEST = 300
+_PLAIN = frozenset(" .,;%+-()/'\"=?")
+"""What means nothing in the middle of a line of Markdown; a dot behind `www` would make an address."""
+_ADDRESS = re.compile(r"(www)\.", re.IGNORECASE)
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")  # the schema's times have no zone; ours are UTC
 
 
@@ -79,8 +82,9 @@ def _row(check: Check) -> str:
 
 
 def code(text: str, longest: int = _LONGEST) -> str:
-    """Text as inert Markdown: a code element in which every character but letters, digits and spaces is a reference."""
+    """Text as inert Markdown: a code element in which what Markdown or HTML might act upon is a reference."""
     line = " ".join(plain(text).split())
     cut = line if len(line) <= longest else f"{line[:longest]}..."
-    inert = "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in cut)
+    inert = "".join(c if c.isalnum() or c in _PLAIN else f"&#{ord(c)};" for c in cut)
+    inert = _ADDRESS.sub(r"\1&#46;", inert)
     return f"<code>{inert}</code>"

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from bures.errors import ConfigError, RunError, plain
 from bures.results.care import few_or_short
+from bures.results.common_prompts import on_common_prompts
 from bures.results.finished_audits import (
     Run,
     caveats,
@@ -126,7 +127,8 @@ def compare(folders: Sequence[str | Path], config: CompareConfig | None = None) 
         raise ConfigError("one run folder given; expected the baseline and at least one more")
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise ConfigError("the same run folder twice; expected different audits")
-    runs = load_runs(folders, config.labels)
+    loaded = load_runs(folders, config.labels)
+    runs, common = on_common_prompts(loaded) if config.common else (loaded, ())
     for run in runs[1:]:
         require_comparable(runs[0], run)
     if config.labels is not None:
@@ -134,9 +136,8 @@ def compare(folders: Sequence[str | Path], config: CompareConfig | None = None) 
             required_labels(run, row_named(run, NONE), config.labels)
     judge = judge_of(runs, config.judge)
     rows = [list(paired_rows(runs[0], run, judge, config.max_perplexity_ratio)) for run in runs[1:]]
-    pairs = [
-        _pair(runs[0], run, judge, found, config.margin) for run, found in zip(runs[1:], adjusted(rows), strict=True)
-    ]
+    found = zip(runs[1:], adjusted(rows), strict=True)
+    pairs = [_pair(runs[0], run, judge, paired, config.margin, common) for run, paired in found]
     return Compared(
         judge,
         len(hashes(runs[0], "harmful")),
@@ -145,9 +146,6 @@ def compare(folders: Sequence[str | Path], config: CompareConfig | None = None) 
         tuple(pairs),
         "" if config.labels is None else by_labels(runs),
     )
-
-
-# Words ------------------------------------------------------------------------------------------------------------
 
 
 def _outcome(headline: Sequence[PairedRow], margin: float) -> Outcome:
@@ -160,7 +158,7 @@ def _outcome(headline: Sequence[PairedRow], margin: float) -> Outcome:
     return "alike" if all(row.asr.is_within(margin) for row in headline) else "undecided"
 
 
-def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow], margin: float) -> Pair:
+def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow], margin: float, common: tuple[str, ...]) -> Pair:
     headline = [row for row in rows if row.headline]
     outcome = _outcome(headline, margin)
     lead = {
@@ -178,7 +176,7 @@ def _pair(a: Run, b: Run, judge: str, rows: Sequence[PairedRow], margin: float) 
         lead=lead,
         finding=f"{lead}: {'; '.join([*clauses, *_over_refusal(rows)])}.",
         rows=tuple(rows),
-        cautions=(*caveats(a, b), *few_or_short(len(hashes(a, "harmful")), a.result.max_new_tokens)),
+        cautions=(*common, *caveats(a, b), *few_or_short(len(hashes(a, "harmful")), a.result.max_new_tokens)),
         notes=(
             *(_to_tell(headline) if outcome == "undecided" else ()),
             *(unused([a, b]) if a.labels is None else ()),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bures.errors import ConfigError, RunError
 from bures.results.finished_audits import Run, judge_of, load_runs
+from bures.results.labelled_rows import by_labels, unused
 from bures.results.paired_differences import counted
 
 
@@ -40,8 +41,12 @@ def dated_audits(
         labeller: whose labels of their answers are read too, where there are some.
 
     Raises:
+        RunError: a folder does not exist.
         ConfigError: the labeller's name cannot be a file's.
     """
+    missing = [folder for folder in folders if not Path(folder).exists()]
+    if missing:  # mistyped: what is there and no audit may be another job's, and is left out
+        raise RunError(f"no such folder: {missing[0]}; expected the folders of bures audit runs")
     runs: list[Run] = []
     left_out: list[str] = []
     for folder in {Path(folder).resolve(): folder for folder in folders}.values():
@@ -71,3 +76,12 @@ def _dated(run: Run, judge: str) -> Dated:
     except (ValueError, OverflowError):
         of_file = (Path(run.folder) / "results.json").stat().st_mtime
         return Dated(run, judge, datetime.fromtimestamp(of_file, UTC), True)
+
+
+def about_labels(runs: Sequence[Run], labeller: str | None) -> list[str]:
+    """What is said of the labels of audits: those that were asked for, or those that are there and were not."""
+    if labeller is None:
+        return unused(runs)
+    if any(run.labels is not None for run in runs):
+        return [f"{by_labels(runs)} The last audit is held against the first by them where both have some."]
+    return [f"No audit has labels of {labeller!r}: bures judge label RUN --as {labeller} asks for some."]

@@ -190,7 +190,7 @@ def require_comparable(a: Run, b: Run) -> None:
         raise RunError(
             f"{a.folder} and {b.folder} share {len(asked & of_b)} of their {len(asked)} and {len(of_b)} harmful test "
             "prompts, so their ASR cannot be compared; audit both with the same --harmful-test, --n-test, --limit and "
-            "--seed"
+            f"--seed{', or compare on those with --common' if asked & of_b else ''}"
         )
     if a.result.max_new_tokens != b.result.max_new_tokens:
         raise RunError(

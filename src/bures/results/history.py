@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from bures.errors import ConfigError, RunError
-from bures.results.dated_audits import Dated, dated_audits
+from bures.results.dated_audits import Dated, about_labels, dated_audits
 from bures.results.finished_audits import (
     Run,
     attacks,
@@ -30,7 +30,7 @@ from bures.results.finished_audits import (
 )
 from bures.results.formatting import p_equals, percent, points
 from bures.results.inference import LEVEL, holm, over_looks
-from bures.results.labelled_rows import by_labels, labels_of, unused
+from bures.results.labelled_rows import labels_of
 from bures.results.names import NONE, STRONGEST
 from bures.results.paired_differences import Shares, paired_shares, share_counted
 from bures.results.questions import HistoryConfig
@@ -135,13 +135,18 @@ class Series:
 
 @dataclass(frozen=True)
 class History:
-    """Everything that `bures history` found; the series that ended last comes first."""
+    """Everything that `bures history` found; series and the audits inside them by time, the first first."""
 
     rows: tuple[str, ...]
     series: tuple[Series, ...]
     left_out: tuple[str, ...]
     labels: tuple[str, ...] = ()
     """By whose labels some figures are; or whose are there, where none were asked for. In sentences."""
+
+    @property
+    def latest(self) -> Series:
+        """The series that ended last."""
+        return max(self.series, key=lambda series: series.points[-1].time)
 
     def __repr__(self) -> str:
         """One line: how many audits, in how many series."""
@@ -159,7 +164,7 @@ def history(folders: Sequence[str | Path], config: HistoryConfig | None = None) 
     Folders that hold no finished audit are left out, with the reason.
 
     Raises:
-        RunError: no folder holds a finished audit that can be read.
+        RunError: a folder does not exist, or none holds a finished audit that can be read.
         ConfigError: no audit has a row of that name.
     """
     config = config or HistoryConfig()
@@ -175,17 +180,9 @@ def history(folders: Sequence[str | Path], config: HistoryConfig | None = None) 
     for name in config.row:
         if not any(row.name == name for each in series for point in each.points for row in point.rows):
             row_named(found[-1].run, name, config.max_perplexity_ratio)  # says what there is instead
-    ordered = sorted(series, key=lambda s: s.points[-1].time, reverse=True)
-    return History(config.row, tuple(ordered), tuple(left_out), tuple(_labels([each.run for each in found], config)))
-
-
-def _labels(runs: Sequence[Run], config: HistoryConfig) -> list[str]:
-    """What is said of labels."""
-    if config.labels is None:
-        return unused(runs)
-    if any(run.labels is not None for run in runs):
-        return [f"{by_labels(runs)} The last audit is held against the first by them where both have some."]
-    return [f"No audit has labels of {config.labels!r}: bures judge label RUN --as {config.labels} asks for some."]
+    return History(
+        config.row, tuple(series), tuple(left_out), tuple(about_labels([each.run for each in found], config.labels))
+    )
 
 
 def _kind(run: Run, judge: str) -> tuple[str, ...]:

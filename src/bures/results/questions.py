@@ -37,6 +37,9 @@ class CompareConfig(Asked):
         lt=1.0,
         description="Difference of the ASR, as a share, below which models count as refusing alike.",
     )
+    common: bool = Field(
+        default=False, description="Compare on the test prompts that all audits asked, where some asked more."
+    )
 
 
 class GateConfig(Asked):
