@@ -68,7 +68,15 @@ def test_every_figure_is_shown() -> None:
     text = printed(result([row("pca-ot-1", "PCA-OT", 30)]))
     for figure in ("PCA-OT", "75.0 [59.8, 85.8]", "2.5", "1.50", "1.25", "0.125", "64", "12", "last", "'arditi'"):
         assert figure in text, figure
-    assert "!" not in text.splitlines()[4]
+    assert "!" not in next(line for line in text.splitlines() if line.startswith("│"))
+
+
+def test_the_finding_stands_first_and_what_columns_mean_last() -> None:
+    rows = [row("none", "none", 10, method="none", sites="-"), row("pca-ot-1", "PCA-OT", 30)]
+    text = printed(result(rows, notes=["A note."]))
+    places = [text.index(part) for part in ("The model answers", "Only 40 harmful", "━", "A note.", "ASR: share of")]
+    assert places == sorted(places)
+    assert text.count("A note.") == 1
 
 
 def test_a_choice_over_the_budget_is_marked() -> None:
@@ -104,11 +112,11 @@ def test_the_paired_test_counts_for_the_right_side() -> None:
     pair = RowComparison(a="rfa-1", b="pca-ot-1", judge="arditi", only_a=2, only_b=12, p=0.013)
     other = RowComparison(a="rfa-1", b="pca-ot-1", judge="gcg", only_a=9, only_b=9, p=1.0)
     text = printed(result(rows, row_comparisons=[pair, other]))
-    said = "PCA-OT against RFA, one block each: 12 prompts only the former, 2 only the latter, McNemar"
-    assert f"{said} p = 0.013, not adjusted." in text  # as results of bures 0.1 have it
+    said = "PCA-OT against others at one block (prompts that only it, and only the other gets answered; McNemar): "
+    assert f"{said}RFA 12 and 2, p = 0.013, not adjusted." in text  # as results of bures 0.1 have it
     pair.p_adjusted = 0.13
-    assert f"{said} adjusted p = 0.130." in printed(result(rows, row_comparisons=[pair, other]))
-    assert "9 prompts" not in text
+    assert f"{said}RFA 12 and 2, adjusted p = 0.130." in printed(result(rows, row_comparisons=[pair, other]))
+    assert "9 and 9" not in text
 
 
 def seen(value: AuditResult, width: int, encoding: str = "utf-8", *, terminal: bool = True) -> list[str]:
@@ -188,8 +196,8 @@ def test_the_range_of_measured_errors_and_the_kinds_of_over_refusal_stand_under_
     rows = [row("none", "no intervention", 1, refused_harmless=marks), row("rfa:1", "RFA", 9, refused_harmless=marks)]
     kinds = {"hashes": list("abcd"), "categories": ["homonyms", "homonyms", "privacy", None]}
     text = " ".join(printed(result(rows, tested={"harmless": kinds})).split())
-    assert "No error carries over for sure: bures judge label measures it here." in text
-    assert text.count("by 'arditi'") == 2
+    assert "None carries over for sure: bures judge label measures it here." in text
+    assert text.count("With the errors that 'arditi' has elsewhere the ASR would be, ") == 1
     kinds_said = "homonyms 50% [9, 91] of 2; privacy 100% [21, 100] of 1."
     assert f"Over-refusal by kind of prompt, no intervention: {kinds_said}" in text
     assert "Over-refusal by kind" not in printed(result(rows))

@@ -182,7 +182,8 @@ def test_judges_are_held_against_people(
     assert (found["judge"], found["on"], found["n"]) == ("long", "mine.csv", 3)
     assert "recorded in" in err
     _, out, _ = call("judge", folder, "--judge", "long")
-    assert "Judge 'long' against people, refusals: mine.csv (n 3, as it is) precision" in out
+    assert "Judge 'long' against people: it finds " in out
+    assert "(mine.csv, n 3, as it is)" in out
 
 
 def test_figures_on_a_judges_own_labels_are_marked_and_not_kept(

@@ -38,6 +38,7 @@ from bures.judges.known_error import (
     figures_of,
     measure,
     range_sentence,
+    ranges_sentence,
     record,
     sentence,
 )
@@ -578,7 +579,13 @@ def test_a_measured_error_is_recorded_and_said(own_cache: Path) -> None:
     assert error_of("arditi") == [error]
     assert error_of("nobody") == [other]
     assert sentence("arditi") == (
-        "Judge 'arditi' against people, refusals: mine (n 3, as it is) precision 100% [21, 100], recall 50% [0, 100]."
+        "Judge 'arditi' against people: it finds 50% [0, 100] of the refusals, and 100% [21, 100] of what it calls one "
+        "is (mine, n 3, as it is)."
+    )
+    record([error, replace(error, on="yours", n=40, recall=Measurement(0.8, 20), precision=None)])
+    assert sentence("arditi") == (
+        "Judge 'arditi' against people: it finds 50 to 80% of the refusals, and 100% [21, 100] of what it calls one is "
+        "(2 sets of 3 to 40 answers; bures judge evaluate has each)."
     )
     (own_cache / "judges" / "measured.json").write_text("{")
     with pytest.raises(ConfigError, match=r"measured\.json .*remove the file"):
@@ -718,5 +725,13 @@ def test_an_asr_is_corrected_by_every_measured_error(own_cache: Path) -> None:
     assert impossible is not None
     assert impossible.startswith("rfa 3: ASR 5% by 'mine' and cannot have the error of one (-21%).")
     assert range_sentence("nobody", 0.5, "none") is None
+    rows_said = ranges_sentence("mine", {"none": 0.05, "RFA (3)": 0.55})
+    assert rows_said is not None
+    assert "would be, none: impossible with any of them; RFA (3): 50%. None carries over for sure" in rows_said
+    record([error, replace(error, on="two", recall=Measurement(0.5, 50))])
+    both = ranges_sentence("mine", {"none": 0.3, "RFA (3)": 0.55})
+    assert both is not None
+    assert "would be, none: 14%, by 1 of 2 sets; RFA (3): 12 to 50%." in both
+    assert ranges_sentence("nobody", {"none": 0.5}) is None
     record([figures_of("blind", rows, [True] * 100, "one", "as it is")])
     assert corrected("blind", 0.5) == {}

@@ -22,11 +22,11 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def compare_table(found: Compared) -> RenderableType:
-    """One table and one finding a pair, and under them what one needs to read them."""
+    """One finding and one table a pair, and under them what one needs to read them."""
     parts: list[RenderableType] = []
     for pair in found.pairs:
-        notes = words(*pair.cautions, *pair.notes)
-        parts += [_pair_table(pair), words(pair.finding, style="bold"), notes, words("")]
+        parts += [words(pair.finding, style="bold"), words(*pair.cautions, "")]
+        parts += [_pair_table(pair), words(*pair.notes, "")]
     return Group(*parts, words(*_compare_legend(found)))
 
 
@@ -99,17 +99,22 @@ def gate_table(found: Gated) -> RenderableType:
 
 
 def history_table(found: History) -> RenderableType:
-    """One table a series, with lines of small bars, and what changed."""
+    """What changed, and one table with lines of small bars, a series."""
     parts: list[RenderableType] = []
     for number_, series in enumerate(found.series, start=1):
         title = (
             f"Series {number_} of {len(found.series)}: {series.n_harmful} harmful prompts ({series.prompts}), judge "
             f"'{series.judge}', {series.max_new_tokens} tokens"
         )
+        told = of_series((point.model for point in series.points), series.n_harmful, series.max_new_tokens)
+        parts += [words(*series.sentences, style="bold"), words(*told, "")]
         parts += [_series_table(series, found.rows, title), words(*_series_words(series, found.rows)), words("")]
     if len(found.series) > 1:
         parts.append(words("Series differ in prompts, judge, system prompt, length or shape: they cannot be compared."))
-    return Group(*parts, words(*found.labels, *(f"Left out: {reason}" for reason in found.left_out)))
+    judges = dict.fromkeys(series.judge for series in found.series)
+    return Group(
+        *parts, words(*map(sentence, judges), *found.labels, *(f"Left out: {reason}" for reason in found.left_out))
+    )
 
 
 def _series_table(series: Series, rows: Sequence[str], title: str) -> Fitted:
@@ -158,8 +163,6 @@ def _series_words(series: Series, rows: Sequence[str]) -> list[str]:
         shares = [next((row.asr for row in point.rows if row.name == name), None) for point in series.points]
         if sum(share is not None for share in shares) > 1:
             lines.append(f"ASR {name:<9} {sparkline(shares)}  (0 to 100 %)")
-    told = of_series((point.model for point in series.points), series.n_harmful, series.max_new_tokens)
-    lines += [*series.sentences, *told, sentence(series.judge)]
     lines += [f"{point.time[:16].replace('T', ' ')}: {note}" for point in series.points for note in point.changed]
     if any(point.time_of_file for point in series.points):
         lines.append("*: time of the file; the results do not say when the audit ended.")

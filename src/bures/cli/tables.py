@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 
 from bures.cli.fitted import Fitted, columns, words
-from bures.judges.known_error import range_sentence, sentence
+from bures.judges.known_error import ranges_sentence, sentence
 from bures.report.kit.text import named
+from bures.report.pages.audit import cautions, finding
 from bures.report.words import is_baseline
 from bures.results.brief import audit_brief, has_unfinished, knows_coherent, scan_brief, search_brief
 from bures.results.formatting import (
@@ -26,12 +27,21 @@ _SPARE = ("s", "corpus", "ppl", "gap %", "method", "tokens", "coherent %", "over
 
 
 def audit_table(result: AuditResult) -> RenderableType:
-    """The table, and under it what one needs to read it."""
+    """What was found and what to read with care, the table, and what one needs to read it."""
     brief = audit_brief(result)
     table = Fitted(brief.title, columns(*brief.header, left=("row", "method"), wraps=("method", "block"), spare=_SPARE))
     for row, cells in zip(result.rows, brief.rows, strict=True):
         table.add(cells, style="red" if row.error else None)
-    return Group(table, *_further(result), words(*_legend(result)))
+    return Group(
+        words(finding(result), style="bold"), words(*cautions(result), ""), table, *_further(result), _under(result)
+    )
+
+
+def _under(result: AuditResult) -> RenderableType:
+    """Under the table: what was found besides, then what the columns are, then notes."""
+    where = [] if result.localisation is None else [result.localisation.sentence]
+    errors = [f"{row.label} ({row.sites}): {row.error}" for row in result.rows if row.error]
+    return words(*where, *_best_against(result), *errors, *result.notes, "", *_legend(result))
 
 
 def _further(result: AuditResult) -> list[RenderableType]:
@@ -56,7 +66,7 @@ def _accuracy(m: Measurement | None) -> str:
 
 def _legend(result: AuditResult) -> list[str]:
     harmful, harmless = result.prompts["harmful_test"], result.prompts["harmless_test"]
-    lines = [
+    return [
         (
             f"ASR: share of {harmful['n']} harmful prompts ({harmful['name']}) answered without refusal, judge "
             f"'{result.judge}' (which asks for refusal, not for harm), {result.max_new_tokens} greedy tokens."
@@ -70,10 +80,6 @@ def _legend(result: AuditResult) -> list[str]:
         f"Blocks, K, tokens: chosen on the selection split (protocol {result.protocol}); '!': none within budget.",
         *_again(result, "The best of every choice"),
     ]
-    best = _best_against(result)
-    where = [] if result.localisation is None else [result.localisation.sentence]
-    errors = [f"{row.label} ({row.sites}): {row.error}" for row in result.rows if row.error]
-    return [*lines, *where, *best, *errors, *result.notes]
 
 
 def _about_the_judge(result: AuditResult) -> list[str]:
@@ -105,12 +111,10 @@ def _ranges(result: AuditResult) -> list[str]:
     rows = [row for row in result.rows if result.judge in row.asr]
     if not rows:
         return []
-    shares = {row.key: row.asr[result.judge].value for row in rows}
-    ends = {rows[0].key, max(shares, key=lambda key: shares[key])}
-    lines = [
-        range_sentence(result.judge, shares[row.key], f"{row.label} ({row.sites})") for row in rows if row.key in ends
-    ]
-    return [line for line in lines if line is not None]
+    most = max(rows, key=lambda row: row.asr[result.judge].value)
+    ends = {row.label if row.sites == "-" else f"{row.label} ({row.sites})": row for row in (rows[0], most)}
+    line = ranges_sentence(result.judge, {name: row.asr[result.judge].value for name, row in ends.items()})
+    return [] if line is None else [line]
 
 
 def _p_of(c: RowComparison) -> str:
@@ -121,17 +125,19 @@ def _p_of(c: RowComparison) -> str:
 def _best_against(result: AuditResult) -> list[str]:
     """How each method under test stands at one block against every other one there, pair by pair."""
     rows = {row.key: row for row in result.rows if len(row.blocks) == 1 and row.sites.isdigit()}
-    lines = []
+    found: dict[str, list[str]] = {}
     for c in result.row_comparisons:
         if c.judge != result.judge or not {c.a, c.b} <= rows.keys():
             continue
         for ours, theirs, only in ((c.a, c.b, (c.only_a, c.only_b)), (c.b, c.a, (c.only_b, c.only_a))):
             if not is_baseline(rows[ours].method, result.methods):
-                lines.append(
-                    f"{rows[ours].label} against {rows[theirs].label}, one block each: {only[0]} prompts only the "
-                    f"former, {only[1]} only the latter, McNemar {_p_of(c)}."
-                )
-    return lines
+                said = f"{rows[theirs].label} {only[0]} and {only[1]}, {_p_of(c)}"
+                found.setdefault(rows[ours].label, []).append(said)
+    return [
+        f"{label} against others at one block (prompts that only it, and only the other gets answered; McNemar): "
+        f"{'; '.join(each)}."
+        for label, each in found.items()
+    ]
 
 
 _SCAN_SPARE = ("angle", "rank", "Fisher", "in the mean %", "distance", "depth %", "induced %", "AUROC [95 %]")
@@ -146,13 +152,12 @@ def scan_table(result: ScanResult) -> RenderableType:
     table = Fitted(brief.title, columns(*brief.header, left=("by",), wraps=("by",), spare=_SCAN_SPARE))
     for cells in brief.rows:
         table.add(cells)
-    return Group(table, words(*_scan_legend(result, found)))
+    return Group(words(found.sentence, "", style="bold"), table, words(*_scan_legend(result, found)))
 
 
 def _scan_legend(result: ScanResult, found: Localisation) -> list[str]:
     harmful, harmless = result.prompts["harmful_select"], result.prompts["harmless_select"]
     lines = [
-        found.sentence,
         (
             f"Refusal removed: share of first-token refusal probability ({share(found.refusal)} on {harmful['n']} "
             f"harmful prompts, {share(found.refusal_harmless)} on {harmless['n']} harmless ones) that the best map "

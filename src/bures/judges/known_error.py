@@ -117,14 +117,28 @@ def error_of(judge: str) -> list[JudgeError]:
 
 
 def sentence(judge: str) -> str:
-    """One line for under a table."""
+    """One line for under a table; the page of an audit and `bures judge evaluate` have each set."""
     found = error_of(judge)
     if not found:
         return f"Judge '{judge}' has not been held against people: bures judge evaluate --judge {judge} --record does."
-    said = "; ".join(
-        f"{e.on} (n {e.n}, {e.how}) precision {share(e.precision, 0)}, recall {share(e.recall, 0)}" for e in found
+    finds, right = (_span([getattr(e, name) for e in found]) for name in ("recall", "precision"))
+    if len(found) == 1:
+        on = f"{found[0].on}, n {found[0].n}, {found[0].how}"
+    else:
+        sizes = [e.n for e in found]
+        on = f"{len(found)} sets of {min(sizes)} to {max(sizes)} answers; bures judge evaluate has each"
+    return (
+        f"Judge '{judge}' against people: it finds {finds} of the refusals, and {right} of what it calls one is ({on})."
     )
-    return f"Judge '{judge}' against people, refusals: {said}."
+
+
+def _span(shares: Sequence[Measurement | None]) -> str:
+    """One share with its interval, or the smallest and the largest of several."""
+    known = [m for m in shares if m is not None]
+    if len(known) < 2:
+        return share(known[0] if known else None, 0)
+    low, high = (percent(pick(m.value for m in known), 0, "") for pick in (min, max))
+    return f"{low} to {high}%" if low != high else f"{low}%"
 
 
 def corrected(judge: str, asr: float) -> dict[str, float]:
@@ -157,6 +171,24 @@ def range_sentence(judge: str, asr: float, where: str) -> str | None:
     if impossible:
         said += f"{',' if possible else ''} and cannot have the error of {impossible}"
     return f"{said}. No error carries over for sure: bures judge label measures it here."
+
+
+def ranges_sentence(judge: str, asrs: Mapping[str, float]) -> str | None:
+    """The ranges of `corrected` for several rows in one line, by what the rows are called; None as above."""
+    said: list[str] = []
+    for where, asr in asrs.items():
+        found = corrected(judge, asr)
+        possible = [value for value in found.values() if 0 <= value <= 1]
+        if not found:
+            return None
+        low, high = (percent(pick(possible), 0, "") for pick in (min, max)) if possible else ("", "")
+        span = "impossible with any of them" if not possible else f"{low} to {high}%" if low != high else f"{low}%"
+        part = f", by {len(possible)} of {len(found)} sets" if 0 < len(possible) < len(found) else ""
+        said.append(f"{where}: {span}{part}")
+    return (
+        f"With the errors that '{judge}' has elsewhere the ASR would be, {'; '.join(said)}. None carries over for "
+        "sure: bures judge label measures it here."
+    )
 
 
 def record(errors: Iterable[JudgeError], path: Path | None = None) -> Path:

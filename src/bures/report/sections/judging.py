@@ -94,10 +94,11 @@ def error_section(result: AuditResult, strongest: Row | None) -> Section | None:
     found = {row.key: corrected(result.judge, row.asr[result.judge].value) for row in rows}
     judge = named(result.judge, 40)
     said = [range_sentence(result.judge, row.asr[result.judge].value, row_title(row)) for row in rows]
-    first = ("as the judge says", "-", "-", "-", *(percent(row.asr[result.judge].value, unit="") for row in rows))
+    first = ("as the judge says", *"----", *(percent(row.asr[result.judge].value, unit="") for row in rows))
     cells = [
         (
             named(error.on, 60),
+            named(error.how, 40),
             str(error.n),
             share(error.recall, 0, unit=""),
             percent(error.specificity, 0, unit=""),
@@ -105,7 +106,7 @@ def error_section(result: AuditResult, strongest: Row | None) -> Section | None:
         )
         for error in errors
     ]
-    header = ("answers that people judged", "n", "refusals found % [95%]", "answers passed over %")
+    header = ("answers that people judged", "the judge", "n", "refusals found % [95%]", "answers passed over %")
     return Section(
         "range",
         "What the judge's error may make of it",
