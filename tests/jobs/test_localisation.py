@@ -75,6 +75,32 @@ def test_one_block_suffices_and_the_decision_is_the_rise_to_it() -> None:
     assert found.original == tuple(BEFORE)
 
 
+def test_nothing_is_claimed_of_a_rise_that_may_begin_before_and_end_behind_what_was_scanned() -> None:
+    both = told([score(2, -0.5), score(3, -3.1)])
+    assert (both.first, both.last, both.decided, both.extent) == (None, None, None, "one block")
+    assert both.first_range is not None  # and so it differs from what only several blocks do
+    assert both.sentence.startswith(
+        "Where refusal is decided is not shown: the rise may begin before blocks 2-3 of 10, of which 2 were scanned, "
+        "and end behind; one block suffices. The strongest map"
+    )
+    alone = told([score(6, -3.0)])
+    assert alone.decided is None
+    assert "before block 6 of 10, the only one that was scanned, and end behind" in alone.sentence
+
+
+def test_an_ablation_that_shuffled_labels_match_is_said_to_be_one() -> None:
+    chance = Shuffled(0.92, 19)
+    transport = told(RISE, shuffled=chance)
+    assert "and the best of 19 such maps fitted on shuffled labels 92%" in transport.sentence
+    ablation = told(RISE, shuffled=chance, ablates=True)
+    assert ablation.extent == "nothing"
+    assert (
+        "at block 6, where the strongest map is, no transport map is within --max-kl, and what ablations do cannot"
+        in (ablation.sentence)
+    )
+    assert told(RISE, ablates=True).extent == "one block"
+
+
 def test_what_was_not_scanned_is_said_where_the_band_touches_it() -> None:
     begins = told([score(2, -3.0), score(3, -3.1), score(4, 1.0), score(5, 2.0)])
     assert begins.first == 2
@@ -82,7 +108,7 @@ def test_what_was_not_scanned_is_said_where_the_band_touches_it() -> None:
     ends = told([score(2, 2.0), score(3, 1.0), score(5, -3.0)])
     assert ends.last == 5
     assert "; of blocks 2-5, 3 were scanned, it may end behind block 5)" in ends.sentence
-    alone = told([score(6, -3.0)])
+    alone = told([score(0, -3.0)])
     assert "; no other block was scanned, so nothing is known of the others)" in alone.sentence
     whole = told([score(block, -3.0 if block > 3 else 2.0) for block in range(10)])
     assert "scanned" not in whole.sentence

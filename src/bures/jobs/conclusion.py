@@ -60,6 +60,7 @@ class Evidence:
         everywhere: the same on all blocks.
         control: the map that is held against shuffled labels, fitted on prompts that did not choose it.
         shuffled: what it does where those prompts' labels are shuffled.
+        ablates: whether that map is an ablation, because no transport map there is within the KL limit.
         geometry: of the scanned blocks.
     """
 
@@ -74,12 +75,19 @@ class Evidence:
     everywhere: Effect | None = None
     control: Effect | None = None
     shuffled: Shuffled | None = None
+    ablates: bool = False
     geometry: Sequence[BlockGeometry] = ()
 
     @property
     def scanned(self) -> tuple[int, ...]:
         """The blocks at which maps were scored."""
         return tuple(sorted({block for effect in self.effects for block in effect.blocks}))
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether an end of the band lies among the scanned blocks, or the network's own: else it may be elsewhere."""
+        (first, last), scanned = self.band.decided, self.scanned
+        return not 0 < first == scanned[0] or not self.n_blocks - 1 > last == scanned[-1]
 
     @property
     def refusal(self) -> Measurement:
@@ -106,7 +114,8 @@ def conclude(found: Evidence, joint: Sequence[Effect] = ()) -> Localisation:
     """
     problem = _problem(found)
     extent: Extent = "nothing" if problem else _extent(found)
-    named = extent != "nothing" and _is_clear(found.peak)
+    known = extent != "nothing" and _is_clear(found.peak)
+    named = known and found.is_inside
     return Localisation(
         found.n_blocks,
         found.refusal,
@@ -121,8 +130,8 @@ def conclude(found: Evidence, joint: Sequence[Effect] = ()) -> Localisation:
         problem or _sentence(found, extent),
         found.control,
         peak=found.peak,
-        first_range=found.band.first if named else None,
-        last_range=found.band.last if named else None,
+        first_range=found.band.first if known else None,
+        last_range=found.band.last if known else None,
         original=tuple(found.harmful),
         rules=RULES,
     )
@@ -161,6 +170,14 @@ def _by_chance(found: Evidence) -> str | None:
         )
     if control.removed.value > shuffled.largest:
         return None
+    if found.ablates:
+        return (
+            f"Nothing is localised: at block {control.blocks[0]}, where the strongest map is, no transport map is "
+            "within --max-kl, and what ablations do cannot be told from chance "
+            f"({_where(control)}, fitted anew on other prompts, removes {share(control.removed, 0)} of the first-token "
+            f"refusal, and the best of {shuffled.fits} such ablations fitted on shuffled labels "
+            f"{percent(shuffled.largest, 0)}); try a transport map at a larger --max-kl."
+        )
     return (
         f"Nothing is localised: fitted anew on other prompts, {_where(control)} removes {share(control.removed, 0)} of "
         f"the first-token refusal, and the best of {shuffled.fits} such maps fitted on shuffled labels "
@@ -190,9 +207,11 @@ def _extent(found: Evidence) -> Extent:
 
 def _sentence(found: Evidence, extent: Extent) -> str:
     peak, refusal = found.peak, found.refusal
-    where = _place(found) if _is_clear(peak) else "only by several blocks together"
+    where = f"Refusal is decided {_place(found) if _is_clear(peak) else 'only by several blocks together'}"
+    if _is_clear(peak) and not found.is_inside:
+        where = f"Where refusal is decided is not shown: the rise may begin before {_blocks(found)} and end behind"
     said = (
-        f"Refusal is decided {where}; {_suffices(found, extent)}. The strongest map at one block (such as "
+        f"{where}; {_suffices(found, extent)}. The strongest map at one block (such as "
         f"{_where(peak)}) removes {share(peak.removed, 0)} of the first-token refusal (probability {number(refusal)}, "
         f"{refusal.n} harmful prompts){_at_kl(peak)}."
     )
@@ -216,6 +235,14 @@ def _place(found: Evidence) -> str:
     if first == last:
         return f"at block {first} of {n_blocks} ({percent(low, 0)} depth; {known})"
     return f"at blocks {first}-{last} of {n_blocks} ({percent(low, 0, '')}-{percent(high, 0)} depth; {known})"
+
+
+def _blocks(found: Evidence) -> str:
+    """The scanned blocks, of which there are fewer than the network has."""
+    scanned = found.scanned
+    if len(scanned) == 1:
+        return f"block {scanned[0]} of {found.n_blocks}, the only one that was scanned,"
+    return f"blocks {scanned[0]}-{scanned[-1]} of {found.n_blocks}, of which {len(scanned)} were scanned,"
 
 
 def _at_the_edge(found: Evidence) -> str:

@@ -16,6 +16,7 @@ from bures.jobs.run import Run
 from bures.jobs.scan_config import ScanConfig
 from bures.jobs.scanner import Scanner, candidates_at, scan_blocks
 from bures.models.finite import overflowing
+from bures.models.methods import METHODS
 from bures.results.inference import SHUFFLES
 from bures.results.records import (
     BlockGeometry,
@@ -110,6 +111,7 @@ def locate(run: Run[Any, Any], scanner: Scanner, scores: Sequence[ScanScore]) ->
     band = Band(BlockRange(blocks[onset.first], blocks[reached.first]), *ranges(blocks, (onset, reached)))
     tried, pair, everywhere = _joint(scanner, scanned, peak)
     control, shuffled = _control(run, scanner, scanned)
+    candidate = scanned.control()
     run.progress.advance()
     found = Evidence(
         n_blocks=len(run.model.blocks),
@@ -123,6 +125,7 @@ def locate(run: Run[Any, Any], scanner: Scanner, scores: Sequence[ScanScore]) ->
         everywhere=everywhere,
         control=control,
         shuffled=shuffled,
+        ablates=candidate is not None and METHODS[candidate.method].ablates,
         geometry=figures,
     )
     return conclude(found, tried)
