@@ -51,7 +51,7 @@ def test_a_terminal_has_bars_and_no_lines() -> None:
         told(bars, clock)
     assert "about" not in out.getvalue()
     assert "took" not in out.getvalue()
-    assert bars.seconds == {"scanning": 75.0, "asking": 2.0}
+    assert bars.watch.seconds == {"scanning": 75.0, "asking": 2.0}
 
 
 def test_a_job_that_fails_says_nothing_of_time() -> None:

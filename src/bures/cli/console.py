@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.text import Text
 
 from bures.errors import plain
+from bures.jobs.progress import Stopwatch
 
 
 @dataclass
@@ -66,8 +67,7 @@ class Bars:
         )
         self.console = console
         self.task: TaskID | None = None
-        self.clock = clock
-        self.seconds: dict[str, float] = {}
+        self.watch = Stopwatch(clock)
         self.current: Stage | None = None
 
     def __enter__(self) -> Bars:
@@ -76,22 +76,15 @@ class Bars:
 
     def __exit__(self, kind: object, *_: object) -> None:
         self.bars.stop()
-        self._end()
-        if kind is None and self.seconds and not self.console.is_terminal:
-            parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
-            self.say(f"took {sum(self.seconds.values()):.0f} s: {parts}")
-
-    def _end(self) -> None:
-        """The current stage is over."""
-        if self.current is not None:
-            spent = self.clock() - self.current.began
-            self.seconds[self.current.name] = self.seconds.get(self.current.name, 0.0) + spent
-        self.current = None
+        self.watch.end()
+        took = self.watch.seconds
+        if kind is None and took and not self.console.is_terminal:
+            parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in took.items())
+            self.say(f"took {sum(took.values()):.0f} s: {parts}")
 
     def stage(self, name: str, total: int) -> None:
-        self._end()
-        now = self.clock()
-        self.current = Stage(name, total, began=now, told=now)
+        self.watch.begin(name)
+        self.current = Stage(name, total, began=self.watch.began, told=self.watch.began)
         if not self.console.is_terminal:
             self.console.print(Text(plain(f"{name} ...")), soft_wrap=True)
         if self.task is not None:
@@ -104,8 +97,8 @@ class Bars:
         if self.current is None:
             return
         self.current.done += n
-        if not self.console.is_terminal and self.clock() - self.current.told >= HEARTBEAT:
-            self.current.told = self.clock()
+        if not self.console.is_terminal and self.watch.clock() - self.current.told >= HEARTBEAT:
+            self.current.told = self.watch.clock()
             self.say(self.current.said(self.current.told))
 
     def say(self, line: str) -> None:

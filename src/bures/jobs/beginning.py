@@ -18,7 +18,7 @@ from bures.errors import ConfigError, PromptError
 from bures.jobs.config import OF_ROWS, PASSING
 from bures.jobs.foresight import say_memory
 from bures.jobs.machine import settled
-from bures.jobs.progress import Progress
+from bures.jobs.progress import Progress, Timed
 from bures.jobs.run import Run, blocks_to_scan
 from bures.jobs.scan_config import ScanConfig
 from bures.jobs.splits import Splits, load_splits
@@ -100,7 +100,7 @@ def start(
         PromptError: a prompt set cannot be read.
     """
     require_ready(judge_by_name(config.judge))
-    splits = load_splits(config)
+    splits, progress = load_splits(config), Timed(progress)
     held = None if folder is None else folder.load(schema)
     say_memory(config, splits, progress)
     model = asked_as(open_model(config, progress), config, held)
@@ -126,6 +126,7 @@ def start(
     run = Run(config, splits, model, fresh, folder, progress)
     if held is not None:
         run = replace(run, result=_continued(held, run, more))
+        progress.before = held.seconds or {}
     run.note(*notes)
     return run
 

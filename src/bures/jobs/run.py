@@ -19,7 +19,7 @@ from bures.data.prompts import Corpus
 from bures.errors import ConfigError, NumericsError
 from bures.jobs.metrics import AnswerCosts, along_answers, answer_costs, corpus_perplexity
 from bures.jobs.parting import Parting
-from bures.jobs.progress import Progress, Silent
+from bures.jobs.progress import Progress, Silent, Timed
 from bures.jobs.scan_config import ScanConfig
 from bures.jobs.scanner import find_parting
 from bures.jobs.splits import Side, Splits
@@ -270,6 +270,8 @@ class Run(Generic[Config, Result]):
         if smaller:  # in place of those of larger batches
             self.result.notes = [note for note in self.result.notes if not note.startswith(PREFIX)]
             self.note(*smaller)
+        if isinstance(self.progress, Timed):
+            self.result.seconds = self.progress.seconds
         if self.folder is not None:
             self.folder.save(self.result)
 

@@ -144,6 +144,8 @@ class RunResult(BaseModel):
     model: dict[str, Any]
     machine: dict[str, Any] = Field(default_factory=dict)
     """What computed it: processor, cores, threads, and where the number of threads is from."""
+    seconds: dict[str, float] | None = None
+    """Of each stage by its name, in all sessions of the run together; None where results do not say."""
     methods: dict[str, MethodNote] = Field(default_factory=dict)
     """What was tried, by name."""
     prompts: dict[str, dict[str, Any]]
