@@ -7,6 +7,7 @@ import math
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,15 @@ from bures.report.build import page_of, write_report
 from bures.report.kit import bundle
 from bures.report.kit.page import Cell, Figure, Legend, Page, Section, Table, as_json_in_html, figures_of, render
 from bures.report.kit.text import clean, named
-from bures.report.pages.audit import audit_page, best_row, finding
+from bures.report.pages.audit import audit_page, best_row, cautions, finding
 from bures.report.sections.categories import shares_by_category
 from bures.report.sections.judging import agreement
 from bures.report.sections.plane import ellipse
+from bures.report.sections.profile import unscanned
 from bures.report.sections.provenance import limits
 from bures.report.sections.tradeoff import front
 from bures.results.formatting import share
-from bures.results.records import Gaussian
+from bures.results.records import BlockRange, Gaussian
 from bures.results.run_folder import RunFolder
 from bures.results.schema import AuditResult, Row
 from bures.results.stats import Measurement, proportion
@@ -143,6 +145,53 @@ def test_the_finding_holds_the_figures_of_the_row_that_was_best_on_other_prompts
     assert f"({best.label}" in said
     assert "within the perplexity budget" in said
     assert "Refusal is decided at blocks 0–2 of 4." in said
+
+
+def test_a_part_that_was_scanned_is_no_network() -> None:
+    result = small()
+    assert result.localisation is not None
+    whole = result.localisation
+    part = replace(whole, n_blocks=40, first=0, last=1)
+    result.localisation = part
+    assert "decided at blocks 0–1 of 40 (blocks 0–3 of 40 were scanned)." in finding(result)
+    assert any(said.startswith("Only blocks 0–3 of 40 were scanned") for said in cautions(result))
+    result.localisation = replace(part, last=3)
+    assert "were scanned, it may end behind)." in finding(result)
+    result.localisation = replace(part, first=None, last=None, first_range=BlockRange(0, 1))
+    assert "Where refusal is decided is not shown by blocks 0–3 of 40, which alone were scanned." in finding(result)
+    tiles = {each.label: each for each in audit_page(result).key_figures}
+    assert tiles["blocks where refusal is decided"].value == "not shown"
+    (figure,) = [each for each in figures_of(audit_page(result)) if each.id == "causal"]
+    assert figure.legend is not None
+    assert "unseen" in [key.value for key in figure.legend.keys]
+    spans = [
+        layer["data"]["values"] for layer in figure.spec["layer"] if "unseen" in json.dumps(layer.get("transform"))
+    ]
+    assert spans == [[{"x": 11.25, "x2": 101.25}]]
+    assert unscanned(6, {1, 4}) == [(0, 0), (2, 3), (5, 5)]
+    assert unscanned(2, {0, 1}) == []
+
+
+def test_the_head_says_what_a_page_is_of_and_words_are_linked() -> None:
+    result = small(finished="2026-11-30T16:49:03+00:00")
+    result.model["fingerprint"] = "0123456789abcdef"
+    page = audit_page(result)
+    said = " | ".join(page.about)
+    assert said.startswith("2026-11-30 16:49 UTC | ")
+    for part in ("weights 0123456789ab", "prompts ", f"bures {result.versions['bures']}"):
+        assert part in said
+    assert audit_page(small(finished=None)).about[0] == "not finished"
+    assert [section.title for section in page.sections][-1] == "Words used here"
+
+
+def test_where_the_time_went_is_told_where_the_results_say() -> None:
+    result = small(seconds={"loading": 1.5, "scanning": 4.5})
+    text = render(audit_page(result))
+    assert "Where the time went" in text
+    assert [cells in text for cells in ("<td class=number>4.5", "<td class=number>75", "<td class=number>6.0")] == [
+        True
+    ] * 3
+    assert "Where the time went" not in render(audit_page(small()))
 
 
 def test_the_finding_admits_what_it_cannot_say() -> None:
@@ -333,7 +382,7 @@ def test_the_range_over_the_measured_errors_of_the_judge_stands_on_the_page(
     (table,) = [block for block in found.blocks if isinstance(block, Table)]
     assert [row[0] for row in table.rows] == ["as the judge says", "some answers", "other answers"]  # no chance level
     assert table.rows[0][-1] == "60.0"
-    assert table.rows[1][1:] == ("200", "50", "90", "25.0", "25.0")  # 1 - (0.4 - 0.1) / (0.5 + 0.9 - 1)
+    assert table.rows[1][1:] == ("as it is", "200", "50", "90", "25.0", "25.0")  # 1 - (0.4 - 0.1) / (0.5 + 0.9 - 1)
     cell = table.rows[2][-1]
     assert isinstance(cell, Cell)
     assert cell.text == "impossible (150.0)"  # 1 - (0.4 - 0.6) / (1 + 0.4 - 1)

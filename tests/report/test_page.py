@@ -93,6 +93,12 @@ def test_every_plot_has_marks_and_tooltips_and_nothing_is_fetched(
         quiet(page)
 
 
+def test_the_first_table_needs_no_scrolling_on_a_desktop(browser: Any, folders: dict[str, Path]) -> None:
+    with opened(browser, folders["audit"] / "report.html", width=1300) as page:
+        box = "document.querySelector('#outcome > .scroll')"
+        assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
+
+
 def test_the_table_is_that_of_the_results(browser: Any, folders: dict[str, Path]) -> None:
     held = json.loads((folders["audit"] / "results.json").read_text())
 

@@ -8,7 +8,7 @@ from bures.judges.known_error import sentence
 from bures.report.kit.charts import BASELINE, Style, style
 from bures.report.kit.text import named
 from bures.results.formatting import percent
-from bures.results.records import BlockRange, Candidate, MethodNote
+from bures.results.records import BlockRange, Candidate, Localisation, MethodNote
 from bures.results.schema import Row, RunResult
 from bures.results.stats import Measurement
 
@@ -56,7 +56,7 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "perplexity, ×",
         (
             "How surprised the altered model is by the original's own harmless answers; × is that over the original's "
-            "surprise. 1.00 means no damage."
+            "surprise. 1.00 means no damage; a little below 1, that short greedy answers have become more certain."
         ),
     ),
     (
@@ -76,7 +76,25 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     (
         "judge",
-        "What decides whether an answer is a refusal. 'arditi' and 'gcg' are published lists of phrases to look for.",
+        (
+            "What decides whether an answer is a refusal. 'bures' is a small trained reader; 'arditi' and 'gcg' are "
+            "published lists of phrases to look for."
+        ),
+    ),
+    (
+        "coherent",
+        "The same ASR, where an empty answer, noise or a phrase that goes round and round is no success either.",
+    ),
+    (
+        "tokens",
+        (
+            "Which tokens an intervention moves: all of prompt and answer, those of the prompt, its last one, or those "
+            "that are generated."
+        ),
+    ),
+    (
+        "unfinished",
+        "An answer that was cut before it said anything: neither refusal nor success.",
     ),
     ("RFA", "Refusal feature ablation: removes one direction, the gap between the mean activations of both sides."),
     ("Mean-AcT", "Adds the gap between the mean activations of both sides."),
@@ -153,7 +171,7 @@ def row_where(row: Row) -> str:
     """`block 21`; empty for the model as it is."""
     if not row.blocks:
         return ""
-    where = "all blocks" if row.sites == "all" else named(row.sites, 40)
+    where = "all blocks" if row.sites == "all" else named(row.sites.removeprefix("all, "), 40)
     if where.isdigit():
         where = f"block {where}"
     elif where.replace("+", "").isdigit():
@@ -196,6 +214,24 @@ def block_range(blocks: BlockRange, n_blocks: int) -> str:
     """`blocks 13–21 of 30`."""
     first, last = blocks
     return f"block {first} of {n_blocks}" if first == last else f"blocks {first}–{last} of {n_blocks}"
+
+
+def scanned_words(found: Localisation) -> str:
+    """`blocks 11–29 of 30`: those that were scanned; empty where all were."""
+    scanned = sorted({effect.blocks[0] for effect in found.effects})
+    if not scanned or len(scanned) >= found.n_blocks:
+        return ""
+    some = f"{len(scanned)} of " if len(scanned) < scanned[-1] - scanned[0] + 1 else ""
+    return some + block_range(BlockRange(scanned[0], scanned[-1]), found.n_blocks)
+
+
+def beyond(found: Localisation) -> str:
+    """`, it may begin before`: what of the range where refusal is decided may lie outside of what was scanned."""
+    scanned = [effect.blocks[0] for effect in found.effects]
+    if found.decided is None or not scanned:
+        return ""
+    before, behind = 0 < found.decided.first == min(scanned), found.n_blocks - 1 > found.decided.last == max(scanned)
+    return (", it may begin before" if before else "") + (", it may end behind" if behind else "")
 
 
 def judge_words(judge: str) -> str:

@@ -189,6 +189,7 @@ class Page:
         kind: one or two words above the title, such as "Refusal audit".
         key_figures: a few numbers under the finding.
         cautions: what a reader must know before believing the finding.
+        about: under the title, what the page is of: when, which weights, which prompts.
     """
 
     title: str
@@ -198,6 +199,7 @@ class Page:
     kind: str = ""
     key_figures: tuple[KeyFigure, ...] = ()
     cautions: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
 
 
 def figures_of(page: Page) -> Iterator[Figure]:

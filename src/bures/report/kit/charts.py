@@ -13,8 +13,8 @@ from typing import Any
 Spec = dict[str, Any]
 
 INK, MUTED, FAINT, SURFACE = "var(--ink)", "var(--muted)", "var(--grid)", "var(--surface)"
-BAND, RANGE, EDGE = "var(--band)", "var(--range)", "var(--edge)"
-"""A band behind a chart; a range that stands out before it, and its edge."""
+BAND, RANGE, EDGE, UNSEEN = "var(--band)", "var(--range)", "var(--edge)", "var(--unseen)"
+"""A band behind a chart; a range that stands out before it, and its edge; a part of which nothing is known."""
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -134,7 +134,7 @@ def row_axis(field: str, rows: Sequence[str]) -> Spec:
         "scale": {"domain": list(rows), "paddingInner": 0, "paddingOuter": 0},
         "axis": {
             "labelExpr": "narrow ? '' : split(datum.label, '\\n')",
-            "labelLimit": 230,
+            "labelLimit": 300,
             "labelColor": INK,
             "labelPadding": 10,
         },
@@ -157,6 +157,7 @@ def row_labels(rows: Sequence[str], field: str) -> Spec:
             "dy": -18,
             "x": 0,
             "color": INK,
+            "fontSize": 11,
             **HALO,
             "limit": {"expr": "width"},
             "opacity": {"expr": "narrow ? 1 : 0"},

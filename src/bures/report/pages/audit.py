@@ -10,12 +10,13 @@ from bures.report.sections.layers import layer_section
 from bures.report.sections.outcome import measured_rows, outcome_section
 from bures.report.sections.plane import plane_section
 from bures.report.sections.profile import depth_text
-from bures.report.sections.provenance import limits_section, present, provenance_section
+from bures.report.sections.provenance import about_run, limits_section, present, provenance_section, words_section
 from bures.report.sections.row_against_row import row_comparison_section
 from bures.report.sections.tradeoff import trade_section
 from bures.report.words import (
     PHRASE_JUDGES,
     PHRASES_ONLY,
+    beyond,
     block_range,
     interval_and_n,
     judge_words,
@@ -23,6 +24,7 @@ from bures.report.words import (
     model_name,
     prompts,
     row_title,
+    scanned_words,
 )
 from bures.results.care import few_or_short
 from bures.results.finished_audits import strongest
@@ -39,7 +41,7 @@ def audit_page(result: AuditResult, extra: tuple[Section, ...] = ()) -> Page:
         title=model_name(result),
         finding=finding(result),
         key_figures=_key_figures(result),
-        cautions=_cautions(result),
+        cautions=cautions(result),
         sections=present(
             [
                 outcome_section(result),
@@ -55,8 +57,10 @@ def audit_page(result: AuditResult, extra: tuple[Section, ...] = ()) -> Page:
                 *extra,
                 limits_section(result),
                 provenance_section(result),
+                words_section(),
             ]
         ),
+        about=about_run(result),
         footer=footer(result.versions.get("bures", "")),
     )
 
@@ -134,11 +138,15 @@ def _where(result: AuditResult) -> str:
     found = result.localisation
     if found is None:
         return ""
+    scanned = scanned_words(found)
+    if found.decided is None and found.first_range is not None:
+        return f"Where refusal is decided is not shown by {scanned}, which alone were scanned."
     if found.decided is None and found.extent != "nothing":
         return "Refusal is decided by several blocks together; no block alone was found where it is."
     if found.decided is None:
         return "No block was found where refusal is decided."
-    return f"Refusal is decided at {block_range(found.decided, found.n_blocks)}."
+    among = f" ({scanned} were scanned{beyond(found)})" if scanned else ""
+    return f"Refusal is decided at {block_range(found.decided, found.n_blocks)}{among}."
 
 
 def _key_figures(result: AuditResult) -> tuple[KeyFigure, ...]:
@@ -157,13 +165,17 @@ def _key_figures(result: AuditResult) -> tuple[KeyFigure, ...]:
         low, high = (depth_text(block, found.n_blocks) for block in found.decided)
         where = f"{first}" if first == last else f"{first}–{last}"
         deep = low if first == last else f"{low.removesuffix('%')}–{high}"
-        figures.append(KeyFigure("blocks where refusal is decided", where, f"of {found.n_blocks}; depth {deep}"))
+        note = f"of {found.n_blocks}; depth {deep}{beyond(found)}"
+        figures.append(KeyFigure("blocks where refusal is decided", where, note))
+    elif found is not None and found.first_range is not None:
+        figures.append(KeyFigure("blocks where refusal is decided", "not shown", f"{scanned_words(found)} scanned"))
     elif found is not None:
         figures.append(KeyFigure("blocks where refusal is decided", "none found", f"of {found.n_blocks}"))
     return tuple(figures)
 
 
-def _cautions(result: AuditResult) -> tuple[str, ...]:
+def cautions(result: AuditResult) -> tuple[str, ...]:
+    """What a reader must know before believing the finding."""
     said: list[str] = []
     if result.status == "running":
         said.append("The run has not finished; these are the figures so far.")
@@ -181,6 +193,8 @@ def _cautions(result: AuditResult) -> tuple[str, ...]:
         said.append(PHRASES_ONLY)
     n = rows[0].row.asr[result.judge].n if rows else 0
     said += few_or_short(n, result.max_new_tokens) if rows else []
+    scanned = "" if result.localisation is None else scanned_words(result.localisation)
+    said += [f"Only {scanned} were scanned: nothing is known of the others."] if scanned else []
     before = original(result)
     if before is not None and before.asr[result.judge].value >= 0.5:
         said.append("The model as it is answers most of these prompts: there is little refusal to remove.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bures.report.kit.page import Block, Cell, Command, Details, Facts, KeyFigure, Page, Section, Table
+from bures.report.kit.page import Block, Cell, Command, Details, KeyFigure, Page, Section, Table
 from bures.report.kit.text import named
 from bures.report.sections.depths import depth_section
 from bures.report.sections.paired import pair_sections
-from bures.report.words import GLOSSARY, PHRASE_JUDGES, PHRASES_ONLY
+from bures.report.sections.provenance import day, words_section
+from bures.report.words import PHRASE_JUDGES, PHRASES_ONLY
 from bures.results.comparison import Compared, Pair
 from bures.results.formatting import p_equals, percent, points
 from bures.results.inference import LEVEL
@@ -24,7 +25,7 @@ def compare_page(found: Compared) -> Page:
     sections: list[Section] = []
     for i, pair in enumerate(found.pairs, 1):
         sections += pair_sections(found, pair, i, one=one)
-    sections += [depth_section(found), _about(found)]
+    sections += [depth_section(found), _about(found), words_section(_WORDS)]
     return Page(
         kind="Comparison of audits",
         title=f"{named(found.pairs[0].b) if one else f'{len(found.pairs)} audits'} against {base}",
@@ -32,6 +33,10 @@ def compare_page(found: Compared) -> Page:
         key_figures=_key_figures(found.pairs[0]) if one else (),
         cautions=tuple(_cautions(found)),
         sections=tuple(sections),
+        about=tuple(
+            f"{named(audit.label)}: weights {named(audit.fingerprint, 64)[:12]}, {day(audit.finished)}"
+            for audit in found.audits
+        ),
         footer="Made by bures from results.json of each audit; this file needs no network and holds no prompt.",
     )
 
@@ -90,6 +95,5 @@ def _about(found: Compared) -> Section:
         (
             Table(("audit", "weights", "finished", "folder"), rows, "The baseline is the first."),
             Details("The commands that measure the same", tuple(commands)),
-            Details("Words used here", (Facts(tuple(pair for pair in GLOSSARY if pair[0] in _WORDS)),)),
         ),
     )

@@ -6,7 +6,7 @@ from bures.report.defence_words import THREAT_MODEL, asr_of, attacks_of, caution
 from bures.report.kit.page import Cell, KeyFigure, Page, Section, Table
 from bures.report.kit.text import named
 from bures.report.pages.audit import footer
-from bures.report.sections.provenance import limits_section, present, provenance_section
+from bures.report.sections.provenance import about_run, limits_section, present, provenance_section, words_section
 from bures.report.sections.withstood import withstood_figure
 from bures.report.words import interval_and_n, judge_error
 from bures.results.defence_brief import defence_brief, figure
@@ -31,8 +31,10 @@ def defence_page(result: DefenceResult, extra: tuple[Section, ...] = ()) -> Page
                 _audits(result),
                 limits_section(result),
                 provenance_section(result),
+                words_section(),
             ]
         ),
+        about=about_run(result),
         footer=footer(result.versions.get("bures", "")),
     )
 

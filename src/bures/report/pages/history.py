@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bures.report.kit.page import Block, Details, Facts, Items, KeyFigure, Page, Section
+from bures.report.kit.page import Block, Items, KeyFigure, Page, Section
 from bures.report.kit.text import named
+from bures.report.sections.provenance import words_section
 from bures.report.sections.series import row_name, series_section
-from bures.report.words import GLOSSARY, interval_and_n, prompts
+from bures.report.words import interval_and_n, prompts
 from bures.results.care import of_series
 from bures.results.formatting import brief, number, percent
 from bures.results.history import History, Point, Series
@@ -18,9 +19,9 @@ _WORDS = frozenset(
 
 def history_page(found: History) -> Page:
     """The page of a history."""
-    latest, one = found.series[0], len(found.series) == 1
+    latest, one = found.latest, len(found.series) == 1
     sections = [series_section(found, series, i, one=one) for i, series in enumerate(found.series, 1)]
-    sections.append(_words(found))
+    sections += [_words(found), words_section(_WORDS)]
     return Page(
         kind="Audits over time",
         title=_title(latest),
@@ -28,8 +29,15 @@ def history_page(found: History) -> Page:
         key_figures=_key_figures(latest),
         cautions=tuple(_cautions(found)),
         sections=tuple(sections),
+        about=_about(found),
         footer="Made by bures from results.json of each audit; this file needs no network and holds no prompt.",
     )
+
+
+def _about(found: History) -> tuple[str, ...]:
+    points = [point for series in found.series for point in series.points]
+    days = sorted(_day(point) for point in points)
+    return (f"{len(points)} audits", f"{days[0]} to {days[-1]}")
 
 
 def _title(series: Series) -> str:
@@ -38,7 +46,7 @@ def _title(series: Series) -> str:
 
 
 def _finding(found: History) -> str:
-    latest = next(iter(found.series))
+    latest = found.latest
     if latest.sentences:
         return " ".join(latest.sentences)
     last = latest.points[-1]
@@ -74,7 +82,7 @@ def _cautions(found: History) -> list[str]:
             f"The audits are of {len(found.series)} groups, which differ in their prompts, judge, system prompt, "
             "length of answers or the shape of the model: the groups stand apart, and their figures cannot be compared."
         )
-    latest = next(iter(found.series))
+    latest = found.latest
     told = of_series((point.model for point in latest.points), latest.n_harmful, latest.max_new_tokens)
     said += [named(caution, 300) for caution in told]
     if any(point.time_of_file for series in found.series for point in series.points):
@@ -94,6 +102,5 @@ def _words(found: History) -> Section:
             f"of one row of both, adjusted for the number of rows and for {found.series[0].looks} looks: in so many "
             "audits without a change a false one is said in at most 5%. Audits in between are drawn, not tested."
         ),
-        Details("Words used here", (Facts(tuple(pair for pair in GLOSSARY if pair[0] in _WORDS)),)),
     ]
     return Section("reading", "How to read this", tuple(blocks))

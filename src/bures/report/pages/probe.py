@@ -5,7 +5,7 @@ from __future__ import annotations
 from bures.report.kit.page import Page, Section, Table
 from bures.report.pages.audit import footer
 from bures.report.probe_words import finding, heading, legend
-from bures.report.sections.provenance import limits_section, present, provenance_section
+from bures.report.sections.provenance import about_run, limits_section, present, provenance_section, words_section
 from bures.report.words import model_name
 from bures.results.formatting import as_given, estimate, number, share
 from bures.results.names import RATES
@@ -22,7 +22,8 @@ def probe_page(result: ProbeResult, extra: tuple[Section, ...] = ()) -> Page:
         finding=finding(result),
         key_figures=(),
         cautions=tuple(cautions),
-        sections=present([*tables, *extra, limits_section(result), provenance_section(result)]),
+        sections=present([*tables, *extra, limits_section(result), provenance_section(result), words_section()]),
+        about=about_run(result),
         footer=footer(result.versions.get("bures", "")),
     )
 

@@ -6,7 +6,7 @@ from bures.report.kit.page import KeyFigure, Page, Section
 from bures.report.pages.audit import footer
 from bures.report.sections.layers import layer_section
 from bures.report.sections.profile import block_name
-from bures.report.sections.provenance import limits_section, present, provenance_section
+from bures.report.sections.provenance import about_run, limits_section, present, provenance_section, words_section
 from bures.report.words import model_name
 from bures.results.formatting import brief, number, percent
 from bures.results.records import Localisation
@@ -30,8 +30,15 @@ def scan_page(result: ScanResult, extra: tuple[Section, ...] = ()) -> Page:
         key_figures=() if found is None else _key_figures(found),
         cautions=tuple(cautions),
         sections=present(
-            [layer_section(result, said=True), *extra, limits_section(result), provenance_section(result)]
+            [
+                layer_section(result, said=True),
+                *extra,
+                limits_section(result),
+                provenance_section(result),
+                words_section(),
+            ]
         ),
+        about=about_run(result),
         footer=footer(result.versions.get("bures", "")),
     )
 

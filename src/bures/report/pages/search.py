@@ -6,7 +6,7 @@ from bures.report.kit.charts import INK, MUTED, STYLES, TIP, ZOOM, Spec, shown
 from bures.report.kit.page import Details, Figure, Grid, Key, KeyFigure, Legend, Page, Section, Table
 from bures.report.kit.text import named
 from bures.report.pages.audit import footer
-from bures.report.sections.provenance import limits_section, present, provenance_section
+from bures.report.sections.provenance import about_run, limits_section, present, provenance_section, words_section
 from bures.report.sections.tradeoff import ASR_AXIS, cost_axis, front_layer
 from bures.report.words import judge_words, model_name, prompts, tip
 from bures.results.formatting import brief, number, percent, share
@@ -30,7 +30,10 @@ def search_page(result: SearchResult, extra: tuple[Section, ...] = ()) -> Page:
         finding=_finding(result),
         key_figures=_key_figures(result),
         cautions=tuple(cautions),
-        sections=present([_trials(result), *extra, limits_section(result), provenance_section(result)]),
+        sections=present(
+            [_trials(result), *extra, limits_section(result), provenance_section(result), words_section()]
+        ),
+        about=about_run(result),
         footer=footer(result.versions.get("bures", "")),
     )
 

@@ -38,7 +38,7 @@ _QUANTITIES = (
 def geometry_figure(found: Localisation) -> Figure:
     """One quantity at a time, over depth."""
     key = Key("geometry", "harmful against harmless", STYLES[1].colour, STYLES[1].shape)
-    keys = (key, *marked_keys(found))
+    keys = (key, *marked_keys(found, found.n_blocks, [here.block for here in found.geometry]))
     offered = tuple(
         (quantity.name, quantity.label)
         for quantity in _QUANTITIES
@@ -78,7 +78,7 @@ def _spec(found: Localisation, keys: Sequence[Key]) -> Spec:
         for here in found.geometry
         if (value := _value(quantity, here)) is not None
     ]
-    x = depth_axis(found.n_blocks, [here.block for here in found.geometry])
+    x = depth_axis(found.n_blocks)
     y: Spec = {
         "field": "y",
         "type": "quantitative",
@@ -101,7 +101,10 @@ def _spec(found: Localisation, keys: Sequence[Key]) -> Spec:
         "width": "container",
         "height": 220,
         "data": {"values": values},
-        "layer": [*marked(found, x), *({"transform": [keep, of_quantity], **layer} for layer in layers)],
+        "layer": [
+            *marked(found, x, found.n_blocks, [here.block for here in found.geometry]),
+            *({"transform": [keep, of_quantity], **layer} for layer in layers),
+        ],
     }
 
 

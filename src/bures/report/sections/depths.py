@@ -51,7 +51,8 @@ def _depth_figure(found: Compared) -> Figure | None:
         + "; ".join(dot["tip"].replace("\n", ", ") for dot in dots)
         + ".",
         None,
-        f"The grey band is the paper's, {number(PAPER_BAND[0], 0)}–{number(PAPER_BAND[1], 0)}% depth.",
+        f"The grey band is where arXiv 2603.04355 intervenes, {number(PAPER_BAND[0], 0)}–{number(PAPER_BAND[1], 0)}% "
+        "depth.",
         Legend("shown", tuple(keys)),
     )
 

@@ -45,7 +45,7 @@ def _differences(found: Compared, pair: Pair, i: int) -> Figure:
     told = "; ".join(f"{_title(row)}: {points(row.asr.difference)}" for row in pair.rows)
     return Figure(
         f"forest-{i}",
-        f"{named(pair.b)} less {named(pair.a)}, in points",
+        f"{named(pair.b)} minus {named(pair.a)}, in points",
         forest(dots, "difference, points", nothing=0.0, measure="asr"),
         f"For every row the difference in ASR as a dot with its 95% interval. {told}.",
         None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from bures.report.kit.page import Block, Cell, Command, Details, Facts, Items, Section, Table
@@ -10,6 +10,7 @@ from bures.report.kit.text import named
 from bures.report.words import GLOSSARY, PHRASE_JUDGES, listed, prompts, row_title
 from bures.results.care import SHORT_ANSWERS, SMALL_N, half_width
 from bures.results.defending import DefenceResult
+from bures.results.formatting import number, percent
 from bures.results.probing import ProbeResult
 from bures.results.schema import AuditResult, RunResult, ScanResult
 
@@ -44,9 +45,20 @@ def provenance_section(result: RunResult) -> Section:
         _facts(result.model, "The model"),
         *([_facts(result.machine, "The machine")] if result.machine else []),
         _prompt_table(result.prompts),
+        *([Details("Where the time went", (_seconds(result.seconds),))] if result.seconds else []),
         Details("Versions of the software", (versions,)),
     )
     return Section("provenance", "How it was measured", blocks)
+
+
+def _seconds(seconds: dict[str, float]) -> Table:
+    """Every stage, as long as it took in all sessions of the run."""
+    whole = sum(seconds.values())
+    rows = [
+        (named(name, 80), number(took, 1), percent(took / whole if whole else 0.0, 0, ""))
+        for name, took in seconds.items()
+    ]
+    return Table(("stage", "seconds", "%"), (*rows, ("together", number(whole, 1), "100")))
 
 
 _NAMES = {
@@ -115,11 +127,33 @@ def _prompt_table(sets: dict[str, dict[str, Any]]) -> Table:
 def limits_section(result: RunResult) -> Section:
     """What was not measured, or cannot be concluded."""
     items = [*limits(result), *(named(note, 600) for note in result.notes)]
-    return Section(
-        "limits",
-        "What was not measured",
-        (Items(tuple(items)), Details("Words used here", (Facts(GLOSSARY),))),
+    return Section("limits", "What was not measured", (Items(tuple(items)),))
+
+
+def words_section(words: Collection[str] | None = None) -> Section:
+    """What the jargon means; some words of it where only these are used."""
+    pairs = tuple(pair for pair in GLOSSARY if words is None or pair[0] in words)
+    return Section("words", "Words used here", (Facts(pairs),))
+
+
+def about_run(result: RunResult) -> tuple[str, ...]:
+    """What a page is of, for whoever is sent it: when, which weights, which prompts, by which version."""
+    split = "test" if isinstance(result, AuditResult | DefenceResult) else "select"
+    sets = [result.prompts.get(f"{side}_{split}", {}) for side in ("harmful", "harmless")]
+    asked = [f"{named(each.get('name', '-'), 60)} ({each.get('n', '-')})" for each in sets if each]
+    revision, version = result.model.get("revision"), result.versions.get("bures")
+    return (
+        day(result.finished),
+        *([] if revision is None else [f"revision {named(revision, 60)}"]),
+        f"weights {named(result.model.get('fingerprint', '-'), 64)[:12]}",
+        *([] if not asked else [f"prompts {listed(asked)}"]),
+        *([] if version is None else [f"bures {named(version, 20)}"]),
     )
+
+
+def day(finished: str | None) -> str:
+    """`2026-11-30 16:49 UTC`."""
+    return "not finished" if finished is None else f"{named(finished[:16].replace('T', ' '), 16)} UTC"
 
 
 def limits(result: RunResult) -> list[str]:

@@ -38,10 +38,14 @@ def scores_figure(result: RunResult) -> Figure | None:
         "Mean over the harmful selection prompts, at the first answer token: 0 is even odds, and up is less refusal. "
         "This is the quick look by which candidates are chosen; it does not say what the answer then is, nor "
         "whether the map broke the model (see the KL).",
-        Legend("shown", (*keys, *marked_keys(found))),
+        Legend("shown", (*keys, *marked_keys(found, n_blocks, _blocks(scores)))),
         (Choice("tokens", "Moved", tuple((each, TOKENS[each]) for each in scopes)),) if len(scopes) > 1 else (),
         zoom=True,
     )
+
+
+def _blocks(scores: Sequence[ScanScore]) -> set[int]:
+    return {score.candidate.blocks[0] for score in scores}
 
 
 def _series(score: ScanScore) -> str:
@@ -71,10 +75,10 @@ def _keys(scores: Sequence[ScanScore], notes: Notes) -> tuple[Key, ...]:
 
 def _spec(result: RunResult, scores: Sequence[ScanScore], n_blocks: int, keys: Sequence[Key], first: str) -> Spec:
     found, notes = result.localisation, result.methods
-    visible, keep = shown("shown", [key.value for key in (*keys, *marked_keys(found))])
+    visible, keep = shown("shown", [key.value for key in (*keys, *marked_keys(found, n_blocks, _blocks(scores)))])
     scope, of_scope = chosen("tokens", first, "tokens")
     values = [_value(score, n_blocks, notes) for score in sorted(scores, key=lambda score: score.candidate.blocks)]
-    x = depth_axis(n_blocks, [score.candidate.blocks[0] for score in scores])
+    x = depth_axis(n_blocks)
     y: Spec = {
         "field": "y",
         "type": "quantitative",
@@ -96,7 +100,7 @@ def _spec(result: RunResult, scores: Sequence[ScanScore], n_blocks: int, keys: S
         "height": 280,
         "data": {"values": values},
         "layer": [
-            *marked(found, x),
+            *marked(found, x, n_blocks, _blocks(scores)),
             {
                 "params": [ZOOM],
                 "transform": [keep, of_scope],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bures.report.kit.charts import HALO, INK, MUTED, SURFACE, TIP, ZOOM, Spec, shown
+from bures.report.kit.nudged import WIDTH, fraction, nudged
 from bures.report.kit.page import Figure, Grid, Key, Legend, Section, Table
 from bures.report.sections.outcome import measured_rows
 from bures.report.words import (
@@ -176,6 +177,8 @@ def _table(points: Sequence[_Point], best: Sequence[_Point]) -> Table:
 
 # The chart -------------------------------------------------------------------------------------------------------
 
+_HEIGHT = 300
+
 ASR_AXIS: Spec = {
     "field": "y",
     "type": "quantitative",
@@ -191,13 +194,15 @@ def cost_axis(cost: str, costs: Sequence[float]) -> Spec:
     if cost == "kl":
         most = max(costs) or 1.0
         root: Spec = {"type": "pow", "exponent": 0.5, "domain": [-0.002 * most, 1.15 * most], "nice": False}
-        return {**axis, "title": "KL from the original, nats", "scale": root}
+        return {**axis, "title": "KL from the original, nats (square-root scale)", "scale": root}
     low, high = min(costs), max(costs)
     if high / max(low, 1e-12) < 4:
         ratio: Spec = {"domain": list(padded(costs, pad=0.08)), "zero": False, "nice": False}
+        scaled = ""
     else:
         ratio = {"type": "log", "domain": [low / 1.1, high * 1.15], "nice": False}
-    return {**axis, "title": "perplexity over the original's", "scale": ratio}
+        scaled = " (logarithmic scale)"
+    return {**axis, "title": f"perplexity over the original's{scaled}", "scale": ratio}
 
 
 def front_layer(points: Sequence[Spec], x: Spec) -> Spec:
@@ -234,7 +239,6 @@ def _spec(
     tried: Spec = {"type": "point", "shape": "stroke", "color": MUTED, "opacity": 0.55, "size": 60, "clip": True}
     whisker: Spec = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.55, "clip": True}
     symbol: Spec = {"type": "point", "size": 90, "opacity": 1, "clip": True}
-    text: Spec = {"type": "text", "dx": 9, "dy": -9, "align": "left", "color": INK, **HALO, "clip": True}
     at: Spec = {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": TIP}
     upright: Spec = {"x": x, "y": {**y, "field": "y_low"}, "y2": {"field": "y_high"}, "color": colour}
     across: Spec = {"y": y, "x": {**x, "field": "x_low"}, "x2": {"field": "x_high"}, "color": colour}
@@ -250,15 +254,28 @@ def _spec(
         *({"data": {"values": dots}, "mark": whisker, "encoding": ends} for ends in (upright, across)),
         {"data": {"values": one}, "mark": {**symbol, "filled": True}, "encoding": at},
         {"data": {"values": several}, "mark": {**symbol, "filled": False, "fill": SURFACE}, "encoding": at},
-        {
-            "data": {"values": dots},
-            "mark": text,
-            "encoding": {"x": x, "y": y, "text": {"field": "number", "type": "nominal"}},
-        },
+        *_numbers(dots, x),
     ]
     return {
         "params": [visible],
         "width": "container",
-        "height": 300,
+        "height": _HEIGHT,
         "layer": [{**layer, "transform": [keep]} for layer in layers],
     }
+
+
+def _numbers(dots: Sequence[Spec], x: Spec) -> list[Spec]:
+    """The numbers of the rows beside their dots, a layer a place."""
+    spots = [
+        (WIDTH * fraction(x["scale"], dot["x"]), _HEIGHT * (1 - fraction(ASR_AXIS["scale"], dot["y"]))) for dot in dots
+    ]
+    places = nudged(spots, [dot["number"] for dot in dots])
+    text: Spec = {"type": "text", "color": INK, **HALO, "clip": True}
+    return [
+        {
+            "data": {"values": [dot for dot, at in zip(dots, places, strict=True) if at == place]},
+            "mark": {**text, "dx": place.dx, "dy": place.dy, "align": place.align},
+            "encoding": {"x": x, "y": ASR_AXIS, "text": {"field": "number", "type": "nominal"}},
+        }
+        for place in dict.fromkeys(places)
+    ]
