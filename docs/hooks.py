@@ -1,17 +1,19 @@
 """Pages that are made while the site is built, and a check of what was made.
 
 The README, CONTRIBUTING, SECURITY and CHANGELOG become pages, with their links turned to the site. The commands' own
-help becomes another. Every script in `examples/` (percent format: `# %% [markdown]` and `# %%` cells, which editors and
-Jupyter open as a notebook) becomes a page whose code markdown-exec runs, so that what stands under a cell is what it
-printed; a cell that raises fails a strict build. So does a page that would load anything from another host.
+help becomes another. Every script in `examples/` (percent format: `# %% [markdown]` and `# %%` cells) becomes a
+notebook that is run while the site is built, to be downloaded with its outputs, and a page of the same; a cell that
+raises fails the build. So does a page that would load anything from another host.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,13 @@ COMMANDS = "commands.md"
 _FOREIGN = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*\s(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
 _log = logging.getLogger("mkdocs.plugins.bures")
 
+LONGEST = 600
+"""Seconds that a cell of an example may take."""
+
+_outputs: dict[str, str] = {}
+"""HTML that cells showed, by the mark that stands for it while a page is Markdown."""
+_MARK = re.compile(r'<div id="shown-[\w-]+"></div>')
+
 
 def on_files(files: Any, config: Any) -> Any:
     """Adds the pages."""
@@ -40,10 +49,18 @@ def on_files(files: Any, config: Any) -> Any:
     made |= {name: (root / name).read_text(encoding="utf-8") for name in FILES}
     made[COMMANDS] = of_commands()
     for script in sorted(Path(config.docs_dir, "examples").glob("*.py")):
-        made[f"examples/{script.stem}.md"] = of_script(script.name, script.read_text(encoding="utf-8"))
+        notebook = executed(notebook_of(script.name, script.read_text(encoding="utf-8")))
+        made[f"examples/{script.stem}.ipynb"] = json.dumps(notebook, indent=1)
+        made[f"examples/{script.stem}.md"], shown = page_of(script.stem, notebook)
+        _outputs.update(shown)
     for name, content in made.items():
         files.append(File.generated(config, name, content=content))
     return files
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Puts the HTML that cells showed into their page: no Markdown is made of it."""
+    return _MARK.sub(lambda mark: _outputs[mark[0]], html)
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
@@ -61,21 +78,61 @@ def of_repository(text: str) -> str:
     return text.replace("](docs/", "](")
 
 
-def of_script(name: str, text: str) -> str:
-    """A script in percent format as a page with executable fences."""
-    head, *cells = re.split(r"^# %%(.*)\n", text, flags=re.MULTILINE)
-    if head.strip() or not cells or cells[0].strip() != "[markdown]":
+def notebook_of(name: str, text: str) -> dict[str, Any]:
+    """A script in percent format as a notebook (nbformat 4.5), not run.
+
+    Raises:
+        ValueError: the script does not begin with a cell of Markdown.
+    """
+    head, *parts = re.split(r"^# %%(.*)\n", text, flags=re.MULTILINE)
+    if head.strip() or not parts or parts[0].strip() != "[markdown]":
         raise ValueError(f"{name}: expected the first line to be '# %% [markdown]'")
-    session = name.removesuffix(".py")
-    parts: list[str] = []
-    for kind, body in zip(cells[::2], cells[1::2], strict=True):
+    cells: list[dict[str, Any]] = []
+    for i, (kind, body) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
+        cell: dict[str, Any] = {"id": f"cell-{i}", "metadata": {}}
         if kind.strip() == "[markdown]":
-            parts.append(re.sub(r"^# ?", "", body, flags=re.MULTILINE).strip())
+            source = re.sub(r"^# ?", "", body, flags=re.MULTILINE).strip()
+            cells.append({**cell, "cell_type": "markdown", "source": source})
         else:
-            result = ' result="text"' if "print(" in body else ""  # nothing printed, no box for it
-            parts.append(f'```python exec="on" source="above"{result} session="{session}"\n{body.strip()}\n```')
-    note = f"Run while this page was built. As a script, and a notebook in percent format: [{name}]({name})."
-    return "\n\n".join([parts[0], f"*{note}*", *parts[1:]]) + "\n"
+            code = {"cell_type": "code", "source": body.strip(), "outputs": [], "execution_count": None}
+            cells.append({**cell, **code})
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def executed(notebook: dict[str, Any]) -> dict[str, Any]:
+    """The notebook with what its cells print and show; raises what a cell raises."""
+    nbformat: Any = importlib.import_module("nbformat")  # of the extra `docs`: types are checked without
+    nbclient: Any = importlib.import_module("nbclient")
+    with tempfile.TemporaryDirectory() as folder:
+        found = nbformat.from_dict(notebook)
+        nbclient.NotebookClient(found, timeout=LONGEST, resources={"metadata": {"path": folder}}).execute()
+    for cell in found.cells:
+        cell.metadata.pop("execution", None)  # when it ran
+    return json.loads(nbformat.writes(found))
+
+
+def page_of(name: str, notebook: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """A notebook as a page of Markdown, and the HTML that its cells showed by the marks that stand for it there."""
+    parts: list[str] = []
+    shown: dict[str, str] = {}
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for i, output in enumerate(cell["outputs"]):
+            data = output.get("data", {})
+            text = "".join(output.get("text", data.get("text/plain", "")))
+            if "text/html" in data:
+                mark = f'<div id="shown-{name}-{cell["id"]}-{i}"></div>'
+                shown[mark] = f'<div class="shown">{"".join(data["text/html"])}</div>'
+                parts.append(mark)
+            elif text.strip():
+                parts.append(f"```text\n{text.rstrip()}\n```")
+    note = f"Run while this page was built. To run it yourself: [notebook]({name}.ipynb), [script]({name}.py)."
+    return "\n\n".join([parts[0], f"*{note}*", *parts[1:]]) + "\n", shown
 
 
 def of_commands() -> str:

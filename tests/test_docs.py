@@ -129,6 +129,11 @@ def test_an_option_named_in_the_text_exists(page: Path) -> None:
     assert {word for span in spans for word in re.findall(r"(?<!\S)--[\w-]+", span)} <= known
 
 
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_nothing_is_installed_from_an_index_that_does_not_have_it(page: Path) -> None:
+    assert not re.findall(r"pip install (?:-U )?'?bures'?(?![\w\[/.])", _text(page))
+
+
 # Links ------------------------------------------------------------------------------------------------------------
 
 
@@ -228,16 +233,34 @@ def test_names_and_keywords_that_do_not_exist_are_found() -> None:
 def test_an_example_is_a_script_and_a_page(script: Path) -> None:
     code = _text(script)
     compile(code, str(script), "exec")
-    page = HOOKS.of_script(script.name, code)
+    notebook = HOOKS.notebook_of(script.name, code)
+    page, shown = HOOKS.page_of(script.stem, notebook)
     assert page.startswith("# ")
+    assert not shown
     cells = [code for _, language, code in FENCE.findall(page) if language == "python"]
     assert len(cells) == len(re.findall(r"^# %%$", code, flags=re.MULTILINE)) >= 2
     assert code.isascii()
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_what_a_cell_shows_stands_below_it_and_html_is_no_markdown() -> None:
+    notebook = HOOKS.notebook_of("x.py", "# %% [markdown]\n# # Title\n# Words.\n\n# %%\nprint(1)\n\n# %%\nshow()\n")
+    notebook["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "1\n"}]
+    table = {"text/html": ["<table>", "*1*</table>"], "text/plain": "1"}
+    notebook["cells"][2]["outputs"] = [{"output_type": "execute_result", "data": table}]
+    page, shown = HOOKS.page_of("x", notebook)
+    assert page.startswith("# Title\nWords.\n\n*Run while this page was built. To run it yourself: [notebook](x.ipynb)")
+    assert "```python\nprint(1)\n```\n\n```text\n1\n```\n" in page
+    (mark,) = shown
+    assert page.endswith(f"```python\nshow()\n```\n\n{mark}\n")
+    HOOKS._outputs.update(shown)
+    assert "<table>*1*</table>" in HOOKS.on_page_content(f"<p>{mark}</p>", None, None, None)
 
 
 def test_a_script_that_is_no_notebook_is_refused() -> None:
     with pytest.raises(ValueError, match="first line"):
-        HOOKS.of_script("x.py", "import bures\n# %%\nprint(1)\n")
+        HOOKS.notebook_of("x.py", "import bures\n# %%\nprint(1)\n")
 
 
 def test_pages_of_the_repository_turn_their_links_to_the_site() -> None:
