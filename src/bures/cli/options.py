@@ -14,6 +14,8 @@ import json
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
@@ -114,8 +116,16 @@ def help_of(field: FieldInfo) -> str:
 
 
 def choices_of(field: FieldInfo) -> list[str]:
-    """The names that a field takes, where it says so or its type does; installed packages may have more."""
-    return extra(field, "choices") or [str(name) for name in _literals(field.annotation)]
+    """The names that a field takes, where it says so or its type does, and those of installed packages."""
+    known = extra(field, "choices") or [str(name) for name in _literals(field.annotation)]
+    group = extra(field, "group")
+    return [*known, *(name for name in (installed(group) if group else ()) if name not in known)]
+
+
+@cache
+def installed(group: str) -> tuple[str, ...]:
+    """The names that installed packages add to a group of entry points; nothing is imported for them."""
+    return tuple(sorted(each.name for each in entry_points(group=group)))
 
 
 def shown(default: Any) -> str:

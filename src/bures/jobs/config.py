@@ -73,7 +73,9 @@ class AuditConfig(ScanConfig):
         description="Questions of each task or MMLU subject, the first ones.",
         json_schema_extra={**ROWS, "unset": "all"},
     )
-    metrics: tuple[str, ...] = Field(default=(), description="Metrics of installed packages.", json_schema_extra=ROWS)
+    metrics: tuple[str, ...] = Field(
+        default=(), description="Metrics of installed packages.", json_schema_extra={**ROWS, "group": "bures.metrics"}
+    )
     backend: str = Field(
         default="transformers",
         description="Engine that answers the test prompts: transformers, vllm or an installed one.",

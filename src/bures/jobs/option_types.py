@@ -55,7 +55,7 @@ def too_large(methods: Sequence[str], ranks: Sequence[int], n_fit: int) -> str |
 
 Methods = Annotated[
     tuple[str, ...],
-    Field(description="Methods to try.", json_schema_extra={"choices": list(METHOD_NAMES)}),
+    Field(description="Methods to try.", json_schema_extra={"choices": list(METHOD_NAMES), "group": "bures.methods"}),
 ]
 Ranks = Annotated[
     tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="Ranks K to try of a ranked method.")

@@ -7,6 +7,7 @@ line. What a field cannot say by itself stands in its `json_schema_extra`:
 positional   it is the command's argument, not an option
 repeatable   the option is given once a value, instead of once with values between commas
 choices      names that the help lists; those of a `Literal` are listed anyway
+group        entry points of installed packages whose names the help lists too
 unset        what None means, in words
 secret       it may hold a password, and is never written down
 passing      no figure depends on it: a run may be continued with another value

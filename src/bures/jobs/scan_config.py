@@ -132,7 +132,7 @@ class ScanConfig(Asked):
     judge: str = Field(
         default="bures",
         description="Judge that finds refusals, and in an audit chooses and heads the table.",
-        json_schema_extra={"choices": list(JUDGE_NAMES)},
+        json_schema_extra={"choices": list(JUDGE_NAMES), "group": "bures.judges"},
     )
     seed: int = Field(default=0, ge=0, lt=1 << 63, description="Of prompt subsets and bootstrap intervals.")
     token_budget: int = Field(default=4096, ge=1, description="Padded tokens in one forward pass.")
