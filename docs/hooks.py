@@ -19,6 +19,7 @@ from typing import Any
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # the loaders' bars
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # of bars that are off
 
 PAGES = {
     "README.md": "index.md",
@@ -104,9 +105,16 @@ def executed(notebook: dict[str, Any]) -> dict[str, Any]:
     """The notebook with what its cells print and show; raises what a cell raises."""
     nbformat: Any = importlib.import_module("nbformat")  # of the extra `docs`: types are checked without
     nbclient: Any = importlib.import_module("nbclient")
+    found = nbformat.from_dict(notebook)
     with tempfile.TemporaryDirectory() as folder:
-        found = nbformat.from_dict(notebook)
-        nbclient.NotebookClient(found, timeout=LONGEST, resources={"metadata": {"path": folder}}).execute()
+        nbclient.NotebookClient(
+            found,
+            timeout=LONGEST,
+            startup_timeout=LONGEST,
+            resources={"metadata": {"path": folder}},
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors
+            coalesce_streams=True,
+        ).execute()
     for cell in found.cells:
         cell.metadata.pop("execution", None)  # when it ran
     return json.loads(nbformat.writes(found))

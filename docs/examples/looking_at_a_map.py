@@ -37,8 +37,9 @@ T.summary()
 #
 # ## Methods side by side
 #
-# The same activations, four methods. Mean-AcT is a shift alone: it stretches nothing. RFA stretches one direction to 0.
-# Linear-AcT has a stretch for each of the 576 coordinates.
+# The same activations, four methods. Mean-AcT is a shift alone: it stretches nothing. RFA stretches one direction to
+# 0, and so moves the mean by all that it has along it, not only by what the two sides differ in. Linear-AcT has a
+# stretch for each of the 576 coordinates.
 
 # %%
 maps = {
@@ -96,8 +97,9 @@ pd.DataFrame(rows).T
 # ## On prompts that it was not fitted on
 #
 # A map is a function of activations, `T(h)`. Moved harmful activations should lie where harmless ones do. Here, the
-# distance of the means of harmful prompts from HarmBench to harmless ones, before and after, as a share of what it was;
-# and that of the harmless ones which are moved too: a scope of all tokens moves them as well.
+# distance of the mean of harmful prompts from that of harmless ones, after the map as a share of what it was before:
+# more is left where the prompts (here HarmBench's) are unlike those of the fit (AdvBench's). Beside it, how far the
+# mean of the harmless ones would be moved, in the same unit: the map does not ask which prompts it is given.
 
 # %%
 new_harmful = bures.load_prompts("harmbench:select").sample(32)

@@ -12,6 +12,7 @@ import pandas as pd
 
 import bures
 
+pd.options.display.max_colwidth = None  # answers as they are
 MODEL = "organism"  # a hub id, a folder, or a .gguf file
 model = bures.load_model(MODEL)
 model
