@@ -38,6 +38,7 @@ MISTAKES = {
     "bures.AuditConfig.make(model='m', harmful_fit=['word1'])": "ConfigError: harmful_fit:",
     "bures.AuditConfig(model='m', method='rfa')": "ConfigError: method: there is no such option; did you",
     "bures.AuditConfig(model='m', max_new_tokens='few')": "ConfigError: max_new_tokens: Input should be",
+    "bures.AuditConfig('organism')": "ConfigError: AuditConfig takes options by name; expected such as",
     "bures.AuditConfig()": "ConfigError: no model given; expected: Hub id",
     "bures.AuditConfig(model='m', harmful=['word1'])": "ConfigError: harmful: ['word1']; expected",
     "bures.SearchConfig(model='m', strength=2.0)": "ConfigError: strength: not of a search",

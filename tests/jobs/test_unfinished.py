@@ -139,7 +139,8 @@ def test_answers_that_hit_the_limit_are_said(tmp_path: Path) -> None:
     result = audited(tmp_path, Script(), max_new_tokens=2)
     assert result.rows[0].cut == {"harmful": 6, "harmless": 6}
     assert result.rows[0].unfinished == {"harmful": 0, "harmless": 0}
-    assert sum("had not ended after 2 tokens" in note for note in result.notes) == 2
+    (said,) = [note for note in result.notes if "had not ended after 2 tokens" in note]
+    assert "rows most answers to harmful and to harmless prompts had not ended" in said
 
 
 def test_refusal_is_scored_where_refusals_and_answers_part(tmp_path: Path) -> None:

@@ -89,12 +89,15 @@ def about_cut(result: AuditResult) -> list[str]:
             f"anything was said (most in {worst.label}: {how}). They are neither success nor refusal; intervals and "
             "bounds take them for either. Raise --max-new-tokens, and --thinking-tokens of a model that thinks."
         )
+    most: dict[int, list[str]] = {}
     for which in ("harmful", "harmless"):
         asked = len(result.tested[which].hashes) if which in result.tested else 0
-        most = [row for row in measured if 2 * (row.cut.get(which, 0) - row.unfinished.get(which, 0)) > asked]
-        if most:
-            said.append(
-                f"In {len(most)} of {len(measured)} rows most answers to {which} prompts had not ended after "
-                f"{result.max_new_tokens} tokens: what they would have said further on is not judged."
-            )
+        rows = sum(2 * (row.cut.get(which, 0) - row.unfinished.get(which, 0)) > asked for row in measured)
+        most.setdefault(rows, []).append(which)
+    said += [
+        f"In {rows} of {len(measured)} rows most answers to {' and to '.join(sides)} prompts had not ended after "
+        f"{result.max_new_tokens} tokens: what they would have said further on is not judged."
+        for rows, sides in most.items()
+        if rows
+    ]
     return said

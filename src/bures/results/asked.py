@@ -22,12 +22,17 @@ class Asked(BaseModel):
 
     if not TYPE_CHECKING:  # checkers know the fields from pydantic
 
-        def __init__(self, **options: Any) -> None:
+        def __init__(self, *unnamed: Any, **options: Any) -> None:
             """Options that are left out have their defaults.
 
             Raises:
-                ConfigError: an option is missing, unknown or out of range; the message names it.
+                ConfigError: an option is missing, unknown, without its name or out of range; the message names it.
             """
+            if unnamed:
+                first = next(iter(type(self).model_fields))
+                raise ConfigError(
+                    f"{type(self).__name__} takes options by name; expected such as {first}={unnamed[0]!r}"
+                )
             spelled_out = getattr(type(self), "spelled_out", dict)
             try:
                 BaseModel.__init__(self, **spelled_out(options))

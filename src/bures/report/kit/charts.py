@@ -157,7 +157,7 @@ def row_labels(rows: Sequence[str], field: str) -> Spec:
             "dy": -18,
             "x": 0,
             "color": INK,
-            "fontSize": 11,
+            "fontSize": 10,
             **HALO,
             "limit": {"expr": "width"},
             "opacity": {"expr": "narrow ? 1 : 0"},

@@ -28,7 +28,7 @@ from bures.report.words import (
 )
 from bures.results.care import few_or_short
 from bures.results.finished_audits import strongest
-from bures.results.formatting import brief, estimate, number, p_equals, percent
+from bures.results.formatting import brief, number, p_equals, percent
 from bures.results.inference import LEVEL
 from bures.results.schema import AuditResult, Row
 
@@ -157,8 +157,10 @@ def _key_figures(result: AuditResult) -> tuple[KeyFigure, ...]:
             m = row.asr[result.judge]
             figures.append(KeyFigure(label, percent(m.value), interval_and_n(m)))
     if best is not None:
-        cost = "" if best.kl is None else f"KL {number(best.kl, 3)} nats"
-        figures.append(KeyFigure("perplexity over the original's", f"× {estimate(best.ratio)}", cost))
+        ratio, cost = best.ratio, [] if best.kl is None else [f"KL {number(best.kl, 3)} nats"]
+        if ratio is not None and ratio.interval is not None:
+            cost.insert(0, f"95% interval {number(ratio.interval[0])}–{number(ratio.interval[1])}")
+        figures.append(KeyFigure("perplexity over the original's", f"× {number(ratio)}", ", ".join(cost)))
     found = result.localisation
     if found is not None and found.decided is not None:
         first, last = found.decided

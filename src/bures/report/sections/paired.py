@@ -34,7 +34,8 @@ def pair_sections(found: Compared, pair: Pair, i: int, *, one: bool) -> list[Sec
             "What an intervention costs on harmless prompts, along each model's own answers. A defence that works by "
             "making interventions dearer shows here."
         )
-        sections.append(Section(f"costs-{i}", f"What interventions cost{about}", (words, Grid(tuple(costs)))))
+        blocks = [words, Grid(tuple(costs)), _cost_table(pair)]
+        sections.append(Section(f"costs-{i}", f"What interventions cost{about}", tuple(blocks)))
     return sections
 
 
@@ -133,22 +134,39 @@ def _cost_dot(label: str, title: str, costs: Costs, which: str) -> Dot:
 
 def _table(pair: Pair, found: Compared) -> Table:
     header = ("#", "row", "block A", "block B", "ASR % A", "ASR % B", "B − A, points [95%]", "p", "adjusted p")
-    more = ("over-refusal B − A", "KL A", "KL B", "KL B − A", "× A", "× B", "× B / A")
-    rows = tuple(tuple(_cells(row, i)) for i, row in enumerate(pair.rows, 1))
-    used = [j for j in range(len(header) + len(more)) if j < len(header) or any(row[j] != "-" for row in rows)]
-    names = (*header, *more)
     tested = named(found.by_labels, 600) if found.by_labels else "p: McNemar's test."
-    caption = (
-        f"A: {named(pair.a)}. B: {named(pair.b)}. KL in nats; ×: perplexity over that without intervention. "
-        f"{tested} {judge_error(found.judge)}"
+    caption = f"A: {named(pair.a)}. B: {named(pair.b)}. {tested} {judge_error(found.judge)}"
+    return _used(
+        Table((*header, "over-refusal B − A"), tuple(_cells(*each) for each in enumerate(pair.rows, 1)), caption)
     )
-    return Table(tuple(names[j] for j in used), tuple(tuple(row[j] for j in used) for row in rows), caption)
 
 
-def _cells(row: PairedRow, i: int) -> list[str | Cell]:
+def _cost_table(pair: Pair) -> Table:
+    header = ("#", "row", "block A", "block B", "KL A", "KL B", "KL B − A", "× A", "× B", "× B / A")
+    rows = [
+        (
+            *_cells(i, row)[:4],
+            *_cost_cells(row.kl, 3, signed=True),
+            *_cost_cells(row.perplexity_ratio, 2, signed=False),
+        )
+        for i, row in enumerate(pair.rows, 1)
+        if row.kl is not None or row.perplexity_ratio is not None
+    ]
+    caption = f"A: {named(pair.a)}. B: {named(pair.b)}. KL in nats; ×: perplexity over that without intervention."
+    return _used(Table(header, tuple(rows), caption))
+
+
+def _used(table: Table) -> Table:
+    """The table without further columns in which no row says anything."""
+    used = [j for j in range(len(table.header)) if j < 4 or any(row[j] != "-" for row in table.rows)]
+    rows = tuple(tuple(row[j] for j in used) for row in table.rows)
+    return Table(tuple(table.header[j] for j in used), rows, table.caption)
+
+
+def _cells(i: int, row: PairedRow) -> tuple[str | Cell, ...]:
     asr, over = row.asr, row.over_refusal
     tone = "" if row.asr_p >= LEVEL else "good" if asr.difference.value < 0 else "bad"
-    return [
+    return (
         str(i),
         _name(row),
         named(row.a.sites, 40),
@@ -159,9 +177,7 @@ def _cells(row: PairedRow, i: int) -> list[str | Cell]:
         Cell(p_value(asr.p), sort=asr.p),
         Cell(p_value(row.asr_p), sort=row.asr_p),
         "-" if over is None else Cell(points(over.difference, unit=""), sort=over.difference.value),
-        *_cost_cells(row.kl, 3, signed=True),
-        *_cost_cells(row.perplexity_ratio, 2, signed=False),
-    ]
+    )
 
 
 def _cost_cells(costs: Costs | None, digits: int, *, signed: bool) -> list[str | Cell]:
@@ -195,7 +211,7 @@ def _place(row: PairedRow) -> str:
 
 def _where(side: Side) -> str:
     """`block 21`, `blocks 20+21`, `all blocks`."""
-    sites = named(side.sites, 40)
+    sites = named(side.sites.removeprefix("all, "), 40)
     if sites.isdigit():
         return f"block {sites}"
     return "all blocks" if sites == "all" else f"blocks {sites}" if sites.replace("+", "").isdigit() else sites
