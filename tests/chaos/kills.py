@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -93,7 +94,8 @@ def command(job: str, folder: Path, run: Path) -> list[str]:
         "audit": ["--methods", "rfa,mean-act,pca-ot", "--corpus", "none", "--max-new-tokens", "8", "--n-select", "8"],
         "search": ["--methods", "rfa,mean-act", "--trials", "12", "--short-tokens", "4", "--long-tokens", "8"],
     }[asked]
-    return [asked, str(folder / model), "--out", str(run), "--ranks", "1", "--dtype", "float32", *splits, *of_job]
+    as_published = ["--dtype", "float32", "--threads", "1"]
+    return [asked, str(folder / model), "--out", str(run), "--ranks", "1", *as_published, *splits, *of_job]
 
 
 def start(arguments: Sequence[str], log: Path) -> Any:
@@ -154,6 +156,12 @@ def state(run: Path) -> dict[str, Any]:
             is_json = file.suffix == ".json"
             found[name] = _timeless(json.loads(file.read_bytes())) if is_json else file.read_bytes()
     return found
+
+
+def spelled(run: Path) -> dict[str, bytes]:
+    """The bytes of the same files, with nothing in place of times."""
+    times = re.compile(rb'("(?:%s)": )("[^"]*"|\{[^}]*\}|[0-9.e+-]+)' % "|".join(TIMES).encode())
+    return {name: times.sub(rb"\1", (run / name).read_bytes()) for name in state(run)}
 
 
 def _timeless(value: Any) -> Any:

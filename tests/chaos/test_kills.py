@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -29,6 +30,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_jobs_end_as_unbroken_ones(job: str, folder: Path) -> None:
     _, wrong = kills.trial(job, folder, random.Random(f"7 {job}"), 2)
     assert wrong == []
+
+
+def test_published_figures_are_the_same_bytes_on_every_run(folder: Path) -> None:
+    """In float32 with one thread: run again, and once more killed in between; the folder has one name."""
+    whole, log = kills.whole_of("audit", folder), folder / "audit.log"
+    first, arguments = kills.spelled(whole), kills.command("audit", folder, whole)
+    assert {"results.json", "config.json", "completions.jsonl", "maps/rfa-1.json"} < {*first}
+    assert b'"seconds": ,' in first["results.json"]
+    for moments in ([], [0.4 * float((folder / "audit.seconds").read_text())]):
+        shutil.rmtree(whole)
+        kills.broken(arguments, log, moments)
+        again = kills.spelled(whole)
+        assert [name for name in {*first, *again} if first.get(name) != again.get(name)] == []
 
 
 def begun_and_halted(folder: Path, run: Path) -> Any:
