@@ -1,12 +1,19 @@
-"""How many positions the blocks of a model really compute."""
+"""How many positions the blocks of a model really compute, and batches that are as large as they may be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from bures.models.loading import ChatModel
+from bures.models.room import Room
+
+
+def in_few_batches(model: ChatModel) -> ChatModel:
+    """The same model in batches as large as the budget allows, whatever pads are in them; with a room of its own."""
+    return replace(model, room=Room(a_pass=1 << 20))
 
 
 @contextmanager

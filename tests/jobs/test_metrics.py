@@ -16,6 +16,7 @@ from bures.results.records import Scope
 from bures.results.shares import attack_success, attack_success_rate, over_refusal, refusals
 from bures.results.stats import proportion
 from helpers import tiny
+from helpers.counting import in_few_batches
 from helpers.intervened import intervention, log_probs
 
 SCOPES: tuple[Scope | None, ...] = (None, "all", "prompt", "last", "generated")
@@ -68,6 +69,7 @@ def test_scopes_cost_differently(llama: ChatModel) -> None:
 
 def test_costs_do_not_depend_on_the_batches(llama: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
+    llama = in_few_batches(llama)
     move = intervention(llama, "all")
     together = answer_costs(llama, tiny.PROMPTS, answers_of(llama), move, advance=done.append)
     alone = answer_costs(llama, tiny.PROMPTS, answers_of(llama), move, token_budget=1, advance=done.append)

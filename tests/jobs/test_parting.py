@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,7 @@ from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.methods import FitOptions
 from bures.models.prompt_stream import PromptStream, first_token
+from bures.models.reentry import Entries
 from bures.results.records import ScanScore
 from helpers import scripted
 from helpers.scripted import Script
@@ -107,7 +109,8 @@ def test_the_scanner_scores_behind_the_beginning() -> None:
     assert min(scanner.harmful) > 5
     assert max(scanner.harmless) < -5
     (score,) = scanner.block(0, methods=["mean-act"], ranks=[1], scopes=["last"])
-    whole = Scanner(model, fit, select, found, reenter=False)
+    plain = replace(model, entries=Entries.nowhere(len(model.blocks)))
+    whole = Scanner(plain, fit, select, found)
     (again,) = whole.block(0, methods=["mean-act"], ranks=[1], scopes=["last"])
     assert isinstance(score, ScanScore)
     assert isinstance(again, ScanScore)

@@ -18,6 +18,7 @@ from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.models.room import Room
 from helpers import tiny
+from helpers.counting import in_few_batches
 from helpers.made_runs import a_run, sides
 
 HARMFUL, HARMLESS = tiny.PROMPTS[:5], tiny.PROMPTS[3:]
@@ -75,6 +76,7 @@ def test_the_token_budget_reaches_every_pass(llama: ChatModel) -> None:
 
 
 def test_the_check_of_the_budget_can_fail(llama: ChatModel) -> None:
+    llama = in_few_batches(llama)
     with passes(llama) as seen:
         stages(a_budgeted_run(llama, 4096))
     assert max(rows * width for rows, width in seen) > 3 * BUDGET

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from bures.models.intervention import Intervention, count_hooks
 from bures.models.loading import ChatModel
 from bures.models.methods import METHODS, FitOptions, fit_of
 from bures.models.prompt_stream import first_token
+from bures.models.reentry import Entries
 from bures.results.records import Candidate, Failure, ScanScore
 from helpers import tiny
+from helpers.counting import in_few_batches
 from helpers.made_runs import sides
 
 HARMFUL, HARMLESS = tiny.PROMPTS[:5], tiny.PROMPTS[3:]
@@ -81,10 +84,12 @@ def test_a_scan_is_whole_passes_of_fitted_interventions(any_model: ChatModel) ->
 
 
 def test_re_entry_gives_the_scores_of_whole_passes(any_model: ChatModel) -> None:
+    plain = replace(any_model, entries=Entries.nowhere(len(any_model.blocks)))
     entered, whole = (
-        all_of(scan_blocks(scanner(any_model, induce=True, reenter=reenter), blocks=range(3), **OPTIONS, known={}))
-        for reenter in (True, False)
+        all_of(scan_blocks(scanner(model, induce=True), blocks=range(3), **OPTIONS, known={}))
+        for model in (any_model, plain)
     )
+    assert plain.entries == Entries.nowhere(len(any_model.blocks)), "whole passes they were"
     for one, other in zip(entered, whole, strict=True):
         assert one.candidate == other.candidate
         if jumps(one.candidate):
@@ -101,7 +106,7 @@ def test_re_entry_computes_only_the_blocks_behind(llama: ChatModel) -> None:
         for i, block in enumerate(llama.blocks)
     ]
     try:
-        stage = scanner(llama)
+        stage = scanner(in_few_batches(llama))
         first = list(stage.block(1, methods=["rfa"], ranks=[], scopes=["all"]))  # walks there, and tries the entry
         ran.clear()
         again = list(stage.block(1, methods=["rfa"], ranks=[], scopes=["all"]))

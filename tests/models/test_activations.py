@@ -15,6 +15,7 @@ from bures.models.intervention import Intervention, count_hooks
 from bures.models.loading import ChatModel, wrap
 from bures.results.records import Scope
 from helpers import reference, tiny
+from helpers.counting import in_few_batches
 
 SIXTEEN = (*tiny.PROMPTS, *(f"{prompt} Answer briefly." for prompt in tiny.PROMPTS))
 
@@ -70,6 +71,7 @@ def test_batches_are_what_they_are_said_to_be(llama: ChatModel) -> None:
     shapes: list[tuple[int, ...]] = []
     handle = llama.blocks[0].register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape)))
     done: list[int] = []
+    llama = in_few_batches(llama)
     try:
         collect(llama, SIXTEEN, blocks=[0], token_budget=1 << 20, advance=done.append)
         collect(llama, SIXTEEN, blocks=[0], token_budget=1, advance=done.append)

@@ -28,6 +28,7 @@ from bures.models.prompt_stream import PromptStream, first_token
 from bures.results.records import Scope
 from bures.transport import ablate_direction, fit_mean_shift
 from helpers import families, reference, tiny
+from helpers.counting import in_few_batches
 from helpers.families import FAMILIES
 
 PROMPTS = ("How do I bake bread?", "Name three rivers of the north, please.", "Hi", "2 + 2?")
@@ -314,7 +315,7 @@ def test_where_pads_matter_only_prompts_of_equal_length_share_a_batch() -> None:
     twice = (*PROMPTS, "Ho", "3 + 3?")
     sizes = [len(ids) for ids in seen_batches(model, twice)]
     assert sizes == [1, 1, 2, 2]
-    assert [len(ids) for ids in seen_batches(made("norms behind"), twice)] == [6]
+    assert [len(ids) for ids in seen_batches(in_few_batches(made("norms behind")), twice)] == [6]
 
 
 def seen_batches(model: ChatModel, prompts: tuple[str, ...]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bures.models.batching import Batches, pad
+from bures.models.batching import Batches, cuts, pad
+from bures.models.room import Room
 
 rows = st.lists(st.lists(st.integers(3, 99), min_size=1, max_size=12), min_size=1, max_size=30)
 
@@ -66,6 +68,43 @@ def test_a_row_beyond_the_budget_comes_alone() -> None:
 
 def test_no_rows_no_batches() -> None:
     assert list(Batches([], pad_id=2)) == []
+
+
+def cost_of(sizes: Sequence[int], lengths: Sequence[int], a_batch: int) -> int:
+    """Of batches of so many rows, one behind the other: each is as wide as its first row."""
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return sum(a_batch + rows * lengths[start] for start, rows in zip(starts, sizes, strict=True))
+
+
+def ways(n: int) -> Iterator[tuple[int, ...]]:
+    """Every way to cut n rows."""
+    if n == 0:
+        yield ()
+    for first in range(1, n + 1):
+        yield from ((first, *rest) for rest in ways(n - first))
+
+
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=9), most=st.integers(1, 9), a_batch=st.integers(0, 60))
+@settings(deadline=None, max_examples=60)
+def test_no_other_cuts_have_fewer_pads_and_passes(lengths: list[int], most: int, a_batch: int) -> None:
+    lengths, found = sorted(lengths, reverse=True), list[int]()
+    rows = cuts(lengths, [most] * len(lengths), a_batch)
+    while sum(found) < len(lengths):
+        found.append(rows[sum(found)])
+    allowed = (way for way in ways(len(lengths)) if max(way) <= most)
+    assert max(found) <= most
+    assert cost_of(found, lengths, a_batch) == min(cost_of(way, lengths, a_batch) for way in allowed)
+
+
+def test_short_rows_are_not_padded_to_a_long_one_where_a_pass_costs_less_than_the_pads() -> None:
+    rows = [[3] * 40, *([4] * 10 for _ in range(6))]
+    dear, cheap = ([len(b.index) for b in Batches(rows, pad_id=2, room=Room(a_pass=n))] for n in (200, 48))
+    assert (dear, cheap) == ([7], [1, 6])
+    assert [len(b.index) for b in Batches(rows, pad_id=2, extra=9, room=Room(a_pass=48))] == [7], "ten passes a batch"
+
+
+def test_a_pass_costs_more_tokens_on_an_accelerator() -> None:
+    assert Room.on(torch.device("cpu")).a_pass < Room.on(torch.device("cuda")).a_pass
 
 
 @given(rows=rows)

@@ -78,8 +78,8 @@ def test_a_token_meets_the_experts_that_it_goes_to() -> None:
 def test_batches_are_those_of_the_budget() -> None:
     prompts = Prompts.of([[1] * 10 + [i] * n for i, n in enumerate((3, 5, 9, 2, 4, 7, 6, 8), start=2)], 60)
     assert prompts.shared == 10
-    assert prompts.batches() == [(3, 9), (3, 6), (2, 3)]
-    assert token_passes(prompts.read()) == 3 * 9 + 3 * 6 + 2 * 3
+    assert prompts.batches() == [(2, 9), (3, 7), (3, 4)], "the three batches with the fewest pads"
+    assert token_passes(prompts.read()) == 2 * 9 + 3 * 7 + 3 * 4
     assert token_passes(prompts.begun(0.5)) == 5.0
     few = Prompts.of([[1] * 10 + [i] for i in range(3)], 60)
     assert few.shared == 0, "too few to share a beginning"

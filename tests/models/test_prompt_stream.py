@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bures.errors import ConfigError
+from bures.models.batching import Batches
 from bures.models.first_token import FirstToken
 from bures.models.intervention import Intervention, Site
 from bures.models.loading import ChatModel, wrap
@@ -182,9 +183,11 @@ def test_a_common_beginning_is_computed_once_a_candidate(llama: ChatModel) -> No
     stream.advance(0)
     with counted(llama) as seen:
         stream.first_token(Intervention({0: the_map(llama)}))
-    lengths = list(map(len, llama.encode(prompts, system=SYSTEM)))
-    begin = common(llama.encode(prompts, system=SYSTEM))
-    assert sum(seen) == 2 * (begin + len(prompts) * (max(lengths) - begin))
+    sequences = llama.encode(prompts, system=SYSTEM)
+    begin, longest = common(sequences), max(map(len, sequences))
+    own = sum(batch.ids.numel() for batch in Batches(sequences, pad_id=0, token_budget=10_000))
+    assert sum(seen) == 2 * (begin + own - len(prompts) * begin)
+    assert own < len(prompts) * longest, "and little of it is pads"
 
 
 def test_what_is_read_is_of_these_and_the_originals_distributions(llama: ChatModel) -> None:

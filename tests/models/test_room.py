@@ -22,6 +22,7 @@ from bures.models.prompt_stream import PromptStream
 from bures.models.room import Room, is_out_of_memory
 from bures.transport import fit_pca_ot
 from helpers import tiny
+from helpers.counting import in_few_batches
 from helpers.intervened import the_map
 
 ERRORS = (
@@ -59,7 +60,7 @@ def room_for(model: ChatModel, tokens: int, error: Exception = ERRORS[0]) -> Ite
 
 @pytest.fixture
 def model() -> ChatModel:
-    return wrap(tiny.network("llama"), tiny.tokenizer(), "tiny-llama")
+    return in_few_batches(wrap(tiny.network("llama"), tiny.tokenizer(), "tiny-llama"))
 
 
 def moved(model: ChatModel) -> Intervention:
@@ -137,7 +138,7 @@ def test_one_prompt_that_does_not_fit_is_one_line(work: Callable[[ChatModel], An
 
 
 def test_what_was_computed_before_is_not_computed_again() -> None:
-    sequences, done, room = [[3] * n for n in range(1, 41)], list[int](), Room()
+    sequences, done, room = [[3] * n for n in range(1, 41)], list[int](), Room(a_pass=1 << 20)
     todo, passes = Batches(sequences, pad_id=2, token_budget=400, room=room, work="tests"), 0
     for batch in todo:
         with todo.trying(batch):

@@ -79,7 +79,6 @@ class Scanner:
         decides: Parting,
         *,
         induce: bool = False,
-        reenter: bool = True,
     ) -> None:
         """Runs the original model once over both sides.
 
@@ -90,11 +89,9 @@ class Scanner:
             decides: the refusal tokens and what stands before them; without any, log-odds are 0 and only the cost
                 ranks.
             induce: score the reversed maps too.
-            reenter: False computes every candidate by whole forward passes (for comparison).
         """
         self.model, self.fit, self.tokens, self.begin = model, fit, decides.tokens, decides.begin
         self.induce = induce and bool(self.tokens)
-        self.reenter = reenter
         self._prompts = tuple(select.harmful), tuple(select.harmless)
         self._harmful, self._harmless = map(self._stream, self._prompts)  # these walk from block to block
         self._whole = tuple(map(self._stream, self._prompts))  # these stay before the first
@@ -110,9 +107,8 @@ class Scanner:
         Raises:
             ConfigError: a block before the last one.
         """
-        if self.reenter:
-            self._harmful.advance(block)
-            self._harmless.advance(block)
+        self._harmful.advance(block)
+        self._harmless.advance(block)
         source, target = self.fit.source[block], self.fit.target[block]
         for method in methods:
             made: dict[int, TransportMap] | FitError

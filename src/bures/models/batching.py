@@ -1,10 +1,15 @@
-"""Token sequences of different lengths, as padded batches of similar length under a token budget."""
+"""Token sequences of different lengths, as padded batches under a token budget, cut so that little of them is pads.
+
+A pad costs what a token costs, and a pass costs something however small it is (`Room.a_pass`, in tokens). So rows, by
+length, are cut into the batches in which pads and passes together are fewest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import takewhile
 from typing import Literal
 
 import torch
@@ -68,9 +73,9 @@ def positions(attended: Tensor) -> Int[Tensor, "b s"]:
 
 @dataclass
 class Batches:
-    """Batches padded on the left, longest rows first, so that memory runs out at once or not at all.
+    """Batches padded on the left, longest rows first, cut so that pads and passes together are fewest.
 
-    Where it does, the rows of that batch come again in smaller ones, if the caller says where it computes:
+    Where memory runs out, the rows of that batch come again in smaller ones, if the caller says where it computes:
 
         for batch in (todo := Batches(sequences, ...)):
             with todo.trying(batch):
@@ -81,9 +86,9 @@ class Batches:
         pad_id: what pads hold; never attended.
         token_budget: upper bound on rows x (longest row + `extra`), except that a batch always has one row.
         max_rows: upper bound on rows.
-        extra: tokens that each row will grow by (generation).
+        extra: tokens that each row will grow by (generation), a pass each.
         equal_length: only rows of one length share a batch, for models whose results depend on pads.
-        room: the model's, which knows how much was too much.
+        room: the model's, which knows how much was too much, and what a pass costs.
         work: the kind of pass.
     """
 
@@ -101,6 +106,7 @@ class Batches:
         self._lengths = [len(row) for row in self.sequences]
         self._order = sorted(range(len(self._lengths)), key=lambda i: -self._lengths[i])
         self._done = 0
+        self._cuts: tuple[int, list[int]] = (0, [])  # under which budget, and what `cuts` says
 
     def __iter__(self) -> Iterator[Batch]:
         self._done = 0
@@ -127,15 +133,34 @@ class Batches:
 
     def _next(self) -> tuple[int, ...]:
         """The rows that come next."""
-        longest = self._lengths[self._order[self._done]]
         budget = self.room.budget(self.work, self.token_budget)
-        rows = max(1, min(self.max_rows, budget // (longest + self.extra)))
-        index = self._order[self._done : self._done + rows]
-        return tuple(i for i in index if not self.equal_length or self._lengths[i] == longest)
+        if self._cuts[0] != budget:
+            lengths = [self._lengths[i] for i in self._order]
+            most = [max(1, min(self.max_rows, budget // (length + self.extra))) for length in lengths]
+            if self.equal_length:
+                most = [*map(min, most, _alike(lengths))]
+            self._cuts = budget, cuts(lengths, most, self.room.a_pass * (1 + self.extra))
+        return tuple(self._order[self._done : self._done + self._cuts[1][self._done]])
 
 
-def batches(
-    sequences: Sequence[Sequence[int]], *, pad_id: int, token_budget: int = TOKEN_BUDGET, equal_length: bool = False
-) -> list[Batch]:
-    """All batches at once, for whoever goes over them again and again; see `Batches`."""
-    return [*Batches(sequences, pad_id=pad_id, token_budget=token_budget, equal_length=equal_length)]
+def _alike(lengths: Sequence[int]) -> list[int]:
+    """How many rows from each on have its length."""
+    return [1 + sum(1 for _ in takewhile(length.__eq__, lengths[i + 1 :])) for i, length in enumerate(lengths)]
+
+
+def cuts(lengths: Sequence[int], most: Sequence[int], a_batch: int) -> list[int]:
+    """How many rows a batch has that begins with each row, for the fewest pads and batches together.
+
+    Args:
+        lengths: of the rows, the longest first.
+        most: of the rows that a batch may have which begins with each.
+        a_batch: what a batch costs besides its tokens, in tokens.
+    """
+    n = len(lengths)
+    rows, cost = [1] * n, [0] * (n + 1)  # of all rows from each on
+    for first in reversed(range(n)):
+        upto = min(most[first], n - first)
+        taken = [a_batch + count * lengths[first] + cost[first + count] for count in range(1, upto + 1)]
+        cost[first] = min(taken)
+        rows[first] = 1 + taken.index(cost[first])
+    return rows

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from bures.models.activations import run_blocks
-from bures.models.batching import Batch, batches
+from bures.models.batching import Batch, Batches
 from bures.models.caches import NOTHING, Before
 from bures.models.loading import ChatModel
 from bures.models.reentry import entered
@@ -43,10 +43,8 @@ def held_batches(
 ) -> list[Held]:
     """Prompts in batches, of which nothing is held yet."""
     alike = model.parts.pads_matter
-    found = batches(sequences, pad_id=model.pad_id, token_budget=token_budget, equal_length=alike)
-    if prefix is not None:
-        found = [prefix.batch(batch.index, sequences, model.pad_id) for batch in found]
-    return [Held(batch) for batch in found]
+    found = Batches(sequences, pad_id=model.pad_id, token_budget=token_budget, equal_length=alike, room=model.room)
+    return [Held(each if prefix is None else prefix.batch(each.index, sequences, model.pad_id)) for each in found]
 
 
 def in_turn(held: list[Held], room: Room, work: str, step: Callable[[Held], object]) -> None:

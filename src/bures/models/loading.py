@@ -265,7 +265,8 @@ def wrap(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> 
     hf.eval()
     parts = find_parts(hf, name)
     chat = settled(tokenizer, name, hf=hf)
-    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat, notes=remarks(hf))
+    room = Room.on(device_of(hf))
+    return ChatModel(hf=hf, tokenizer=tokenizer, name=name, parts=parts, chat=chat, notes=remarks(hf), room=room)
 
 
 def stored_weights(spec: str, adapter: str | None) -> str | None:

@@ -44,6 +44,11 @@ class Entries:
     over_prefix: bool | None = None
     over_cache: bool | None = None
 
+    @classmethod
+    def nowhere(cls, n_blocks: int) -> Entries:
+        """Of a model of which every pass is a whole one, of all places through all blocks: what others are held to."""
+        return cls(dict.fromkeys(range(n_blocks), False), at_head=False, over_prefix=False, over_cache=False)
+
 
 def same(found: Tensor, whole: Tensor, dtype: torch.dtype) -> bool:
     """Whether log-probabilities (rows, vocabulary) are those of one pass computed twice."""
