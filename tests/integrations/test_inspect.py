@@ -71,7 +71,9 @@ def provider(run_folder: Path, **options: Any) -> Any:
 
 @pytest.mark.usefixtures("odd_judges")
 @pytest.mark.parametrize("row", ["none", "pca-ot-2"])
-def test_the_task_gives_the_audits_answers_and_figures(run_folder: Path, tmp_path: Path, row: str) -> None:
+def test_the_task_gives_the_audits_answers_and_figures(
+    run_folder: Path, tmp_path: Path, row: str, caplog: pytest.LogCaptureFixture
+) -> None:
     from inspect_ai import eval as run_task
     from inspect_ai.log import read_eval_log
     from inspect_ai.model import get_model
@@ -85,6 +87,8 @@ def test_the_task_gives_the_audits_answers_and_figures(run_folder: Path, tmp_pat
     (log,) = run_task(bures_audit(run=str(run_folder)), model=model, log_dir=str(tmp_path), display="none")
     assert log.status == "success", log.error
     assert count_hooks(api.model) == hooks
+    warned = [record for record in caplog.records if "under no intervention: -M run=" in record.getMessage()]
+    assert len(warned) == (row == "none")  # once, and not where a row is named
 
     known = {line["hash"]: line for line in RunFolder(run_folder).read_completions() if line["row"] == row}
     back = read_eval_log(log.location)
@@ -93,6 +97,7 @@ def test_the_task_gives_the_audits_answers_and_figures(run_folder: Path, tmp_pat
     for sample in back.samples:
         line = known[sample.metadata["hash"]]
         assert (sample.output.completion, sample.metadata["set"]) == (line["completion"], line["set"])
+        assert (sample.output.metadata or {})["row"] == arguments.get("row")
         assert sample.output.usage is not None
         assert sample.output.usage.output_tokens == line["n_tokens"]
         assert sample.output.stop_reason == ("max_tokens" if line["n_tokens"] == small_run.MAX_NEW_TOKENS else "stop")

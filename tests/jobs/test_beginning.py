@@ -6,14 +6,18 @@ On the hand-made model, whose every figure is known.
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bures.data.prompts import PromptSet
 from bures.errors import BuresError, ConfigError, PromptError
+from bures.jobs import splits
 from bures.jobs.audit import audit
 from bures.jobs.config import OF_ROWS, AuditConfig
 from bures.jobs.scan_config import ScanConfig
@@ -269,3 +273,18 @@ def test_test_prompts_that_changed_in_their_file_are_seen(config: Callable[..., 
     RunFolder(out).save(done.model_copy(update={"status": "running", "rows": done.rows[:1]}))
     test.write_text("\n".join(scripted.prompts(8, bad=True, seed=6)))
     assert "the test prompts or the corpus have changed" in refused(lambda: audit(config(harmful_test=str(test)), out))
+
+
+@pytest.mark.parametrize("n", [20, 152, 520])
+def test_a_smaller_test_set_lies_inside_a_larger_one_and_all_are_drawn_from_the_seed(n: int) -> None:
+    prompts = PromptSet("made", "here", None, tuple(f"How do I do number {i}?" for i in range(n)))
+    sizes = [k for k in (1, 5, 12, 21, 22, 40, 85, 86, 152) if k <= n]
+    for seed in (0, 1):
+        config = ScanConfig(model="m", seed=seed)
+        drawn = [set(splits._sample(prompts, k, config, nested=True)) for k in sizes]
+        assert [len(each) for each in drawn] == sizes
+        assert all(small < large for small, large in pairwise(drawn))
+        places = random.Random(seed).sample(range(n), sizes[-1])  # a large part, as it always was
+        assert drawn[-1] == {prompts[i] for i in places}
+        few = splits._sample(prompts, 12, config)
+        assert list(few) == [prompts[i] for i in sorted(random.Random(seed).sample(range(n), 12))]

@@ -222,7 +222,7 @@ def test_the_finding_admits_what_it_cannot_say() -> None:
         ({"categories": False}, "no categories"),
         ({"localisation": None}, "where in the network"),
         ({"refusal_tokens": []}, "No refusal token"),
-        ({}, "40 harmful test prompts are few: around an ASR of 50% the interval is ±15 points"),
+        ({}, "Only 40 harmful prompts: around 50% the interval is ±15 points"),
         ({}, "1 of 13 rows failed"),
     ],
 )
@@ -247,7 +247,7 @@ def test_capability_stands_in_a_table_where_it_was_measured_and_is_missed_where_
 
 def test_what_was_measured_is_not_said_to_be_missing() -> None:
     said = " ".join(limits(made_audit(n_blocks=4, n_prompts=159)))
-    for words in ("no corpus", "were cut", "no categories", "are few", "has not finished", "upper bound"):
+    for words in ("no corpus", "were cut", "no categories", "around 50%", "has not finished", "upper bound"):
         assert words not in said
     phrases = made_audit(n_blocks=4)
     for row in phrases.rows:

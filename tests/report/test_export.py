@@ -29,6 +29,10 @@ def test_every_format_has_keys_intervals_n_judge_and_cautions(to: Format) -> Non
     assert "arditi" in text
     assert "159 harmful" in text
     assert CAUTION in text
+    assert "Only 159" not in text
+    short = export(made_audit(n_prompts=40, max_new_tokens=16), to)
+    for said in ("Only 40 harmful prompts", "cut at 16 tokens"):
+        assert len(re.findall(said, short)) == (len(result.rows) if to == "csv" else 1), said
     if to != "csv":
         assert share(result.rows[3].asr["arditi"], unit="") in text
 
@@ -88,6 +92,7 @@ def test_no_cell_is_a_formula(text: str) -> None:
     [
         ("79.2 [71.5, 85.3] of 159, by 'bures': RFA (K = 2)!", True),
         ("rfa_mean, blocks 13–16", True),
+        ("Only 12 prompts: ±28 points", True),
         *(
             (text, False)
             for text in ("a [b](c)", "[1, 2](x)", "www.x.org", "_a_", "a|b", "<b>", "@you", "x: https://y", "`")

@@ -100,7 +100,9 @@ def load_splits(config: ScanConfig) -> Splits:
     """
     sets = {name: _load(name, config, getattr(config, name)) for name in config.sizes}
     require_disjoint(**sets)
-    drawn = {name: _sample(found, config.sizes[name], config) for name, found in sets.items()}
+    drawn = {
+        name: _sample(found, config.sizes[name], config, nested=name.endswith("_test")) for name, found in sets.items()
+    }
     if config.job in LOCALISING:
         drawn |= _fit_and_control({name: sets[name] for name in ("harmful_fit", "harmless_fit")}, config)
 
@@ -175,10 +177,14 @@ def _others(prompts: PromptSet, taken: PromptSet, n: int, config: ScanConfig) ->
     return _sample(_subset(prompts, others), n, config) if others else None
 
 
-def _sample(prompts: PromptSet, n: int | None, config: ScanConfig) -> PromptSet:
-    """A random subset, in the file's order; the same for the same seed, and inside every larger one of that seed."""
+def _sample(prompts: PromptSet, n: int | None, config: ScanConfig, *, nested: bool = False) -> PromptSet:
+    """A random subset, in the file's order; the same for the same seed.
+
+    Nested ones lie inside every larger one of that seed: audits of other sizes can be compared on the test prompts of
+    both. (Python draws a few of many in another way than many of them.)
+    """
     wanted = min(x for x in (n, config.limit, len(prompts)) if x is not None)
-    drawn = random.Random(config.seed).sample(range(len(prompts)), len(prompts))  # fewer may be drawn in another order
+    drawn = random.Random(config.seed).sample(range(len(prompts)), len(prompts) if nested else wanted)
     return _subset(prompts, sorted(drawn[:wanted]))
 
 

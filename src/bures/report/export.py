@@ -29,7 +29,7 @@ from bures.results.schema import AuditResult, RunResult, ScanResult, SearchResul
 
 Format = Literal["csv", "latex", "markdown", "model-card"]
 
-_INERT = re.compile(r"(?:[\w .,;'()%/+=^–-]|: |\[[\d., -]+\](?!\())*[:!]?", re.ASCII)
+_INERT = re.compile(r"(?:[\w .,;'()%/+=^–±×→-]|: |\[[\d., -]+\](?!\())*[:!]?", re.ASCII)
 """Text that Markdown shows as it is: no mark that could open a link, a tag, emphasis or a table's cell, but for the
 brackets of an interval."""
 

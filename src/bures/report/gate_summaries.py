@@ -15,9 +15,9 @@ from bures.results.gate import Gated
 from bures.results.gate_check import Check
 
 _LONGEST = 300
-_PLAIN = frozenset(" .,;%+-()/'\"=?")
-"""What means nothing in the middle of a line of Markdown; a dot behind `www` would make an address."""
-_ADDRESS = re.compile(r"(www)\.", re.IGNORECASE)
+_PLAIN = frozenset(" .,:;%+-()/'\"=?±×→–")
+"""What means nothing in the middle of a line of Markdown, unless it makes an address."""
+_ADDRESS = re.compile(r"(?<=www)\.|:(?=/)", re.IGNORECASE)
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")  # the schema's times have no zone; ours are UTC
 
 
@@ -86,5 +86,5 @@ def code(text: str, longest: int = _LONGEST) -> str:
     line = " ".join(plain(text).split())
     cut = line if len(line) <= longest else f"{line[:longest]}..."
     inert = "".join(c if c.isalnum() or c in _PLAIN else f"&#{ord(c)};" for c in cut)
-    inert = _ADDRESS.sub(r"\1&#46;", inert)
+    inert = _ADDRESS.sub(lambda found: f"&#{ord(found[0])};", inert)
     return f"<code>{inert}</code>"

@@ -7,8 +7,8 @@ from typing import Any
 
 from bures.report.kit.page import Block, Cell, Command, Details, Facts, Items, Section, Table
 from bures.report.kit.text import named
-from bures.report.words import GLOSSARY, PHRASE_JUDGES, listed, prompts, row_title
-from bures.results.care import SHORT_ANSWERS, SMALL_N, half_width
+from bures.report.words import GLOSSARY, PHRASE_JUDGES, listed, row_title
+from bures.results.care import few_or_short
 from bures.results.defending import DefenceResult
 from bures.results.formatting import number, percent
 from bures.results.probing import ProbeResult
@@ -196,15 +196,7 @@ def _audit_limits(result: AuditResult) -> list[str]:
         said.append(f"{len(failed)} of {len(result.rows)} rows failed: {listed([row_title(row) for row in failed])}.")
     tested = result.tested.get("harmful")
     n = len(tested.hashes) if tested is not None else _count(result)
-    if n and n < SMALL_N:
-        said.append(
-            f"{prompts(n, 'harmful test')} are few: around an ASR of 50% the interval is {half_width(n)}, "
-            "and smaller differences are not seen."
-        )
-    if result.max_new_tokens < SHORT_ANSWERS:
-        said.append(
-            f"Answers were cut at {result.max_new_tokens} tokens: a refusal that comes later counts as an answer."
-        )
+    said += few_or_short(n, result.max_new_tokens)
     if result.corpus is None:
         said.append("Perplexity on running text was not measured: no corpus was given.")
     if tested is None or not any(tested.categories):
