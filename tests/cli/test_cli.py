@@ -123,7 +123,7 @@ def test_the_main_job_writes_a_run_folder(
     assert any(row.kl is not None and row.kl.value > 0 for row in result.rows[1:])
     assert len(result.scan) == 3 * (3 + 2) * 2  # blocks x (methods without rank + ranks) x scopes
     assert len({round(score.refusal_log_odds, 9) for score in result.scan}) > 20
-    assert len(result.notes) == 2
+    assert 1 <= len(result.notes) <= 2  # one line where as many rows are cut on either side
     assert all("had not ended after 4 tokens" in note for note in result.notes)
     assert (folder / "maps" / "pca-ot-1-block0.safetensors").exists() or list((folder / "maps").glob("pca-ot-1-*"))
     assert stat.S_IMODE((folder / "completions.jsonl").stat().st_mode) == 0o600
