@@ -7,11 +7,13 @@ import math
 import weakref
 from collections.abc import Callable
 from types import MethodType
+from typing import Any
 
 import pytest
 import torch
 
 from bures.errors import ConfigError
+from bures.models import prompt_stream
 from bures.models.batching import Batches
 from bures.models.first_token import FirstToken
 from bures.models.intervention import Intervention, Site
@@ -208,7 +210,30 @@ def test_what_a_decoder_returned_is_kept_without_its_keys_and_values(llama: Chat
     assert torch.equal(kept.last_hidden_state, returned.last_hidden_state[:, -2:])
 
 
-def test_distributions_over_the_vocabulary_are_not_kept(llama: ChatModel) -> None:
+@pytest.mark.parametrize(("room", "heads"), [(1 << 20, [2, 1, 1]), (0, [2, 2, 2])])
+def test_the_originals_distributions_are_kept_where_they_are_few(
+    llama: ChatModel, monkeypatch: pytest.MonkeyPatch, room: int, heads: list[int]
+) -> None:
+    monkeypatch.setattr(prompt_stream, "KEPT", room)
+    llama.entries.at_head = True
+    stream, ran = PromptStream(llama, ["How far is it?"] * 3), list[int]()
+    stream.advance(1)
+    head: Any = llama.hf.get_output_embeddings()
+    handle, found = head.register_forward_hook(lambda *_: ran.append(1)), list[torch.Tensor]()
+    try:
+        for seen in heads:
+            ran.clear()
+            found.append(stream.read(Intervention({1: the_map(llama)}), lambda moved, was: was().kl_each(moved)))
+            assert len(ran) == seen, "once moved, and as it was"
+    finally:
+        handle.remove()
+    assert float(found[0].min()) > 1e-6
+    for each in found[1:]:
+        torch.testing.assert_close(each, found[0])
+
+
+def test_distributions_over_a_large_vocabulary_are_not_kept(llama: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_stream, "KEPT", 0)
     prompts = [f"What is {i} times {i}?" for i in range(40)]
     stream = PromptStream(llama, prompts, token_budget=200)
     stream.advance(2)

@@ -37,6 +37,9 @@ from bures.models.shared_prefix import Prefix, prefix_of
 
 _WORK = "first tokens"
 
+KEPT = 32 << 20
+"""Bytes of the original's log-probabilities that are kept for one set of prompts: every candidate's cost reads them."""
+
 
 class PromptStream:
     """Prompts on their way through a network, one block at a time.
@@ -82,6 +85,7 @@ class PromptStream:
         self._is_stuck = False
         fits = cached_bytes(model, sum(map(len, sequences))) <= CACHED
         self._may_cache = fits and not model.parts.pads_matter
+        self._keeps = 4 * self._n * model.vocabulary <= KEPT
 
     def __len__(self) -> int:
         return self._n
@@ -187,9 +191,9 @@ class PromptStream:
             return self._prefix.again(self.model, entered(self.model, begin.entry, begin.stream), begin.entry)
 
     def _original(self, held: Held) -> Float[Tensor, "b vocabulary"]:
-        """Log-probabilities of one batch in the original model: by its head alone, where that can go on."""
+        """Log-probabilities of one batch in the original model: kept, or by its head alone, where that can go on."""
         entries = self.model.entries
-        if entries.at_head is False and held.whole is not None:
+        if held.whole is not None and (self._keeps or entries.at_head is False):
             return held.whole
         if held.returned is None:
             returned: dict[object, Any] = {}
@@ -202,6 +206,8 @@ class PromptStream:
             if entries.at_head is None:
                 entries.at_head = held.returned is not None and self._agrees(lambda: self._original(held), found)
             held.returned, held.whole = (held.returned, None) if entries.at_head else (None, found)
+            if self._keeps:
+                held.whole = found
             return found
         with returning(self.model.decoder, held.returned):
             return self._all(held, Intervention(), self._prefix)
