@@ -18,7 +18,7 @@ help:
 	@echo "make test-vllm   vLLM on the CPU against transformers, in an environment of its own (about 3.5 GB)"
 	@echo "make check   lint, format, types and import contracts"
 	@echo "make docs    build the documentation into site/, its examples executed (sets itself up)"
-	@echo "make bench   side-by-side speed ratios"
+	@echo "make bench   bures beside its peers and beside bare passes: benchmarks/README.md (half an hour on a quiet core)"
 	@echo "make fuzz    changed inputs for every parser, ten minutes"
 	@echo "make lock    the versions and hashes that all of these install, from pyproject.toml"
 	@echo "make audit-dependencies   known vulnerabilities of those versions (needs an advisory service)"
@@ -79,7 +79,14 @@ docs: $(VENV)/.all
 docs-commands: $(VENV)/.run
 	$(BIN)/python tests/readme_commands.py
 
+# BENCH_NOTE: what a reader of the page has to know, such as what else ran on the machine.
+SCAN_MODEL ?= organism
+BENCH_NOTE ?=
+
 bench: $(VENV)/.test
+	$(BIN)/python benchmarks/side_by_side.py --note '$(BENCH_NOTE)'
+	$(BIN)/python benchmarks/scan.py $(SCAN_MODEL) --scope all --stride 6 --rounds 1 --note '$(BENCH_NOTE)'
+	$(BIN)/python benchmarks/scan.py $(SCAN_MODEL) --scope last --stride 6 --rounds 1 --note '$(BENCH_NOTE)'
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/report.py
 

@@ -16,20 +16,18 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from turns import Row, compared, keep, spent, write_page
 
 from bures.data.prompts import load_prompts
 from bures.jobs.parting import Parting
-from bures.jobs.scanner import Scanner, find_parting
+from bures.jobs.scanner import Scanner
 from bures.jobs.splits import Sides
-from bures.judges.by_name import judge_by_name
 from bures.models.activations import collect
 from bures.models.batching import Batches
 from bures.models.fitting import FitData
-from bures.models.generation import generate_ids
 from bures.models.loading import ChatModel, load_model
 from bures.models.methods import FitOptions
 from bures.models.probing import tensor_of
@@ -57,7 +55,7 @@ class Side:
 
     Attributes:
         model: as it is entered.
-        setup: seconds until the first block is scanned.
+        setup: seconds until a first candidate has been scored: what is tried and kept for all of them is in it.
         walk: seconds of each way to a block.
         blocks: seconds of the candidates of each block.
         counted: positions computed, summed over the blocks that did, without those of setting up.
@@ -103,6 +101,7 @@ class Job:
 
             def set_up(i: int = i, side: Side = side) -> None:
                 scanners[i] = Scanner(side.model, self.fit, self.select, self.decides, induce=True)
+                self._scan(scanners[i], self.blocks[0], Side(side.model), self.methods[:1])
 
             side.setup = spent(set_up)
         for place, block in enumerate(self.blocks):
@@ -164,11 +163,9 @@ def apart(ours: Sequence[ScanScore], theirs: Sequence[ScanScore]) -> float:
 
 
 def prepared(model: ChatModel, given: Any) -> Job:
-    """The fit and selection splits, and what decides on refusal."""
+    """The fit and selection splits; which token stands for refusal changes no time."""
     harmful, harmless = load_prompts("advbench").take(given.fit), load_prompts("alpaca:fit").take(given.fit)
-    decides = find_parting(
-        model, harmful, harmless, judge_by_name("arditi"), lambda p, most: generate_ids(model, p, max_new_tokens=most)
-    )
+    decides = Parting((cast("Any", model.tokenizer)("I", add_special_tokens=False)["input_ids"][0],))
     fit = FitData(list(harmful), collect(model, harmful), collect(model, harmless), FitOptions())
     tried = (load_prompts(name).take(given.prompts) for name in ("harmbench:select", "alpaca:select"))
     blocks = range((given.stride - 1) // 2, len(model.blocks), given.stride)
@@ -204,7 +201,7 @@ def main() -> None:
     }
     row |= compared(ours, theirs)
     row["positions"], row["necessary"] = (x / whole.counted for x in (mine.counted, job.necessary(model)))
-    counted = f"of whole passes' positions {row['positions']:.1%} were computed, {row['necessary']:.1%} are necessary"
+    counted = f"Of whole passes' positions {row['positions']:.1%} were computed, {row['necessary']:.1%} are necessary"
     counted += f"; {pads(model, job.select, model.room):.1%} of those of whole passes are pads, and would be "
     counted += f"{pads(model, job.select, Room(a_pass=1 << 20)):.1%} in as few batches as there can be"
     said = ". ".join([f"{Path(given.model).stem} in {str(model.hf.dtype)[6:]}", counted, *filter(None, [given.note])])

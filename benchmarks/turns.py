@@ -56,7 +56,7 @@ def arguments() -> argparse.Namespace:
     """What `side_by_side.py` hands to the script of a part."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
-    for name in ("prompts", "rounds", "trials", "tokens"):
+    for name in ("prompts", "rounds"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--note", default="")
     return parser.parse_args()
@@ -107,7 +107,7 @@ def write_page() -> None:
     parts = [HEAD]
     for path in sorted(RESULTS.glob("*.json")):
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        parts.append(f"\n## {path.stem.replace('_', ' ').capitalize()}\n")
+        parts.append(f"\n## {path.stem}\n")
         parts.append(TABLE + "".join(map(_line, found["rows"])))
         parts.append(f"\n{_conditions(found)}\n")
     (RESULTS.parent / "README.md").write_text("".join(parts), encoding="utf-8")
