@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from random import Random
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from bures.data.prompts import load_prompts
 from bures.errors import BuresError, ModelError, PromptError, RunError
@@ -93,6 +95,17 @@ def test_a_map_whose_figures_are_nested_without_end_is_refused(tmp_path: Path) -
     (tmp_path / "m.safetensors").write_bytes(save({}, metadata={**header, "metadata": DEEP}))
     with pytest.raises(RunError, match="damaged"):
         load_map(tmp_path / "m.safetensors")
+
+
+def test_cells_that_cannot_be_text_or_dates_are_refused(tmp_path: Path) -> None:
+    """Parquet keeps them as they are; what reads a cell fails, not what reads the file."""
+    (tmp_path / "text.parquet").write_bytes(PARSERS["prompts parquet"].seeds[0].replace(b"Why?", b"Wh\xf9?"))
+    late = pa.array([10**15], pa.timestamp("s"))
+    parquet.write_table(pa.table({"prompt": ["How?"], "asked": late}), tmp_path / "date.parquet")
+    for name in ("text", "date"):
+        with pytest.raises(PromptError, match="is not a valid Parquet file: ") as caught:
+            load_prompts(tmp_path / f"{name}.parquet")
+        assert "\n" not in str(caught.value)
 
 
 def test_lines_that_are_no_completions_are_passed_over(tmp_path: Path) -> None:

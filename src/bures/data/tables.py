@@ -100,10 +100,10 @@ def read_parquet(path: Path) -> Table:
 
     try:
         found = pq.read_table(io.BytesIO(read_bytes(path)))
-    except (pa.ArrowException, OSError) as error:
+        columns = [str(name) for name in found.column_names]
+        cells = {name: found.column(columns.index(name)).to_pylist() for name in columns}
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # text that is no UTF-8, years past 9999
         raise PromptError(f"{path} is not a valid Parquet file: {str(error)[:120]}") from error
-    columns = [str(name) for name in found.column_names]
-    cells = {name: found.column(columns.index(name)).to_pylist() for name in columns}
     return Table.of(columns, [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)])
 
 
