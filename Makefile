@@ -9,17 +9,20 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 LOCKED := python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integrations test-vllm check docs docs-commands bench fuzz lock audit-dependencies sbom release-check clean
+.PHONY: help demo test test-oldest test-newest test-integrations test-vllm check docs docs-commands bench fuzz fuzz-atheris lock audit-dependencies sbom release-check clean
 
 help:
 	@echo "make demo    audit the packaged model organism, the hardened one, and compare (sets itself up; under eight minutes)"
 	@echo "make test    run the tests (sets itself up)"
+	@echo "make test-oldest   some tests with the oldest versions that pyproject.toml allows, in an environment of their own"
+	@echo "make test-newest   the same tests with the newest versions of everything"
 	@echo "make test-integrations   the tests of Inspect AI, lm-eval and the OpenAI client, which it installs"
 	@echo "make test-vllm   vLLM on the CPU against transformers, in an environment of its own (about 3.5 GB)"
 	@echo "make check   lint, format, types and import contracts"
 	@echo "make docs    build the documentation into site/, its examples executed (sets itself up)"
 	@echo "make bench   bures beside its peers and beside bare passes: benchmarks/README.md (half an hour on a quiet core)"
 	@echo "make fuzz    changed inputs for every parser, ten minutes"
+	@echo "make fuzz-atheris   the same, guided by what they reach, in an environment of its own"
 	@echo "make lock    the versions and hashes that all of these install, from pyproject.toml"
 	@echo "make audit-dependencies   known vulnerabilities of those versions (needs an advisory service)"
 	@echo "make sbom    what is installed, as CycloneDX: sbom.cdx.json"
@@ -48,6 +51,30 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n 2
+
+# The oldest and the newest versions, each in an environment of its own. Not all tests, which take ten minutes: those that
+# go through every library that bures asks for, and through every job on a small model.
+BOUNDS_TESTS := tests/test_requirements.py tests/transport tests/models/test_loading.py tests/models/test_generation.py \
+  tests/models/test_intervention.py tests/models/test_cached_pass.py tests/models/test_chat.py \
+  tests/models/test_architectures.py tests/data/test_prompts.py tests/data/test_extensions.py tests/results/test_stats.py \
+  tests/results/test_migrations.py tests/report/test_build.py tests/report/test_notebook.py tests/cli/test_cli.py \
+  tests/cli/test_options.py tests/jobs/test_run.py tests/jobs/test_search.py tests/jobs/test_probe.py \
+  tests/training/test_harden_families.py tests/training/test_harden_job.py tests/judges/test_trained.py
+OF := python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP_FLAGS)
+
+.venv-oldest/.test: pyproject.toml constraints-oldest.txt
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/$(OF) -c constraints-oldest.txt hatchling editables
+	.venv-oldest/bin/$(OF) -c constraints-oldest.txt --no-build-isolation -e '.[test]'
+	@touch $@
+
+test-oldest: .venv-oldest/.test
+	.venv-oldest/bin/python -m pytest -q -n 2 $(BOUNDS_TESTS)
+
+test-newest:
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/$(OF) --upgrade --upgrade-strategy eager -e '.[test]'
+	.venv-newest/bin/python -m pytest -q -n 2 $(BOUNDS_TESTS)
 
 test-integrations: $(VENV)/.all
 	$(BIN)/python -m pytest -q tests/integrations/test_inspect.py tests/integrations/test_lm_eval.py tests/judges/test_judges.py
@@ -97,6 +124,17 @@ PARSERS ?=
 fuzz: $(VENV)/.test
 	$(BIN)/python tests/chaos/fuzzing.py --seconds $(FUZZ_SECONDS) $(PARSERS)
 
+# atheris changes bures as it is imported, so it has an environment of its own.
+.venv-atheris/.ready: pyproject.toml constraints.txt locks/run.txt
+	test -x .venv-atheris/bin/python || $(PYTHON) -m venv .venv-atheris
+	.venv-atheris/bin/$(LOCKED) -r locks/run.txt
+	.venv-atheris/bin/$(OF) -c constraints.txt torch atheris==3.0.0
+	.venv-atheris/bin/$(OF) --no-deps --no-build-isolation -e .
+	@touch $@
+
+fuzz-atheris: .venv-atheris/.ready
+	.venv-atheris/bin/python tests/chaos/coverage_fuzzing.py --seconds $(FUZZ_SECONDS) $(PARSERS)
+
 # Tools that look at the dependencies, in an environment of their own.
 TOOLS := .venv-tools
 
@@ -116,6 +154,7 @@ lock: $(TOOLS)/.ready
 	$(LOCK) pyproject.toml --group build $(HASHED) -o locks/run.txt
 	$(LOCK) pyproject.toml --group build --extra test $(HASHED) -o locks/test.txt
 	$(LOCK) $(ALL) $(HASHED) -o locks/all.txt
+	$(LOCK) --resolution lowest-direct pyproject.toml --group build --extra test -o constraints-oldest.txt
 	$(LOCK) --group tools --generate-hashes $(LOCK_FLAGS) -o locks/tools.txt
 
 # Known vulnerabilities of everything that constraints.txt and the tools' lock name. A package that cannot be asked about is
@@ -136,4 +175,4 @@ release-check:
 	PYTHON='$(PYTHON)' TORCH_PIP_FLAGS='$(TORCH_PIP_FLAGS)' .ci/release-check $(if $(TAG),'$(TAG)')
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(TOOLS) build dist site sbom.cdx.json .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM) $(TOOLS) .venv-oldest .venv-newest .venv-atheris build dist site sbom.cdx.json .pytest_cache .ruff_cache .hypothesis .import_linter_cache
