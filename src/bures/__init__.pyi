@@ -81,6 +81,7 @@ from .transport import fit_act as fit_act
 from .transport import fit_mean_shift as fit_mean_shift
 from .transport import fit_pca_ot as fit_pca_ot
 from .transport import fit_pca_ot_path as fit_pca_ot_path
+from .transport import fit_repair as fit_repair
 from .transport import fit_rfa as fit_rfa
 from .transport import interpolate as interpolate
 from .transport import load_map as load_map

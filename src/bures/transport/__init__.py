@@ -7,6 +7,7 @@ from bures.transport.act import fit_act
 from bures.transport.base import DiagonalAffine, LowRankAffine, TransportMap, load_map
 from bures.transport.gaussian import DEFAULT_RIDGE, fit_pca_ot, fit_pca_ot_path, ledoit_wolf_covariance
 from bures.transport.interpolation import interpolate
+from bures.transport.repair import fit_repair
 from bures.transport.shift import fit_mean_shift
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "fit_mean_shift",
     "fit_pca_ot",
     "fit_pca_ot_path",
+    "fit_repair",
     "fit_rfa",
     "interpolate",
     "ledoit_wolf_covariance",
