@@ -1,6 +1,6 @@
 """What an over-refusal repair gives and takes on XSTest: safe prompts refused before and after, and unsafe ones.
 
-    python benchmarks/repair.py organism --xstest xstest_prompts.csv [--share 0.5] [--ridge 0.1]
+    python benchmarks/repair.py organism --xstest xstest_prompts.csv --depths 0.5 0.6 0.7 --strengths 1 2 --tokens 16
 
 Half of the kinds of XSTest (safe ones with their unsafe contrasts) fit the map and choose block and strength; the other
 is reported on, with 95 % Wilson intervals and McNemar's exact test. The map moves the last prompt token.
