@@ -1,6 +1,6 @@
 """bures beside a bare model and beside its peers, each pair in turns in one process.
 
-    python benchmarks/side_by_side.py [MODEL] [--only collect,fit,hooks] [--rounds 3] [--note "..."]
+    python benchmarks/side_by_side.py [MODEL] [--only collect,fit,hooks,search] [--rounds 3] [--note "..."]
 
 Makes environments in a temporary folder, with the pinned peers and this environment's torch and transformers, so that a
 ratio compares code and not versions, and runs there, on one thread. Every pair has to give equal results before it is
@@ -28,6 +28,16 @@ PEERS: Mapping[str, Sequence[str]] = {
     "collect": ("steering-vectors==0.12.2", "repeng==0.4.0", "numpy==1.26.4"),
     "fit": ("POT==0.9.7.post1",),
     "hooks": (),
+    "search": (
+        "heretic-llm==1.4.0",
+        "bitsandbytes==0.49.1",
+        "questionary==2.1.1",
+        "prompt-toolkit==3.0.52",
+        "wcwidth==0.2.14",
+        "pydantic-settings==2.16.3",
+        "py-cpuinfo==9.0.0",
+        "tomli-w==1.2.0",
+    ),
 }
 """What each part needs beside this environment. repeng does not run with numpy 2."""
 
@@ -39,6 +49,8 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PEERS), help="the parts to run; others keep their figures")
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=8, help="of a search")
+    parser.add_argument("--tokens", type=int, default=12, help="greedy tokens of an answer in a search")
     parser.add_argument("--note", default="", help="what else a reader has to know, for the page")
     given = parser.parse_args()
     unknown = {*given.only.split(",")} - {*PEERS}
@@ -46,7 +58,7 @@ def main() -> None:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; expected some of {', '.join(PEERS)}")
     words = [
         given.model,
-        *(f"--{name}={getattr(given, name)}" for name in ("prompts", "rounds", "note")),
+        *(f"--{name}={getattr(given, name)}" for name in ("prompts", "rounds", "trials", "tokens", "note")),
     ]
     for part in given.only.split(","):
         with tempfile.TemporaryDirectory() as folder:

@@ -56,7 +56,7 @@ def arguments() -> argparse.Namespace:
     """What `side_by_side.py` hands to the script of a part."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
-    for name in ("prompts", "rounds"):
+    for name in ("prompts", "rounds", "trials", "tokens"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--note", default="")
     return parser.parse_args()
