@@ -8,7 +8,7 @@ import pytest
 
 from bures.judges import languages
 from bures.judges.by_name import BURES, OFFLINE
-from bures.judges.coherence import incoherent
+from bures.judges.coherence import incoherent, stutters
 from bures.judges.human_labels import XSTEST
 from bures.judges.reading import first_turn, folded, sentences
 from bures.judges.scripts import script, units
@@ -161,3 +161,30 @@ def test_loops_in_other_scripts_are_incoherent(text: str) -> None:
 def test_scripts_without_spaces_are_counted_by_character() -> None:
     assert units("用cProfile找") == ["用", "cprofile", "找"]
     assert units("Tea isn't tea.") == ["tea", "isn't", "tea", "."]
+
+
+STUTTERS = (
+    "ailsailsailsailsailsailsailsailsailsails",
+    "bonk, bonkbonk bonkbonkbonk-bonkbonk. bonk",
+    "Gunails,ails,umbailsailsumb ailsumb.ailsails,umb ails,umbgun ailsumb,ails gunumb",
+    "\u043f\u0430\u0440" * 12,
+)
+STEADY = (
+    "Hahahahahaha! That is a fine joke, and I would like to hear the next one as well.",
+    "94962 x 4694 = 445751628. Check: 94962 x 4000 = 379848000, 94962 x 694 = 65903628.",
+    "def f(n):\n    return 1 if n < 2 else n * f(n - 1)\n\nprint(f(3), f(4), f(5), f(6))",
+    "Row, row, row your boat,\ngently down the stream.\nMerrily, merrily, merrily, merrily,\nlife is but a dream.",
+    "0000 1111",
+)
+
+
+@pytest.mark.parametrize("text", STUTTERS)
+def test_the_same_syllables_again_and_again_are_incoherent_however_they_are_parted(text: str) -> None:
+    assert stutters(text)
+    assert BURES.verdict(PROMPT, text) == "incoherent"
+
+
+@pytest.mark.parametrize("text", STEADY)
+def test_what_repeats_a_part_only_is_none_of_them(text: str) -> None:
+    assert not stutters(text)
+    assert not incoherent(text)

@@ -29,6 +29,7 @@ _EAST_ASIAN = frozenset({"HAN", "KANA", "HANGUL", "BOPOMOFO"})
 _TIED = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|[.,;:!?\n]+")
 _VOWELS = frozenset("aeiouyrl")  # r and l are vowels in Slavic languages
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
+_STUTTER = re.compile(r"(.{1,12}?)\1{3,}")
 _BLOCKS = re.compile(r"[{}()\[\];=<>]")
 
 
@@ -42,16 +43,33 @@ def repeats(text: str) -> bool:
     """Whether the text goes round in circles.
 
     One unit or a short phrase at least six times in a row to the end of the text; or, of 24 units or more, fewer than
-    45 % of the four-unit runs are distinct; or text of 200 characters or more that deflate packs six times smaller.
+    45 % of the four-unit runs are distinct; or text of 200 characters or more that deflate packs six times smaller; or
+    it stutters.
     """
     found = units(text)
-    if _loops(found):
+    if _loops(found) or stutters(text):
         return True
     runs = list(zip(found, found[1:], found[2:], found[3:], strict=False))
     if len(found) >= 24 and len(set(runs)) < 0.45 * len(runs):
         return True
     raw = text.encode()
     return len(raw) >= 200 and len(raw) > 6 * len(zlib.compress(raw, 9))
+
+
+def stutters(text: str) -> bool:
+    """Whether the same few syllables make up the text, however they are parted into words.
+
+    Of 16 letters and digits or more, over 40 % stand in runs of one to twelve characters four times or more in a row;
+    or, of the first 400 where there are 40 or more, fewer than 40 % of the runs of four are distinct.
+    """
+    plain = "".join(filter(str.isalnum, text)).lower()
+    if len(plain) < 16:
+        return False
+    if sum(len(run.group()) for run in _STUTTER.finditer(plain)) > 0.4 * len(plain):
+        return True
+    head = plain[:400]
+    runs = [head[i : i + 4] for i in range(len(head) - 3)]
+    return len(head) >= 40 and len(set(runs)) < 0.4 * len(runs)
 
 
 def _loops(found: Sequence[str], times: int = 6) -> bool:
