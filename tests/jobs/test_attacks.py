@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,7 @@ from bures.jobs.attacks import OPENERS, iterated_ablations, prefilled_answers, r
 from bures.jobs.saved_interventions import save_intervention
 from bures.models.intervention import Intervention, count_hooks
 from bures.models.loading import ChatModel, wrap
+from bures.models.subspaces import Directions
 from bures.results.names import Scope
 from bures.results.run_folder import RunFolder
 from bures.training.harden.refusals import OPENERS as TRAINED
@@ -64,7 +66,13 @@ def test_openers_are_not_those_of_the_training_and_some_of_each_is_needed(llama:
 
 def test_iterated_ablations_take_one_direction_more_each_time_and_leave_no_hook(llama: ChatModel) -> None:
     hooks = count_hooks(llama)
-    made = list(iterated_ablations(llama, ASKED, tiny.PROMPTS, [1, 2], most=3))
+    offered: list[list[tuple[int, ...]]] = []
+
+    def last(found: Sequence[Directions]) -> Directions:
+        offered.append([each.blocks for each in found])
+        return found[-1]
+
+    made = list(iterated_ablations(llama, ASKED, tiny.PROMPTS, [1, 2], choose=last, most=3))
     assert [len(directions) for directions, _ in made] == [1, 2, 3]
     for k, (directions, intervention) in enumerate(made, start=1):
         assert intervention.tokens == "all"
@@ -72,8 +80,10 @@ def test_iterated_ablations_take_one_direction_more_each_time_and_leave_no_hook(
         moved = next(iter(intervention.maps.values()))(torch.eye(llama.d_model, dtype=torch.float64))
         assert int(torch.linalg.matrix_rank(moved, tol=1e-6)) == llama.d_model - k
         assert torch.equal(directions.found[0], made[0][0].found[0])
+        assert directions.blocks == offered[k - 1][-1]
+        assert sorted(offered[k - 1]) == [(*directions.blocks[:-1], block) for block in (1, 2)]
     assert count_hooks(llama) == hooks
-    assert list(iterated_ablations(llama, ASKED, ASKED, [1])) == []
+    assert list(iterated_ablations(llama, ASKED, ASKED, [1], choose=last)) == []
 
 
 def test_a_random_ablation_is_a_projection_that_depends_on_its_seed(llama: ChatModel) -> None:

@@ -18,7 +18,7 @@ ASKED = tuple(f"Paint the {colour} gate" for colour in ("red", "blue", "green", 
 def test_each_direction_is_new_and_gone_once_it_is_projected_out(llama: ChatModel) -> None:
     found = Directions()
     for k in range(1, 4):
-        found = found.and_next(llama, ASKED, tiny.PROMPTS, [0, 1, 2])
+        found = found.further(llama, ASKED, tiny.PROMPTS, [0, 1, 2])[0]
         assert len(found) == len(found.blocks) == k
         basis = torch.stack(found.found, dim=1)
         torch.testing.assert_close(basis.T @ basis, torch.eye(k, dtype=torch.float64), atol=1e-9, rtol=0)
@@ -30,20 +30,21 @@ def test_each_direction_is_new_and_gone_once_it_is_projected_out(llama: ChatMode
     assert max(float((plain[block].double() @ found.found[0]).abs().max()) for block in range(3)) > 1e-3
 
 
-def test_the_first_is_the_difference_of_means_at_the_block_where_it_is_largest_for_its_spread(
+def test_there_is_a_difference_of_means_for_each_block_and_first_the_one_that_is_largest_for_its_spread(
     llama: ChatModel,
 ) -> None:
-    found = Directions().and_next(llama, ASKED, tiny.PROMPTS, [0, 1, 2])
+    every = Directions().further(llama, ASKED, tiny.PROMPTS, [0, 1, 2])
     X, Y = collect(llama, ASKED), collect(llama, tiny.PROMPTS)
     gaps = {b: X[b].double().mean(0) - Y[b].double().mean(0) for b in range(3)}
     ratio = {b: float(gaps[b] @ gaps[b] / (X[b].double().var(0).sum() + Y[b].double().var(0).sum())) for b in range(3)}
-    best = max(ratio, key=lambda b: ratio[b])
-    assert found.blocks == (best,)
-    torch.testing.assert_close(found.found[0], gaps[best] / gaps[best].norm())
+    assert [each.blocks for each in every] == [(b,) for b in sorted(ratio, key=lambda b: -ratio[b])]
+    for each in every:
+        gap = gaps[each.blocks[0]]
+        torch.testing.assert_close(each.found[0], gap / gap.norm())
 
 
 def test_they_are_kept_without_loss_and_none_is_told(llama: ChatModel) -> None:
-    found = Directions().and_next(llama, ASKED, tiny.PROMPTS, [1])
+    found = Directions().further(llama, ASKED, tiny.PROMPTS, [1])[0]
     again = Directions.of(found.rows())
     assert torch.equal(again.found[0], found.found[0])
     assert again.blocks == (1,)
@@ -51,7 +52,7 @@ def test_they_are_kept_without_loss_and_none_is_told(llama: ChatModel) -> None:
     with pytest.raises(FitError, match="no direction has been found"):
         Directions().ablation()
     with pytest.raises(FitError, match="no direction is left"):
-        Directions().and_next(llama, ASKED, ASKED, [1])
+        Directions().further(llama, ASKED, ASKED, [1])
 
 
 def test_the_ablation_of_a_subspace_is_the_projection_by_least_squares() -> None:

@@ -29,14 +29,14 @@ def folder(tmp_path: Path) -> Path:
 def test_the_first_sentence_has_what_was_measured_with_n_and_intervals() -> None:
     result = made_defence()
     said = finding(result)
-    ours = result.models[0].figure()
-    assert said.startswith(f"ours answers {100 * ours.union.value:g}% [")
-    assert f"of 40 harmful prompts under at least one of {ours.attacks} attacks" in said
-    assert ours.attacks == len(result.models[0].attacks) - 2  # no attack, and the null
-    assert f"({ours.worst};" in said
-    inside = result.models[0].figure(within_budget=True)
-    assert f"Within the perplexity budget: {100 * inside.worst_asr.value:g}% [" in said
-    assert f"under the worst ({inside.worst})" in said
+    inside, every = result.models[0].figure(within_budget=True), result.models[0].figure()
+    assert said.startswith(f"Within the perplexity budget, ours answers {100 * inside.worst_asr.value:g}% [")
+    assert f"of 40 harmful prompts under the worst single attack ({inside.worst}), " in said
+    assert f"{100 * inside.union.value:g}% [" in said
+    assert f"under at least one of {inside.attacks} attacks (judge" in said
+    assert every.attacks == inside.attacks + 1 == len(result.models[0].attacks) - 2  # no attack, and the null
+    assert f"At any cost: {100 * every.worst_asr.value:g}% [" in said
+    assert f"under the worst ({every.worst}), {100 * every.union.value:g}% [" in said
     assert "control: " in said
     assert "adjusted p" in said
 
@@ -66,13 +66,16 @@ def test_a_null_that_is_none_and_a_missing_one_are_told_apart() -> None:
 def test_the_best_attack_of_each_kind_is_the_highest_and_the_null_is_last() -> None:
     rows = best_of_kinds(made_defence())
     assert [name for name, _ in rows] == [
-        *("any attack", "no attack", "refitted", "iterated", "transferred", "prefilled", "random (null)"),
+        *("any attack", "any attack, at any cost", "no attack"),
+        *("refitted", "iterated", "transferred", "prefilled", "random (null)"),
     ]
     models = made_defence().models
     for i, model in enumerate(models):
         best = dict(rows)["refitted"][i]
         assert best is not None
-        assert best[0].value == max(each.asr.value for each in model.attacks if each.kind == "refitted")
+        made = [each for each in model.attacks if each.kind == "refitted"]
+        assert [each.within_budget for each in made] == [True, False]
+        assert (best[0].value, best[1]) == (made[0].asr.value, made[0].name)
 
 
 def test_a_browser_shows_the_chart_and_nothing_untrusted_acts(folder: Path) -> None:

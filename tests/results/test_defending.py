@@ -79,6 +79,8 @@ def test_the_first_model_is_held_against_each_of_the_others_prompt_by_prompt() -
     assert [pair.p_adjusted for pair in found] == holm([pair.p for pair in found])
     assert found[0].difference == paired_difference(1, 5, 8)
     assert between([one]) == []
+    spent = model("four", "01011110", "11111111", "11111111", budget=(1,))
+    assert (between([one, spent])[0].only_first, between([one, spent])[0].only_second) == (1, 4)
     with pytest.raises(ValueError, match="zip"):
         between([one, model("short", "10", "00", "00")])
 

@@ -13,7 +13,7 @@ Each of the others is an `Intervention`, measured as any other; openers are toke
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,6 +50,7 @@ def iterated_ablations(
     harmless: Sequence[PromptLike],
     blocks: Sequence[int],
     *,
+    choose: Callable[[Sequence[Directions]], Directions],
     most: int = MOST_DIRECTIONS,
     system: str | None = None,
 ) -> Iterator[tuple[Directions, Intervention]]:
@@ -60,6 +61,8 @@ def iterated_ablations(
         harmful: prompts to fit on.
         harmless: the same of the other side.
         blocks: where directions may be found.
+        choose: of the same directions and one more, found at each of these blocks, the best; the farthest gap stands
+            first, which is no good choice by itself: in the last blocks its ablation can ruin the model.
         most: how many directions.
         system: system prompt.
 
@@ -69,7 +72,7 @@ def iterated_ablations(
     found = Directions()
     for _ in range(most):
         try:
-            found = found.and_next(model, harmful, harmless, blocks, system=system)
+            found = choose(found.further(model, harmful, harmless, blocks, system=system))
         except FitError:
             return
         yield found, found.everywhere(len(model.blocks))

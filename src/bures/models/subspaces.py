@@ -55,7 +55,7 @@ class Directions:
         """The model without them: the projection at three sites of every block; nothing where there are none."""
         return Intervention(arditi_sites(self.ablation(), n_blocks) if self.found else {})
 
-    def and_next(
+    def further(
         self,
         model: ChatModel,
         harmful: Sequence[PromptLike],
@@ -63,10 +63,8 @@ class Directions:
         blocks: Sequence[int],
         *,
         system: str | None = None,
-    ) -> Directions:
-        """These and the one that tells the sides apart while these are projected out.
-
-        Of several blocks the one is taken whose means lie farthest apart, measured by the spread around them.
+    ) -> list[Directions]:
+        """These and one more, once for each block: what tells the sides apart there while these are projected out.
 
         Args:
             model: the model.
@@ -75,25 +73,27 @@ class Directions:
             blocks: where the direction may be found.
             system: system prompt.
 
+        Returns:
+            First the block whose means lie farthest apart, measured by the spread around them.
+
         Raises:
             FitError: at no block there is a direction left, or all overflow.
         """
         with self.everywhere(len(model.blocks)).applied(model):
             source, target = (gather(model, side, blocks=list(blocks), system=system) for side in (harmful, harmless))
         bad = overflowing(source) | overflowing(target)
-        best: tuple[float, int, Tensor] | None = None
+        found: list[tuple[float, Directions]] = []
         for block in (each for each in blocks if each not in bad):
             X, Y = source[block].double(), target[block].double()
             gap = self._without(X.mean(dim=0) - Y.mean(dim=0))
             spread = float(X.var(dim=0).sum() + Y.var(dim=0).sum())
             length = float(gap.norm())
-            if length <= 1e-9 * float(X.mean(dim=0).norm()) or spread <= 0.0:
-                continue
-            if best is None or length**2 / spread > best[0]:
-                best = length**2 / spread, block, gap / length
-        if best is None:
+            if length > 1e-9 * float(X.mean(dim=0).norm()) and spread > 0.0:
+                more = Directions((*self.found, self._without(gap / length)), (*self.blocks, block))
+                found.append((length**2 / spread, more))
+        if not found:
             raise FitError(f"no direction is left at blocks {', '.join(map(str, blocks))}")
-        return Directions((*self.found, self._without(best[2])), (*self.blocks, best[1]))
+        return [more for _, more in sorted(found, key=lambda each: -each[0])]
 
     def _without(self, vector: Tensor) -> Tensor:
         """A vector without its part along these."""

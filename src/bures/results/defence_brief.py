@@ -11,7 +11,8 @@ from bures.results.formatting import estimate, number, p_value, percent, share
 if TYPE_CHECKING:
     from bures.results.defending import DefenceResult, Figure, Withstood
 
-_FIGURES = ("attacks", "worst % [95 %]", "by", "union % [95 %]", "worst, in budget", "union, in budget", "p (Holm)")
+_FIGURES = ("attacks", "worst % [95 %]", "by", "union % [95 %]", "p (Holm)", "worst, any cost", "union, any cost")
+"""Of the attacks within the perplexity budget, but for the last two."""
 _COSTS = ("x [95 %]", "KL [95 %]", "KL, 95th")
 
 
@@ -40,13 +41,13 @@ def _cells(result: DefenceResult, model: Withstood, sets: Sequence[str]) -> tupl
     null, cost = model.null, model.cost
     return (
         model.name,
-        "-" if whole is None else str(whole.attacks),
-        share(None if whole is None else whole.worst_asr, unit=""),
-        "-" if whole is None else whole.worst,
-        share(None if whole is None else whole.union, unit=""),
+        "-" if inside is None or whole is None else f"{inside.attacks} of {whole.attacks}",
         share(None if inside is None else inside.worst_asr, unit=""),
+        "-" if inside is None else inside.worst,
         share(None if inside is None else inside.union, unit=""),
         "-" if pair is None else p_value(pair.p_adjusted),
+        share(None if whole is None else whole.worst_asr, unit=""),
+        share(None if whole is None else whole.union, unit=""),
         percent(model.attacks[0].asr.value, unit=""),
         percent(None if null is None else null.asr.value, unit=""),
         *(share(model.over_refusal.get(name), unit="") for name in sets),

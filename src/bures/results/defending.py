@@ -109,7 +109,8 @@ class Withstood(_Part):
     figures: list[Figure] = Field(default_factory=list)
     """Of all attacks and of those within the budget, coherent and not."""
     judge_range: dict[str, float] = Field(default_factory=dict)
-    """Per set where the judge's error was measured, what the worst attack's ASR (by the judge alone) would be then."""
+    """Per set where the judge's error was measured, what the ASR (by the judge alone) of the worst attack within the
+    budget would be then."""
     null: Null | None = None
 
     def counted(self, *, within_budget: bool = False) -> list[Attacked]:
@@ -150,7 +151,7 @@ class Withstood(_Part):
 
 
 class Pair(_Part):
-    """The unions of two models, prompt by prompt, over all attacks on each."""
+    """The unions of two models, prompt by prompt, over the attacks within the perplexity budget on each."""
 
     first: str
     second: str
@@ -216,7 +217,8 @@ def between(models: Sequence[Withstood]) -> list[Pair]:
     Raises:
         ValueError: they were not attacked on the same number of prompts.
     """
-    counts = [only(models[0].broken(), other.broken()) for other in models[1:]]
+    broken = [each.broken(within_budget=True) for each in models]
+    counts = [only(broken[0], other) for other in broken[1:]]
     exact = [mcnemar_exact(*each) for each in counts]
     return [
         Pair(
@@ -224,7 +226,7 @@ def between(models: Sequence[Withstood]) -> list[Pair]:
             second=other.name,
             only_first=first,
             only_second=second,
-            difference=paired_difference(first, second, len(other.broken())),
+            difference=paired_difference(first, second, len(broken[0])),
             p=p,
             p_adjusted=adjusted,
         )

@@ -195,7 +195,8 @@ class _Table:
         """What the marks come to."""
         result = self.result
         for found in result.models:
-            found.judge_range = corrected(result.judge, found.figure(coherent=False).worst_asr.value)
+            worst = found.figure(coherent=False, within_budget=True).worst_asr
+            found.judge_range = corrected(result.judge, worst.value)
         result.conclude()
         result.finish()
         self.folder.save(result)

@@ -7,20 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from bures.errors import FitError, NumericsError
 from bures.jobs.attacks import MOST_DIRECTIONS, iterated_ablations, random_ablation, transferred
 from bures.jobs.defence.targets import Audited, Sources, Target
 from bures.jobs.learned import Learning, learned_direction
 from bures.jobs.run import Run
 from bures.jobs.saved_interventions import load_intervention
 from bures.jobs.search import interventions_of
+from bures.jobs.selection import Original, answered, ask_original, choose
 from bures.jobs.splits import load_splits
 from bures.models.intervention import Intervention
+from bures.models.subspaces import Directions
 from bures.results.names import NONE, AttackName
+from bures.results.records import Candidate, Trial
 from bures.results.schema import Row
 
 BEST = 2
 """Rows of the audit under which answers are prefilled too."""
+
+DEPTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Where iterated ablation may find a direction, as shares of the depth."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +94,59 @@ def moved(audit: Audited) -> list[Row]:
 
 
 def _iterated(target: Target, _: Sources) -> Iterator[Planned]:
-    run, fit, blocks = target.run, target.run.splits.fit, range(len(target.model.blocks))
+    """Each further direction is found at the block that does best on the selection split, within the budget."""
+    run, fit, n_blocks = target.run, target.run.splits.fit, len(target.model.blocks)
     if target.model.parts.unverified:
         return
-    made = iterated_ablations(run.unthinking, list(fit.harmful), list(fit.harmless), blocks, system=run.config.system)
+    made = iterated_ablations(
+        run.unthinking,
+        list(fit.harmful),
+        list(fit.harmless),
+        sorted({round(depth * (n_blocks - 1)) for depth in DEPTHS}),
+        choose=Choice(target).best,
+        system=run.config.system,
+    )
     for directions, intervention in made:
         yield Planned(f"iterated-{len(directions)}", intervention)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Chooses among directions by what their ablation does on the selection split, as an audit chooses.
+
+    Attributes:
+        target: the model.
+    """
+
+    target: Target
+
+    @cached_property
+    def _original(self) -> Original:
+        return ask_original(self.target.run, self.target.run.config.select_tokens)
+
+    def best(self, found: Sequence[Directions]) -> Directions:
+        """The highest ASR within the perplexity budget; the least perplexity where none is within.
+
+        Args:
+            found: directions, each with the block at which the last was found.
+
+        Raises:
+            FitError: the model's numbers overflow under each of them.
+        """
+        run, n_blocks = self.target.run, len(self.target.model.blocks)
+        tried: dict[Candidate, Directions] = {}
+        trials: list[Trial] = []
+        for directions in found:
+            candidate = Candidate("rfa", (directions.blocks[-1],), None, "all", sites=True)
+            tried[candidate] = directions
+            try:
+                trials.append(answered(run, candidate, directions.everywhere(n_blocks), self._original))
+            except NumericsError:
+                continue
+        chosen = choose(trials, run.config.max_perplexity_ratio)
+        if chosen is None:
+            raise FitError("the model's numbers overflow under every further direction")
+        return tried[chosen.candidate]
 
 
 def _transferred(target: Target, sources: Sources) -> Iterator[Planned]:

@@ -140,7 +140,7 @@ class Pool:
 
     def _project(self, step: int, harmful: Sequence[str], harmless: Sequence[str]) -> None:
         try:
-            self.directions = self.directions.and_next(self.model, harmful, harmless, self.blocks)
+            self.directions = self.directions.further(self.model, harmful, harmless, self.blocks)[0]
         except FitError:
             self.failed += 1
             return
