@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from bures.jobs.examples import Example, answer_states, log_probs, losses, with_original
+from bures.jobs.examples import Example, answer_states, log_probs, losses, token_weights, with_original
 from bures.jobs.progress import Silent
 from bures.models.fitting import arditi_sites
 from bures.models.intervention import Intervention, Site
@@ -38,14 +38,19 @@ def shift(model: ChatModel, block: int = 1, **how: Any) -> Intervention:
     return Intervention({block: fit_mean_shift(source, target + 3.0)}, **how)
 
 
-def row_loss(model: ChatModel, row: Example, intervention: Intervention) -> torch.Tensor:
-    """Cross-entropy of one row by a loop over its tokens; an oracle that shares no code with the objective."""
+def token_losses(model: ChatModel, row: Example, intervention: Intervention) -> torch.Tensor:
+    """Cross-entropy of each answer token of one row; an oracle that shares no code with the objective."""
     ids = torch.tensor([[*row.prompt, *row.answer]])
     asked = len(row.prompt) - row.begun
     with intervention.applied(model, prompt_lengths=[asked]):
         logits = model.hf(ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0].double()
     picked = [logits[len(row.prompt) - 1 + i].log_softmax(-1)[token] for i, token in enumerate(row.answer)]
-    return -torch.stack(picked).mean()
+    return -torch.stack(picked)
+
+
+def row_loss(model: ChatModel, row: Example, intervention: Intervention) -> torch.Tensor:
+    """Their mean."""
+    return token_losses(model, row, intervention).mean()
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -248,19 +253,95 @@ def test_maps_are_fitted_on_the_model_as_it_has_become() -> None:
 
 
 def test_half_of_the_draws_are_of_the_memory_which_is_of_fixed_size() -> None:
-    made = pool(hardening.model(), maps=3, memory=4)
+    made = pool(hardening.model(), maps=3, memory=4, hardest_of=1)
     assert made.draw() is None
     for step in (0, 3, 6, 9):
         made.refit(step)
         assert {each.born for each in made.newest} == {step}
         assert len(made.memory) == min(4, 3 * (step // 3))
-    newest = {id(each.intervention.maps) for each in made.newest}
-    drawn = [made.draw() for _ in range(1000)]
-    assert all(each is not None and 0.5 <= each.strength <= 1.25 for each in drawn)
-    share = sum(each is not None and id(each.maps) in newest for each in drawn) / len(drawn)
+    newest = {each.name for each in made.newest}
+    drawn = [each for each in (made.draw() for _ in range(1000)) if each is not None]
+    assert len(drawn) == 1000
+    assert all(0.5 <= intervention.strength <= 1.25 for _, intervention in drawn)
+    share = sum(name in newest for name, _ in drawn) / len(drawn)
     assert share == pytest.approx(0.5, abs=0.05)
     assert min(each.born for each in made.memory) < 9
     assert len(made.names) == 7
+
+
+def test_the_hardest_of_those_drawn_attacks_and_what_has_not_attacked_yet_goes_first(tmp_path: Path) -> None:
+    made = pool(hardening.model(), maps=4, memory=0, hardest_of=2)
+    made.refit(0)
+    names = [each.name for each in made.newest]
+    assert len(names) == 4
+    for name, loss in zip(names, (1.0, 2.0, 4.0, 3.0), strict=True):
+        made.was_met(name, loss)
+    drawn = Counter(found[0] for found in (made.draw() for _ in range(4000)) if found is not None)
+    # of two draws with replacement: the largest of four with 7 of 16, then 5, 3, 1
+    assert [drawn[name] / 4000 for name in names] == pytest.approx([1 / 16, 3 / 16, 7 / 16, 5 / 16], abs=0.03)
+    made.was_met(names[2], 0.0)
+    made.was_met(names[2], 0.0)
+    assert made.met[names[2]] == 1.0  # halved each time
+    (tmp_path / "maps").mkdir()
+    again = pool(hardening.model(), maps=4, memory=0, hardest_of=2)
+    again.restore(RunFolder(tmp_path), json.loads(json.dumps(made.keep(RunFolder(tmp_path)))))
+    assert again.met == made.met
+    del made.met[names[0]]
+    drawn = Counter(found[0] for found in (made.draw() for _ in range(4000)) if found is not None)
+    assert drawn[names[0]] / 4000 == pytest.approx(7 / 16, abs=0.03)
+
+
+def test_the_attacked_rows_of_a_step_are_shared_among_the_draws_and_their_losses_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = hardening.model()
+    plan = hardening.plan(model, attack_share=1.0, draws=3, hardest_of=1)
+    made = objective(model, plan)
+    made.pool.refit(0)
+    named = [(each.name, each.at(1.0)) for each in made.pool.newest][:3]
+    turns = iter(named)
+    monkeypatch.setattr(made.pool, "draw", lambda: next(turns))
+    monkeypatch.setattr(made.pool, "refit", lambda step: None)
+    rows = made.streams.harmful.examples
+    parts = list(made.parts(1))
+    learned = [rows[place] for place in made.streams.harmful.order[0]]
+    with torch.no_grad():
+        for number, (name, attack) in enumerate(named):
+            mine = learned[number::3]
+            expected = sum(
+                float((token_losses(model, row, attack) * weights(len(row.answer), plan.early_share)).sum())
+                for row in mine
+            )
+            assert made.pool.met[name] == pytest.approx(expected / len(mine), rel=1e-4)
+    told = [part.figures["attacked"] for part in parts if "attacked" in part.figures]
+    share = [len(learned[number::3]) / len(learned) for number in range(3)]
+    means = [made.pool.met[name] for name, _ in named]
+    assert sum(told) == pytest.approx(sum(a * b for a, b in zip(share, means, strict=True)), rel=1e-6)
+
+
+def test_the_first_tokens_of_a_refusal_have_their_share_of_its_weight() -> None:
+    assert token_weights(25, 0.5) == pytest.approx([0.1] * 5 + [0.025] * 20)
+    assert token_weights(25, 0.0) == pytest.approx([1 / 25] * 25)
+    assert token_weights(6, 0.5) == pytest.approx([1 / 6] * 6)  # half would be less than their part
+    assert token_weights(3, 0.5) == pytest.approx([1 / 3] * 3)
+    for n, share in ((1, 0.9), (5, 0.2), (40, 0.7), (40, 1.0)):
+        assert sum(token_weights(n, share)) == pytest.approx(1.0)
+    model = hardening.model()
+    rows = hardening.refusals(model)
+    with torch.no_grad():
+        found, _ = losses(model, rows, [], shift(model), early_share=0.7)
+        expected = sum(
+            float((token_losses(model, row, shift(model)) * weights(len(row.answer), 0.7)).sum()) for row in rows
+        )
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def weights(n: int, share: float) -> torch.Tensor:
+    """By the definition: five tokens have the share between them, or as much as any five where that is more."""
+    held = torch.full((n,), 1.0 / n, dtype=torch.float64)
+    if n > 5 and share > 5.0 / n:
+        held[:5], held[5:] = share / 5.0, (1.0 - share) / (n - 5)
+    return held
 
 
 def test_the_fail_closed_setting_projects_out_all_directions_found_so_far() -> None:
@@ -268,8 +349,9 @@ def test_the_fail_closed_setting_projects_out_all_directions_found_so_far() -> N
     made = pool(model, setting="fail-closed", n_fit=6)
     for step, rank in ((0, 1), (3, 2), (6, 3)):
         made.refit(step)
-        attack = made.draw()
-        assert attack is not None
+        drawn = made.draw()
+        assert drawn is not None
+        attack = drawn[1]
         assert attack.strength == 1.0
         assert len(attack.sites) == 3 * 3
         kept = attack.maps[Site(0, "input")](torch.eye(model.d_model))

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from bures.data.assets import ASSETS
 from bures.data.prompts import load_prompts, prompt_hash
 from bures.errors import BuresError, ConfigError, ModelError, RunError
-from bures.jobs.examples import Example, Stream, kept_examples, log_probs, with_original
+from bures.jobs.example_stream import Stream
+from bures.jobs.examples import Example, kept_examples, log_probs, with_original
 from bures.judges.phrases import ARDITI
 from bures.models.checkpoints import organism_adapter
 from bures.models.generation import generate

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from bures.errors import FitError
 from bures.jobs.progress import Silent
 from bures.models.activations import gather
 from bures.models.fitting import arditi_sites
@@ -21,6 +20,17 @@ from helpers import hardening, tiny
 
 HARMLESS = list(tiny.PROMPTS[:5])
 TEXTS = [each.text for each in hardening.HARMFUL]
+
+
+class Heard(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        """One more."""
+        self.lines.append(line)
 
 
 def test_answers_are_greedy_and_under_the_ablation_of_a_third_of_the_prompts_each() -> None:
@@ -61,8 +71,9 @@ def test_what_is_refused_all_the_same_begins_nothing(monkeypatch: pytest.MonkeyP
     assert own is not None
     assert [bool(answer) for answer in own.answers] == [False, *[True] * (len(TEXTS) - 1)]
     monkeypatch.setattr(module, "JUDGES", {module.JUDGE: SimpleNamespace(is_refusal=lambda *_: True)})
-    with pytest.raises(FitError, match="own-share"):
-        own_answers(model, hardening.HARMFUL, HARMLESS, plan, 1.0, Silent())
+    told = Heard()
+    assert own_answers(model, hardening.HARMFUL, HARMLESS, plan, 1.0, told) is None
+    assert [line for line in told.lines if "no ablation" in line]
 
 
 def test_without_a_share_nothing_is_answered() -> None:

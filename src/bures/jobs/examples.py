@@ -7,10 +7,9 @@ along, from which its whole next-token distribution follows.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -29,8 +28,8 @@ from bures.models.probing import tensor_of
 from bures.models.reentry import entered, returning
 from bures.models.tokens import kinds_of, token_kinds
 
-POOL = 8
-"""Batches whose rows are sorted by length together, so that little is padded."""
+EARLY = 5
+"""Tokens at the beginning of an answer that may weigh more than the others."""
 
 
 @dataclass(frozen=True)
@@ -197,14 +196,28 @@ def original_log_probs(model: ChatModel, kept: Sequence[Example], like: Tensor) 
         return log_probs(model, torch.cat(teachers).to(like))
 
 
+def token_weights(n: int, early_share: float) -> list[float]:
+    """Weights of an answer's n tokens in its mean, which add up to one.
+
+    The first `EARLY` have `early_share` of it between them, or the share of as many tokens where that is more: whether
+    a model refuses is decided there, while most tokens of a refusal follow from those before (Qi et al. 2024, arXiv
+    2406.05946, weigh the first tokens otherwise for the same reason).
+    """
+    if n <= EARLY:
+        return [1.0 / n] * n
+    early = max(early_share, EARLY / n)
+    return [early / EARLY] * EARLY + [(1.0 - early) / (n - EARLY)] * (n - EARLY)
+
+
 def losses(
     model: ChatModel,
     learned: Sequence[Example],
     kept: Sequence[Example],
     intervention: Intervention | None = None,
     entry: int = 0,
+    early_share: float = 0.0,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Sum over rows of the mean token cross-entropy of answers, and sum over tokens of KL(original || current).
+    """Sum over rows of the weighted mean cross-entropy of answers, and sum over tokens of KL(original || current).
 
     Args:
         model: the model.
@@ -212,6 +225,7 @@ def losses(
         kept: harmless answers with the original's last hidden states.
         intervention: moves all rows; None: nothing does.
         entry: the first block that is computed, where every map stands at it or later.
+        early_share: of a row's weight, for the first `EARLY` tokens of its answer; see `token_weights`.
     """
     moved = intervention or Intervention()
     if any(site.block < entry for site in moved.sites):
@@ -219,7 +233,8 @@ def losses(
     with moved.applied(model):
         states = answer_states(model, [*learned, *kept], first_block=entry)
     target = torch.tensor([token for row in learned for token in row.answer], dtype=torch.long, device=states.device)
-    weight = torch.tensor([1.0 / len(row.answer) for row in learned for _ in row.answer], device=states.device)
+    weights = [weight for row in learned for weight in token_weights(len(row.answer), early_share)]
+    weight = torch.tensor(weights, device=states.device)
     logp = log_probs(model, states)
     n = len(target)
     cross_entropy = -(logp[:n].gather(1, target[:, None])[:, 0] * weight.to(logp.dtype)).sum()
@@ -239,50 +254,3 @@ def training_attention(model: ChatModel) -> Generator[None]:
         yield
     finally:
         model.hf.set_attn_implementation(before or "sdpa")
-
-
-@dataclass
-class Stream:
-    """Endless batches of examples of similar length, in a fresh order each time round, whose place can be kept.
-
-    Attributes:
-        examples: what the batches are made of.
-        size: rows of a batch; at most the number of examples.
-        rng: draws the orders; several streams may share one.
-        order: this round's batches, as places in `examples`.
-        at: how many of them are done.
-    """
-
-    examples: Sequence[Example]
-    size: int
-    rng: random.Random
-    order: list[list[int]] = field(default_factory=list[list[int]])
-    at: int = 0
-
-    def __iter__(self) -> Stream:
-        return self
-
-    def __next__(self) -> list[Example]:
-        if self.at == len(self.order):
-            self.order, self.at = self._round(), 0
-        self.at += 1
-        return [self.examples[place] for place in self.order[self.at - 1]]
-
-    def _round(self) -> list[list[int]]:
-        size = min(self.size, len(self.examples))
-        order = list(range(len(self.examples)))
-        self.rng.shuffle(order)
-        batches: list[list[int]] = []
-        for start in range(0, len(order), POOL * size):
-            pool = sorted(order[start : start + POOL * size], key=lambda place: len(self.examples[place]))
-            batches += [pool[i : i + size] for i in range(0, len(pool) - size + 1, size)]
-        self.rng.shuffle(batches)
-        return batches
-
-    def state(self) -> dict[str, Any]:
-        """The place in the data, without the generator's."""
-        return {"order": self.order, "at": self.at}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was."""
-        self.order, self.at = state["order"], state["at"]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bures.data.conversations import PromptLike
 from bures.errors import FitError
-from bures.jobs.examples import Stream, training_attention, with_original
+from bures.jobs.example_stream import Stream
+from bures.jobs.examples import training_attention, with_original
 from bures.jobs.learned.objective import Learning, Objective, Taught
 from bures.jobs.learned.rows import answers_under, in_order, own_rows
 from bures.jobs.progress import Progress, Silent

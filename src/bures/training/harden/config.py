@@ -16,8 +16,8 @@ Setting = Literal["moving", "refat", "fail-closed", "control"]
 
 WITHOUT: Mapping[Setting, tuple[str, ...]] = MappingProxyType(
     {
-        "fail-closed": ("maps", "memory"),
-        "control": ("attack_share", "attack_warmup", "refit_every", "n_fit", "maps", "memory"),
+        "fail-closed": ("maps", "memory", "draws", "hardest_of"),
+        "control": ("attack_share", "attack_warmup", "refit_every", "n_fit", "maps", "memory", "draws", "hardest_of"),
     }
 )
 """Options that would do nothing in a setting."""
@@ -96,6 +96,14 @@ class HardenConfig(Asked):
         description="Weight of token KL(original || hardened) along the original model's own harmless answers.",
     )
 
+    early_share: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="Share of a refusal's weight in the loss that its first five tokens have, where it is decided; "
+        "0: that of any five.",
+    )
+
     rank: int = Field(default=16, ge=1, description="Rank of the LoRA.")
     alpha: float = Field(default=32.0, gt=0.0, description="Its alpha: the update is scaled by alpha / rank.")
     targets: tuple[str, ...] | None = Field(
@@ -146,8 +154,20 @@ class HardenConfig(Asked):
         description="Earlier interventions that are kept; half of the draws are of them.",
         json_schema_extra=_AS_SETTING,
     )
+    draws: int | None = Field(
+        default=None,
+        ge=1,
+        description="Interventions that share the attacked prompts of a step.",
+        json_schema_extra=_AS_SETTING,
+    )
+    hardest_of: int | None = Field(
+        default=None,
+        ge=1,
+        description="Of how many drawn at random each of them is the one under which refusals were least likely.",
+        json_schema_extra=_AS_SETTING,
+    )
     own_share: float = Field(
-        default=0.0,
+        default=0.4,
         ge=0.0,
         le=1.0,
         description="Share of the other refusals that begin behind the first 1 to 12 tokens of the model's own answer "

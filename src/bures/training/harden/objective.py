@@ -4,8 +4,9 @@
 
 T is an intervention of the pool, y_r a refusal of the harmful prompt x, pi_0 the original model. The KL runs over the
 tokens of the original's own harmless answers, where nothing intervenes. In a step a share p of the harmful prompts is
-under one drawn T and the others are not, so the expectation is the sum above at the price of one batch. Each prompt
-counts alike, however long its refusal is.
+under drawn T, each under one, and the others are not, so the expectation is the sum above at the price of one batch.
+Each prompt counts alike, however long its refusal is; within it the first tokens, which decide, may weigh more. T is
+drawn among those that attack best (`bures.training.harden.pool`), which leans the mean towards the worst case.
 
 T has to be where the loss can see it: it moves prompt and answer tokens by their places in the whole row (a pass alone
 could not tell them), and the gradient goes through it into the weights before it.
@@ -19,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bures.jobs.examples import Example, Stream, losses
+from bures.jobs.example_stream import Stream
+from bures.jobs.examples import Example, losses
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
 from bures.results.run_folder import RunFolder
@@ -93,16 +95,21 @@ class MovingMaps:
         learned = next(self.streams.harmful)
         kept = [*next(self.streams.ordinary), *next(self.streams.lookalikes)]
         drawn = self._attacked(len(learned), attacks.share_at(step))
-        intervention = self.pool.draw() if drawn else None
-        if intervention is None:
-            drawn = frozenset()
-        hit = [row for place, row in enumerate(learned) if place in drawn]
-        clean = [row for place, row in enumerate(learned) if place not in drawn]
+        found = [self.pool.draw() for _ in range(min(attacks.draws, len(drawn)))]
+        against = [each for each in found if each is not None]
+        hit = [row for place, row in enumerate(learned) if against and place in drawn]
+        clean = [row for place, row in enumerate(learned) if not against or place not in drawn]
         weigh = _Weights(rows=len(learned), clean=len(clean), hit=len(hit), tokens=sum(len(row.answer) for row in kept))
         for rows, others in self._shared(clean, kept):
             yield self._part(rows, others, weigh, None)
-        for rows, _ in self._shared(hit, []):
-            yield self._part(rows, [], weigh, intervention)
+        for number, (name, intervention) in enumerate(against):
+            mine = hit[number :: len(against)]
+            loss = 0.0
+            for rows, _ in self._shared(mine, []):
+                part = self._part(rows, [], weigh, intervention)
+                loss += part.figures["attacked"] * weigh.hit / len(mine)
+                yield part
+            self.pool.was_met(name, self.workers.sums({"attacked": loss})["attacked"])
 
     def _attacked(self, n: int, share: float) -> frozenset[int]:
         """Which of n rows are attacked: share x n of them, rounded up or down so that the mean is right."""
@@ -126,7 +133,7 @@ class MovingMaps:
         self, learned: Sequence[Example], kept: Sequence[Example], weigh: _Weights, intervention: Intervention | None
     ) -> Part:
         """The loss of some rows; `intervention` moves all of them."""
-        cross_entropy, kl = losses(self.model, learned, kept, intervention, self.entry)
+        cross_entropy, kl = losses(self.model, learned, kept, intervention, self.entry, self.plan.early_share)
         loss = cross_entropy / weigh.rows + self.plan.kl_weight * kl / max(1, weigh.tokens)
         figures: dict[str, float] = {}
         if learned and intervention is None:

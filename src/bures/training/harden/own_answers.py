@@ -71,10 +71,7 @@ def own_answers(
         harmless: training prompts of the other side, to fit on.
         plan: on how many prompts is fitted, and the seed.
         share: of the rows that begin so, of those that have a beginning.
-        progress: who is told how far it is.
-
-    Raises:
-        FitError: no direction can be fitted at any of the depths.
+        progress: who is told how far it is, and where no ablation makes the model answer.
     """
     if not share or model.parts.unverified:
         return None
@@ -96,5 +93,6 @@ def own_answers(
         for place, prompt, ids, said in zip(places, asked, found, decode(model, found), strict=True):
             answers[place] = [] if JUDGES[JUDGE].is_refusal(prompt, said) else ids
     if not any(answers):
-        raise FitError("no ablation makes the model answer a harmful training prompt; leave out --own-share")
+        progress.say("no ablation makes the model answer a harmful training prompt: no refusal begins behind its own")
+        return None
     return Own(answers, share)

@@ -35,6 +35,8 @@ class Attacks:
         ranks: of ranked methods.
         scopes: token scopes.
         strengths: lowest and highest.
+        draws: how many interventions share the attacked prompts of a step.
+        hardest_of: of how many drawn at random each of them is the one with the highest loss so far.
         accumulated: instead of all this, all directions found so far are projected out everywhere.
     """
 
@@ -49,6 +51,8 @@ class Attacks:
     ranks: tuple[int, ...] = (1, 2, 8)
     scopes: tuple[Scope, ...] = ("last", "prompt", "all", "generated")
     strengths: tuple[float, float] = (0.5, 1.25)
+    draws: int = 1
+    hardest_of: int = 1
     accumulated: bool = False
 
     def share_at(self, step: int) -> float:
@@ -73,6 +77,7 @@ class Plan:
     warmup_steps: int
     max_grad_norm: float
     kl_weight: float
+    early_share: float
     rank: int
     alpha: float
     targets: tuple[str, ...]
@@ -104,6 +109,7 @@ def settled(config: HardenConfig, model: ChatModel) -> Plan:
         warmup_steps=config.warmup_steps,
         max_grad_norm=config.max_grad_norm,
         kl_weight=config.kl_weight,
+        early_share=config.early_share,
         rank=config.rank,
         alpha=config.alpha,
         targets=config.targets or linear_names(model),
@@ -135,6 +141,8 @@ _SETTINGS: Mapping[Setting, Attacks] = MappingProxyType(
             memory=32,
             methods=("rfa", "mean-act", "act", "pca-ot"),
             placements=("one", "two", "all", "sites"),
+            draws=2,
+            hardest_of=3,
         ),
         "refat": Attacks(  # Yu et al. 2024, arXiv 2409.20089: a direction for each of the last 75 % of the blocks
             share=0.5,
@@ -178,6 +186,8 @@ def _attacks(config: HardenConfig, *, small: bool) -> Attacks:
         "n_fit": config.n_fit,
         "maps": config.maps,
         "memory": config.memory,
+        "draws": config.draws,
+        "hardest_of": config.hardest_of,
     }
     return replace(held, **{name: value for name, value in given.items() if value is not None})
 

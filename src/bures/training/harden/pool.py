@@ -2,8 +2,10 @@
 
 Every so many steps some interventions are drawn (method, placement, blocks, rank, token scope) and fitted on training
 prompts that are drawn anew. Half of the attacks are by the newest; the other half by earlier ones, which stay in a
-memory of fixed size: without it a model learns to move its refusal out of the way of the last maps and back again. The
-strength is drawn for each attack.
+memory of fixed size: without it a model learns to move its refusal out of the way of the last maps and back again. Of
+several that are drawn the one attacks under which refusals were least likely when it last did, since the defence is
+measured by its worst case and not by its mean; what has not attacked yet goes first. The strength is drawn for each
+attack.
 
 The `fail-closed` setting has one attack instead: the projection, at three sites of every block, of all directions found
 so far; each new one is found while the earlier ones are projected out.
@@ -11,6 +13,7 @@ so far; each new one is found while the earlier ones are projected out.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -86,6 +89,7 @@ class Pool:
         newest: those of the last fit.
         memory: earlier ones.
         directions: those that are projected out, in the `fail-closed` setting.
+        met: name of an attack -> the loss of the refusals under it, later ones counting more.
         failed: how many fits failed.
         seconds: what all fits took.
     """
@@ -99,6 +103,7 @@ class Pool:
     newest: list[Attack] = field(default_factory=list[Attack])
     memory: list[Attack] = field(default_factory=list[Attack])
     directions: Directions = field(default_factory=Directions)
+    met: dict[str, float] = field(default_factory=dict[str, float])
     failed: int = 0
     seconds: float = 0.0
 
@@ -162,12 +167,21 @@ class Pool:
 
     # Attacking ----------------------------------------------------------------------------------------------------
 
-    def draw(self) -> Intervention | None:
-        """An attack, at a strength drawn for it; None: there is none yet."""
+    def draw(self) -> tuple[str, Intervention] | None:
+        """An attack's name, and what it does at a strength drawn for it; None: there is none yet."""
         if not self.newest and not self.memory:
             return None
+        drawn = [self._one() for _ in range(self.attacks.hardest_of)]
+        hardest = max(drawn, key=lambda each: self.met.get(each.name, math.inf))
+        return hardest.name, hardest.at(self.rng.uniform(*self.attacks.strengths))
+
+    def _one(self) -> Attack:
         side = self.memory if self.memory and (not self.newest or self.rng.random() < 0.5) else self.newest
-        return self.rng.choice(side).at(self.rng.uniform(*self.attacks.strengths))
+        return self.rng.choice(side)
+
+    def was_met(self, name: str, loss: float) -> None:
+        """Remembers the loss of the refusals under an attack: the mean of this one and of what was remembered."""
+        self.met[name] = (self.met.get(name, loss) + loss) / 2
 
     @property
     def names(self) -> frozenset[str]:
@@ -186,6 +200,7 @@ class Pool:
             "newest": known[0],
             "memory": known[1],
             "directions": self.directions.rows(),
+            "met": {name: loss for name, loss in self.met.items() if name in self.names},
             "failed": self.failed,
             "seconds": self.seconds,
             "random": random_state(self.rng),
@@ -204,7 +219,7 @@ class Pool:
             ]
             for side in ("newest", "memory")
         )
-        self.directions = Directions.of(state["directions"])
+        self.directions, self.met = Directions.of(state["directions"]), dict(state["met"])
         self.failed, self.seconds = state["failed"], state["seconds"]
         set_random_state(self.rng, state["random"])
 

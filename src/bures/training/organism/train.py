@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bures.errors import ConfigError
-from bures.jobs.examples import Example, Stream, answer_states, log_probs, original_log_probs, spoken
+from bures.jobs.example_stream import Stream
+from bures.jobs.examples import Example, answer_states, log_probs, original_log_probs, spoken
 from bures.jobs.progress import Progress, Silent
 from bures.models.loading import ChatModel
 from bures.training.loop import Part, Trainer, train
