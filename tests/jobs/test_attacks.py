@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
@@ -72,7 +73,7 @@ def test_iterated_ablations_take_one_direction_more_each_time_and_leave_no_hook(
         offered.append([each.blocks for each in found])
         return found[-1]
 
-    made = list(iterated_ablations(llama, ASKED, tiny.PROMPTS, [1, 2], choose=last, most=3))
+    made = list(islice(iterated_ablations(llama, ASKED, tiny.PROMPTS, [1, 2], choose=last), 3))
     assert [len(directions) for directions, _ in made] == [1, 2, 3]
     for k, (directions, intervention) in enumerate(made, start=1):
         assert intervention.tokens == "all"

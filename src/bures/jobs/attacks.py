@@ -51,10 +51,9 @@ def iterated_ablations(
     blocks: Sequence[int],
     *,
     choose: Callable[[Sequence[Directions]], Directions],
-    most: int = MOST_DIRECTIONS,
     system: str | None = None,
 ) -> Iterator[tuple[Directions, Intervention]]:
-    """Ablations of 1, 2, ... directions; ends early where no further direction is left.
+    """Ablations of 1, 2, ... up to `MOST_DIRECTIONS` directions; ends early where no further direction is left.
 
     Args:
         model: the model that is attacked.
@@ -63,14 +62,13 @@ def iterated_ablations(
         blocks: where directions may be found.
         choose: of the same directions and one more, found at each of these blocks, the best; the farthest gap stands
             first, which is no good choice by itself: in the last blocks its ablation can ruin the model.
-        most: how many directions.
         system: system prompt.
 
     Yields:
         The directions so far, and the intervention that takes them away, at every token.
     """
     found = Directions()
-    for _ in range(most):
+    for _ in range(MOST_DIRECTIONS):
         try:
             found = choose(found.further(model, harmful, harmless, blocks, system=system))
         except FitError:
