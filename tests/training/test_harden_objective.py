@@ -23,6 +23,7 @@ from bures.results.run_folder import RunFolder
 from bures.training.harden.objective import MovingMaps, Streams
 from bures.training.harden.plan import Plan
 from bures.training.harden.pool import RUINOUS, Attack, Pool
+from bures.training.harden.rows import Rows
 from bures.training.loop import Trainer, train
 from bures.training.lora import attach
 from bures.transport import ablate_direction, fit_mean_shift
@@ -168,7 +169,7 @@ def test_passes_that_begin_in_the_middle_have_the_loss_of_whole_ones_wherever_th
 def objective(model: ChatModel, plan: Plan) -> MovingMaps:
     learned, kept = hardening.refusals(model), hardening.kept(model)
     pool = Pool(model, plan.attacks, range(1, 3), hardening.ASKED, tiny.PROMPTS[:6], random.Random("pool"))
-    return MovingMaps(model, Streams.of(learned, kept[:3], kept[3:], plan), plan, pool)
+    return MovingMaps(model, Streams.of(Rows(learned, kept[:3], kept[3:]), plan), plan, pool)
 
 
 def test_passes_and_processes_add_up_to_the_gradient_of_one_batch() -> None:

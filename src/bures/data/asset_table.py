@@ -248,6 +248,15 @@ _TABLE: tuple[Asset, ...] = (
         description="English Wikipedia, the text of 30 articles: the perplexity corpus",
         url="https://en.wikipedia.org",
     ),
+    _in_llamafactory(
+        name="c4",
+        member="llamafactory-0.9.5/data/c4_demo.jsonl",
+        member_sha256="f51528081ef22279f2840c02c4cd7cdfc372138be0817c5b8714d200af692b78",
+        n_bytes=747_189,
+        licence="ODC-BY-1.0",
+        description="C4, the text of 300 web pages: what hardening may hold in place",
+        url="https://github.com/allenai/allennlp/discussions/5056",
+    ),
     *LINKED,
 )
 

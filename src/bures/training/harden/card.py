@@ -103,6 +103,7 @@ def _made(
             f"- harmless prompts: {data['ordinary']} ({', '.join(options['harmless'])}) and {data['lookalikes']} "
             f"look-alikes, on which the KL to the original model is held down along its own answers"
         ),
+        *([] if "text" not in data else [f"- and held down along running text too: {data['text']['name']}"]),
         f"- {dropped} training prompts were left out because they repeat one of a set that measures",
         (
             f"- LoRA of rank {plan['rank']}, alpha {plan['alpha']:g}, on {', '.join(plan['targets'])} from block "

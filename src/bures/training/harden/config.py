@@ -64,6 +64,13 @@ class HardenConfig(Asked):
         default=(), description="Further prompt sets that measure: training prompts that repeat theirs are left out."
     )
 
+    text: str | None = Field(
+        default=None,
+        description="Running text along which the KL is held down too: a file, or `c4`; another than an audit's "
+        "corpus.",
+        json_schema_extra={"unset": "none"},
+    )
+
     steps: int | None = Field(
         default=None, ge=1, description="Steps.", json_schema_extra={"unset": f"400 {_BY_SIZE} 150"}
     )
@@ -76,6 +83,7 @@ class HardenConfig(Asked):
         description="Harmless prompts of a step, half of them look-alikes.",
         json_schema_extra={"unset": f"10 {_BY_SIZE} 8"},
     )
+    text_rows: int = Field(default=2, ge=1, description="Pieces of the text of a step, where there is one.")
     accumulate: int = Field(
         default=1,
         ge=1,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bures.data.prompts import PARTS, load_prompts
+from bures.data.prompts import PARTS, Corpus, load_corpus, load_prompts
 from bures.errors import AssetError, PromptError
 from bures.training.harden.config import HardenConfig
 from bures.training.harden.refusals import OTHER
@@ -66,6 +66,7 @@ class Data:
         lookalikes: harmless ones in the words of harmful ones.
         dropped: measuring set -> training prompts left out because they repeat one of its own.
         missing: measuring sets that could not be read, so that nothing is known of an overlap with them.
+        text: running text, if any.
     """
 
     harmful: tuple[HarmfulPrompt, ...]
@@ -73,14 +74,17 @@ class Data:
     lookalikes: tuple[str, ...]
     dropped: dict[str, int]
     missing: tuple[str, ...]
+    text: Corpus | None = None
 
     def describe(self) -> dict[str, Any]:
         """What the recipe says of them: no text."""
         counts = {"harmful": len(self.harmful), "ordinary": len(self.ordinary), "lookalikes": len(self.lookalikes)}
         texts = [[each.text for each in self.harmful], self.ordinary, self.lookalikes]
         digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
+        text = {} if self.text is None else {"text": {"name": self.text.name, "sha256": self.text.sha256}}
         return {
             **counts,
+            **text,
             "sha256": digest,
             "dropped_as_overlapping": self.dropped,
             "overlap_not_checked_against": list(self.missing),
@@ -92,7 +96,7 @@ def training_data(config: HardenConfig, rng: random.Random) -> Data:
 
     Raises:
         AssetError: a pinned source cannot be fetched.
-        PromptError: a source cannot be read, or nothing is left of a side.
+        PromptError: a source or the text cannot be read, or nothing is left of a side.
     """
     measuring, missing = _measuring(config.apart_from)
     dropped: Counter[str] = Counter()
@@ -118,6 +122,7 @@ def training_data(config: HardenConfig, rng: random.Random) -> Data:
         lookalikes=tuple(lookalikes[place] for place in left(lookalikes, "look-alike")),
         dropped=dict(sorted(dropped.items())),
         missing=missing,
+        text=None if config.text is None else load_corpus(config.text),
     )
 
 

@@ -27,7 +27,7 @@ from bures.training.harden.objective import MovingMaps, Streams
 from bures.training.harden.own_answers import own_answers
 from bures.training.harden.plan import Plan, settled
 from bures.training.harden.pool import Pool
-from bures.training.harden.rows import Rows, answered, refusal_rows, sampled, with_streams
+from bures.training.harden.rows import Rows, answered, pieces, refusal_rows, sampled, with_streams
 from bures.training.loop import Trainer, train
 from bures.training.lora import attach, make_folder, save_adapter, write_json
 from bures.training.workers import Workers
@@ -167,7 +167,8 @@ def _rows(
     harmful = refusal_rows(model, data.harmful, config, random.Random(f"{config.seed} refusals"), own)
     with workers.first():
         ordinary, lookalikes = answered(model, data, config, checkpoints.path / "answers.json", told)
-    return with_streams(model, Rows(harmful, ordinary, lookalikes), plan, told)
+    text = pieces(model, data.text, plan, random.Random(f"{config.seed} text"))
+    return with_streams(model, Rows(harmful, ordinary, lookalikes, text), plan, told)
 
 
 def _objective(model: ChatModel, data: Data, rows: Rows, plan: Plan, workers: Workers) -> MovingMaps:
@@ -179,7 +180,7 @@ def _objective(model: ChatModel, data: Data, rows: Rows, plan: Plan, workers: Wo
         harmless=[*data.ordinary, *data.lookalikes],
         rng=random.Random(f"{plan.seed} attacks"),
     )
-    streams = Streams.of(rows.harmful, rows.ordinary, rows.lookalikes, plan)
+    streams = Streams.of(rows, plan)
     return MovingMaps(model, streams, plan, pool, rows.entry, workers)
 
 

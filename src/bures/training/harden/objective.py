@@ -3,10 +3,11 @@
     L = (1 - p) CE(y_r | x) + p E_T CE(y_r | x; T) + beta mean_t KL(pi_0 || pi_theta)
 
 T is an intervention of the pool, y_r a refusal of the harmful prompt x, pi_0 the original model. The KL runs over the
-tokens of the original's own harmless answers, where nothing intervenes. In a step a share p of the harmful prompts is
-under drawn T, each under one, and the others are not, so the expectation is the sum above at the price of one batch.
-Each prompt counts alike, however long its refusal is; within it the first tokens, which decide, may weigh more. T is
-drawn among those that attack best (`bures.training.harden.pool`), which leans the mean towards the worst case.
+tokens of the original's own harmless answers, and of running text where some is given; nothing intervenes there. In a
+step a share p of the harmful prompts is under drawn T, each under one, and the others are not, so the expectation is
+the sum above at the price of one batch. Each prompt counts alike, however long its refusal is; within it the first
+tokens, which decide, may weigh more. T is drawn among those that attack best (`bures.training.harden.pool`), which
+leans the mean towards the worst case.
 
 T has to be where the loss can see it: it moves prompt and answer tokens by their places in the whole row (a pass alone
 could not tell them), and the gradient goes through it into the weights before it.
@@ -27,6 +28,7 @@ from bures.models.loading import ChatModel
 from bures.results.run_folder import RunFolder
 from bures.training.harden.plan import Plan
 from bures.training.harden.pool import Pool, random_state, set_random_state
+from bures.training.harden.rows import Rows
 from bures.training.loop import Part
 from bures.training.workers import Workers
 
@@ -38,33 +40,40 @@ class Streams:
     harmful: Stream
     ordinary: Stream
     lookalikes: Stream
+    text: Stream | None
     rng: random.Random
 
     @staticmethod
-    def of(
-        harmful: Sequence[Example], ordinary: Sequence[Example], lookalikes: Sequence[Example], plan: Plan
-    ) -> Streams:
+    def of(rows: Rows, plan: Plan) -> Streams:
         """Rows of a step by the plan; half of the harmless ones are look-alikes."""
         rng = random.Random(f"{plan.seed} order")
         half = plan.harmless_rows // 2
         return Streams(
-            Stream(harmful, plan.harmful_rows, rng),
-            Stream(ordinary, max(1, plan.harmless_rows - half), rng),
-            Stream(lookalikes, max(1, half), rng),
+            Stream(rows.harmful, plan.harmful_rows, rng),
+            Stream(rows.ordinary, max(1, plan.harmless_rows - half), rng),
+            Stream(rows.lookalikes, max(1, half), rng),
+            Stream(rows.text, plan.text_rows, rng) if rows.text else None,
             rng,
         )
 
+    def kept(self) -> list[Example]:
+        """The rows of a step that are to stay."""
+        return [*next(self.ordinary), *next(self.lookalikes), *(next(self.text) if self.text else ())]
+
     def state(self) -> dict[str, Any]:
         """The place in the data."""
-        each = {"harmful": self.harmful, "ordinary": self.ordinary, "lookalikes": self.lookalikes}
-        return {**{name: stream.state() for name, stream in each.items()}, "random": random_state(self.rng)}
+        each = {name: stream.state() for name, stream in self._named()}
+        return {**each, "random": random_state(self.rng)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was."""
-        self.harmful.restore(state["harmful"])
-        self.ordinary.restore(state["ordinary"])
-        self.lookalikes.restore(state["lookalikes"])
+        for name, stream in self._named():
+            stream.restore(state[name])
         set_random_state(self.rng, state["random"])
+
+    def _named(self) -> list[tuple[str, Stream]]:
+        held = {"harmful": self.harmful, "ordinary": self.ordinary, "lookalikes": self.lookalikes, "text": self.text}
+        return [(name, stream) for name, stream in held.items() if stream is not None]
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class MovingMaps:
         if attacks.refits_at(step):
             self.pool.refit(step)
         learned = next(self.streams.harmful)
-        kept = [*next(self.streams.ordinary), *next(self.streams.lookalikes)]
+        kept = self.streams.kept()
         drawn = self._attacked(len(learned), attacks.share_at(step))
         found = [self.pool.draw() for _ in range(min(attacks.draws, len(drawn)))]
         against = [each for each in found if each is not None]

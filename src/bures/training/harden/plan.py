@@ -72,6 +72,7 @@ class Plan:
     steps: int
     harmful_rows: int
     harmless_rows: int
+    text_rows: int
     accumulate: int
     learning_rate: float
     warmup_steps: int
@@ -104,6 +105,7 @@ def settled(config: HardenConfig, model: ChatModel) -> Plan:
         steps=config.steps or (400 if small else 150),
         harmful_rows=config.harmful_rows or (8 if small else 6),
         harmless_rows=config.harmless_rows or (10 if small else 8),
+        text_rows=config.text_rows if config.text else 0,
         accumulate=config.accumulate,
         learning_rate=config.learning_rate or (5e-4 if small else 2e-4),
         warmup_steps=config.warmup_steps,

@@ -18,8 +18,10 @@ from typing import Any, cast
 import torch
 
 from bures import durable
+from bures.data.corpora import Corpus
 from bures.errors import PromptError, RunError
 from bures.jobs.examples import Example, answer_states, kept_examples, spoken, with_original
+from bures.jobs.metrics import corpus_windows
 from bures.jobs.progress import Progress
 from bures.judges.by_name import JUDGES
 from bures.models.loading import ChatModel
@@ -35,6 +37,9 @@ from bures.training.organism.data import HarmfulPrompt
 STREAM_BYTES = 2_000_000_000
 """Most memory that the streams of all rows may take; where they would take more, passes are whole."""
 
+PIECE, HEAD, MOST_TEXT = 48, 8, 400_000
+"""Tokens of a piece of text, of its beginning, and of the text that are read at most."""
+
 JUDGE = "arditi"
 """Says which of the original model's harmless answers are refusals, which are not kept in place."""
 
@@ -46,6 +51,7 @@ class Rows:
     harmful: Sequence[Example]
     ordinary: Sequence[Example]
     lookalikes: Sequence[Example]
+    text: Sequence[Example] = ()
     entry: int = 0
 
 
@@ -70,6 +76,19 @@ def refusal_rows(
     return rows
 
 
+def pieces(model: ChatModel, text: Corpus | None, plan: Plan, rng: random.Random) -> list[Example]:
+    """Pieces of running text without a template, as many as a training comes to; of each all but the beginning is kept.
+
+    Raises:
+        ConfigError: the text is shorter than one piece.
+    """
+    if text is None:
+        return []
+    found = corpus_windows(model, text.text, max_tokens=MOST_TEXT, window=PIECE)
+    drawn = rng.sample(found, min(len(found), plan.steps * plan.text_rows))
+    return [Example(tuple(piece[:HEAD]), tuple(piece[HEAD:])) for piece in drawn]
+
+
 def sampled(data: Data, plan: Plan, rng: random.Random) -> Data:
     """The data without prompts that a training of this length never comes to."""
     half = plan.harmless_rows // 2
@@ -83,6 +102,7 @@ def sampled(data: Data, plan: Plan, rng: random.Random) -> Data:
         lookalikes=some(data.lookalikes, half),
         dropped=data.dropped,
         missing=data.missing,
+        text=data.text,
     )
 
 
@@ -125,7 +145,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 def with_streams(model: ChatModel, rows: Rows, plan: Plan, progress: Progress) -> Rows:
     """The rows with what the original model computes of them; passes begin at the first adapted block if they may."""
-    sides = (rows.harmful, rows.ordinary, rows.lookalikes)
+    sides = (rows.harmful, rows.ordinary, rows.lookalikes, rows.text)
     size = sum(map(len, (row for side in sides for row in side))) * model.d_model * model.hf.dtype.itemsize
     entry = plan.first_block if size <= STREAM_BYTES else 0
     if entry and not _may_enter(model, list(rows.harmful[:4]), entry):
@@ -139,6 +159,7 @@ def with_streams(model: ChatModel, rows: Rows, plan: Plan, progress: Progress) -
         prepare(rows.harmful, teach=False),
         prepare(rows.ordinary, teach=True),
         prepare(rows.lookalikes, teach=True),
+        prepare(rows.text, teach=True) if rows.text else (),
         entry,
     )
 
