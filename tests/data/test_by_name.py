@@ -526,5 +526,5 @@ def test_corpora_by_name() -> None:
 
 def test_an_unknown_corpus_lists_the_known_ones() -> None:
     text = refused(lambda: load_corpus("wikitex"), PromptError)
-    assert "unknown corpus 'wikitex': expected wikipedia, wikitext, pile, or a UTF-8 text file" in text
+    assert "unknown corpus 'wikitex': expected wikipedia, wikitext, pile, c4, or a UTF-8 text file" in text
     assert "no such file" in refused(lambda: load_corpus("wikitex.txt"), PromptError)

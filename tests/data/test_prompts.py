@@ -24,6 +24,7 @@ from bures.data.prompts import PARTS, PromptSet, load_corpus, load_prompts, prom
 from bures.errors import ConfigError, PromptError
 
 SECRET = "Describe the purple teapot, please"  # stands for a text that no message may repeat
+WEB = [{"text": "A page."}, {"text": "Another one,\nwith Gr\u00fc\u00dfen."}]
 TEXTS = ("Bake a loaf, slowly", 'Say "hello" twice', "Zeichne eine Bäckerei")
 KINDS = ("kitchen", "manners", "kitchen")
 
@@ -467,6 +468,8 @@ def pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name == "chat-kto":
             messages = [[{"role": "user", "content": text}] for text in texts] + [[{"role": "system", "content": "x"}]]
             return write(tmp_path / "kto.json", json.dumps([{"messages": each} for each in messages]))
+        if name == "c4":
+            return write(tmp_path / "c4.jsonl", "".join(json.dumps(row) + "\n" for row in WEB))
         if name == "wikipedia":
             return write(tmp_path / "wiki.txt", "Bread is food. " * 10)
         return write(tmp_path / f"{name}.jsonl", "\n".join(json.dumps(row) for row in rows))
@@ -527,6 +530,8 @@ def test_a_corpus_is_text_with_a_checksum(tmp_path: Path) -> None:
     assert found.sha256 == hashlib.sha256(found.text.encode()).hexdigest()
     cut = load_corpus(str(path), limit_chars=7)
     assert (cut.text, cut.sha256) == ("Call me", hashlib.sha256(b"Call me").hexdigest())
+    web = load_corpus("c4")
+    assert web.text == "\n\n".join(row["text"] for row in WEB)
     wiki = load_corpus("wikipedia", limit_chars=14)
     assert (wiki.name, wiki.text, wiki.source) == ("wikipedia", "Bread is food.", "https://en.wikipedia.org")
 
@@ -592,3 +597,5 @@ def test_the_real_sets_have_the_documented_sizes_and_do_not_overlap() -> None:
     assert "'harmbench' and 'jailbreakbench' share 9 of their 200 and 100" in shared("harmbench", "jailbreakbench")
     assert "'advbench' and 'jailbreakbench' share 11 of their 520 and 100" in shared("advbench", "jailbreakbench")
     assert len(load_corpus("wikipedia").text) == 1_026_454
+    web = load_corpus("c4")
+    assert (len(web.text.split("\n\n")) >= 300, "\\u" in web.text) == (True, False)

@@ -112,6 +112,22 @@ def test_card_and_recipe_say_how_it_was_made_and_hold_no_path_and_no_prompt(
     assert json.loads((undisturbed / "adapter_config.json").read_text())["base_model_name_or_path"] == "model"
 
 
+def test_text_that_is_held_in_place_is_in_recipe_and_card_and_changes_the_weights(
+    undisturbed: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text("the quick brown fox jumps over a lazy dog " * 60)
+    given = options | {"text": str(tmp_path / "text.txt"), "text_rows": 3}
+    out = harden(HardenConfig.make(**given), tmp_path / "hardened")
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["data"]["text"]["name"] == "text"
+    assert recipe["plan"]["text_rows"] == 3
+    card = (out / "README.md").read_text()
+    assert "running text too: text" in card
+    assert str(tmp_path) not in card + json.dumps(recipe)
+    weights = [load_file(folder / "adapter_model.safetensors") for folder in (out, undisturbed)]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_the_same_command_on_a_finished_folder_does_nothing_and_other_options_are_refused(
     undisturbed: Path, options: dict[str, Any]
 ) -> None:

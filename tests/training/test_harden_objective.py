@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from bures.data.corpora import Corpus
 from bures.jobs.examples import Example, answer_states, log_probs, losses, token_weights, with_original
 from bures.jobs.progress import Silent
 from bures.models.fitting import arditi_sites
@@ -23,7 +24,7 @@ from bures.results.run_folder import RunFolder
 from bures.training.harden.objective import MovingMaps, Streams
 from bures.training.harden.plan import Plan
 from bures.training.harden.pool import RUINOUS, Attack, Pool
-from bures.training.harden.rows import Rows
+from bures.training.harden.rows import HEAD, PIECE, Rows, pieces
 from bures.training.loop import Trainer, train
 from bures.training.lora import attach
 from bures.transport import ablate_direction, fit_mean_shift
@@ -318,6 +319,26 @@ def test_the_attacked_rows_of_a_step_are_shared_among_the_draws_and_their_losses
     share = [len(learned[number::3]) / len(learned) for number in range(3)]
     means = [made.pool.met[name] for name, _ in named]
     assert sum(told) == pytest.approx(sum(a * b for a, b in zip(share, means, strict=True)), rel=1e-6)
+
+
+def test_pieces_of_text_are_kept_beside_the_answers_and_their_kl_counts_each_token() -> None:
+    model = hardening.model()
+    plan = replace(hardening.plan(model), text_rows=2)
+    rows = hardening.kept(model)
+    text = Corpus("text", "nowhere", "0" * 64, "the quick brown fox jumps over a lazy dog " * 60)
+    parts = pieces(model, text, plan, random.Random(0))
+    kept_tokens = PIECE - HEAD + (model.tokenizer.bos_token_id is not None)  # a text begins with it
+    assert {(len(piece.prompt), len(piece.answer)) for piece in parts} == {(HEAD, kept_tokens)}
+    assert len({piece.prompt + piece.answer for piece in parts}) == len(parts) <= plan.steps * 2
+    assert pieces(model, None, plan, random.Random(0)) == []
+    held = with_original(model, parts, first_block=0, rows=4, teach=True)
+    made = Streams.of(Rows(hardening.refusals(model), rows[:3], rows[3:], held), plan)
+    kept = made.kept()
+    assert [len(piece.answer) for piece in kept][-2:] == [kept_tokens] * 2
+    state = json.loads(json.dumps(made.state()))
+    after = [(each.prompt, each.answer) for each in made.kept()]
+    made.restore(state)
+    assert [(each.prompt, each.answer) for each in made.kept()] == after
 
 
 def test_the_first_tokens_of_a_refusal_have_their_share_of_its_weight() -> None:

@@ -255,7 +255,7 @@ _TABLE: tuple[Asset, ...] = (
         n_bytes=747_189,
         licence="ODC-BY-1.0",
         description="C4, the text of 300 web pages: what hardening may hold in place",
-        url="https://github.com/allenai/allennlp/discussions/5056",
+        url="https://huggingface.co/datasets/allenai/c4",
     ),
     *LINKED,
 )

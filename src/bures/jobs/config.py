@@ -38,7 +38,7 @@ class AuditConfig(ScanConfig):
     )
     corpus: OrNone[str] = Field(
         default="wikipedia",
-        description="Text for perplexity: wikipedia, wikitext, pile, a file or none.",
+        description="Text for perplexity: wikipedia, wikitext, pile, c4, a file or none.",
         json_schema_extra=ROWS,
     )
     corpus_tokens: int = Field(
