@@ -325,7 +325,7 @@ def test_pieces_of_text_are_kept_beside_the_answers_and_their_kl_counts_each_tok
     model = hardening.model()
     plan = replace(hardening.plan(model), text_rows=2)
     rows = hardening.kept(model)
-    text = Corpus("text", "nowhere", "0" * 64, "the quick brown fox jumps over a lazy dog " * 60)
+    text = Corpus("text", "nowhere", "0" * 64, " ".join(f"a fox and {number} dogs" for number in range(400)))
     parts = pieces(model, text, plan, random.Random(0))
     kept_tokens = PIECE - HEAD + (model.tokenizer.bos_token_id is not None)  # a text begins with it
     assert {(len(piece.prompt), len(piece.answer)) for piece in parts} == {(HEAD, kept_tokens)}
