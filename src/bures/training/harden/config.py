@@ -16,8 +16,18 @@ Setting = Literal["moving", "refat", "fail-closed", "control"]
 
 WITHOUT: Mapping[Setting, tuple[str, ...]] = MappingProxyType(
     {
-        "fail-closed": ("maps", "memory", "draws", "hardest_of"),
-        "control": ("attack_share", "attack_warmup", "refit_every", "n_fit", "maps", "memory", "draws", "hardest_of"),
+        "fail-closed": ("maps", "memory", "originals", "draws", "hardest_of"),
+        "control": (
+            "attack_share",
+            "attack_warmup",
+            "refit_every",
+            "n_fit",
+            "maps",
+            "memory",
+            "originals",
+            "draws",
+            "hardest_of",
+        ),
     }
 )
 """Options that would do nothing in a setting."""
@@ -160,6 +170,12 @@ class HardenConfig(Asked):
         default=None,
         ge=0,
         description="Earlier interventions that are kept; half of the draws are of them.",
+        json_schema_extra=_AS_SETTING,
+    )
+    originals: int | None = Field(
+        default=None,
+        ge=0,
+        description="Interventions that are fitted before the first step and stay; a quarter of the draws are of them.",
         json_schema_extra=_AS_SETTING,
     )
     draws: int | None = Field(

@@ -35,6 +35,7 @@ class Attacks:
         ranks: of ranked methods.
         scopes: token scopes.
         strengths: lowest and highest.
+        originals: how many more are fitted before the first step and stay.
         draws: how many interventions share the attacked prompts of a step.
         hardest_of: of how many drawn at random each of them is the one with the highest loss so far.
         accumulated: instead of all this, all directions found so far are projected out everywhere.
@@ -51,6 +52,7 @@ class Attacks:
     ranks: tuple[int, ...] = (1, 2, 8)
     scopes: tuple[Scope, ...] = ("last", "prompt", "all", "generated")
     strengths: tuple[float, float] = (0.5, 1.25)
+    originals: int = 0
     draws: int = 1
     hardest_of: int = 1
     accumulated: bool = False
@@ -143,6 +145,7 @@ _SETTINGS: Mapping[Setting, Attacks] = MappingProxyType(
             memory=32,
             methods=("rfa", "mean-act", "act", "pca-ot"),
             placements=("one", "two", "all", "sites"),
+            originals=32,
             draws=2,
             hardest_of=3,
         ),
@@ -188,6 +191,7 @@ def _attacks(config: HardenConfig, *, small: bool) -> Attacks:
         "n_fit": config.n_fit,
         "maps": config.maps,
         "memory": config.memory,
+        "originals": config.originals,
         "draws": config.draws,
         "hardest_of": config.hardest_of,
     }

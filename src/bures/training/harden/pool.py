@@ -38,6 +38,9 @@ from bures.results.run_folder import RunFolder
 from bures.training.harden.plan import Attacks
 from bures.transport import DiagonalAffine, LowRankAffine, TransportMap
 
+FROM_ORIGINALS = 0.25
+"""Share of the draws that are of maps fitted on the model before its training, where some are kept."""
+
 RUINOUS: frozenset[Scope] = frozenset({"all", "generated"})
 """Scopes at which transport maps on all blocks ruin a model (perplexity times 70,000), so that no attacker gains."""
 
@@ -88,6 +91,7 @@ class Pool:
         rng: draws interventions, prompts and strengths.
         newest: those of the last fit.
         memory: earlier ones.
+        originals: those that were fitted before the first step and stay: what an attacker has who transfers maps.
         directions: those that are projected out, in the `fail-closed` setting.
         met: name of an attack -> the loss of the refusals under it, later ones counting more.
         failed: how many fits failed.
@@ -102,6 +106,7 @@ class Pool:
     rng: random.Random
     newest: list[Attack] = field(default_factory=list[Attack])
     memory: list[Attack] = field(default_factory=list[Attack])
+    originals: list[Attack] = field(default_factory=list[Attack])
     directions: Directions = field(default_factory=Directions)
     met: dict[str, float] = field(default_factory=dict[str, float])
     failed: int = 0
@@ -124,15 +129,23 @@ class Pool:
             return
         fit = collected(self.model, *sides, blocks=self.blocks)
         usable = [block for block in self.blocks if block not in fit.overflowing]
-        for number in range(self.attacks.maps if usable else 0):
+        if not usable:
+            return
+        self.newest += self._fitted(step, "", self.attacks.maps, usable, fit)
+        if step == 0:
+            self.originals += self._fitted(step, "original-", self.attacks.originals, usable, fit)
+
+    def _fitted(self, step: int, called: str, count: int, usable: Sequence[int], fit: FitData) -> list[Attack]:
+        found: list[Attack] = []
+        for number in range(count):
             candidate = self.draw_candidate(usable)
             try:
-                found = build(self.model, candidate, fit)
+                built = build(self.model, candidate, fit)
             except FitError:
                 self.failed += 1
                 continue
-            name = f"s{step:06d}-{number}-{candidate.key}"
-            self.newest.append(Attack(name, step, candidate.method, _kept(found)))
+            found.append(Attack(f"s{step:06d}-{called}{number}-{candidate.key}", step, candidate.method, _kept(built)))
+        return found
 
     def _remember(self) -> None:
         """Puts the newest in the memory, in place of others where it is full."""
@@ -176,6 +189,8 @@ class Pool:
         return hardest.name, hardest.at(self.rng.uniform(*self.attacks.strengths))
 
     def _one(self) -> Attack:
+        if self.originals and self.rng.random() < FROM_ORIGINALS:
+            return self.rng.choice(self.originals)
         side = self.memory if self.memory and (not self.newest or self.rng.random() < 0.5) else self.newest
         return self.rng.choice(side)
 
@@ -186,19 +201,25 @@ class Pool:
     @property
     def names(self) -> frozenset[str]:
         """Names of all that may be drawn."""
-        return frozenset(each.name for each in (*self.newest, *self.memory))
+        return frozenset(each.name for each in self._all)
+
+    @property
+    def _all(self) -> tuple[Attack, ...]:
+        return (*self.newest, *self.memory, *self.originals)
 
     # Keeping ------------------------------------------------------------------------------------------------------
 
     def keep(self, folder: RunFolder) -> dict[str, Any]:
         """Writes what the folder does not hold yet; returns what `restore` takes."""
-        for each in (*self.newest, *self.memory):
+        for each in self._all:
             if not (folder.path / "maps" / f"{each.name}.json").exists():
                 save_intervention(folder, each.name, each.intervention)
-        known = [[(each.name, each.born, each.method) for each in side] for side in (self.newest, self.memory)]
+        sides = (self.newest, self.memory, self.originals)
+        known = [[(each.name, each.born, each.method) for each in side] for side in sides]
         return {
             "newest": known[0],
             "memory": known[1],
+            "originals": known[2],
             "directions": self.directions.rows(),
             "met": {name: loss for name, loss in self.met.items() if name in self.names},
             "failed": self.failed,
@@ -212,12 +233,12 @@ class Pool:
         Raises:
             RunError: files are missing or damaged.
         """
-        self.newest, self.memory = (
+        self.newest, self.memory, self.originals = (
             [
                 Attack(name, born, method, _kept(read_intervention(folder, name, method_of(method).load)))
                 for name, born, method in state[side]
             ]
-            for side in ("newest", "memory")
+            for side in ("newest", "memory", "originals")
         )
         self.directions, self.met = Directions.of(state["directions"]), dict(state["met"])
         self.failed, self.seconds = state["failed"], state["seconds"]
