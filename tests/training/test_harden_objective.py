@@ -255,7 +255,7 @@ def test_maps_are_fitted_on_the_model_as_it_has_become() -> None:
 
 
 def test_half_of_the_draws_are_of_the_memory_which_is_of_fixed_size() -> None:
-    made = pool(hardening.model(), maps=3, memory=4, hardest_of=1)
+    made = pool(hardening.model(), maps=3, memory=4, originals=0, hardest_of=1)
     assert made.draw() is None
     for step in (0, 3, 6, 9):
         made.refit(step)
@@ -271,8 +271,26 @@ def test_half_of_the_draws_are_of_the_memory_which_is_of_fixed_size() -> None:
     assert len(made.names) == 7
 
 
+def test_a_quarter_of_the_draws_are_of_maps_of_the_model_before_its_training_which_stay(tmp_path: Path) -> None:
+    made = pool(hardening.model(), maps=2, memory=2, originals=5, hardest_of=1)
+    for step in (0, 3, 6):
+        made.refit(step)
+    held = {each.name for each in made.originals}
+    assert len(held) == 5
+    assert {each.born for each in made.originals} == {0}
+    assert held < made.names
+    drawn = [found[0] for found in (made.draw() for _ in range(4000)) if found is not None]
+    assert sum(name in held for name in drawn) / len(drawn) == pytest.approx(0.25, abs=0.03)
+    assert {*drawn} >= held
+    (tmp_path / "maps").mkdir()
+    again = pool(hardening.model(), maps=2, memory=2, originals=5, hardest_of=1)
+    again.restore(RunFolder(tmp_path), json.loads(json.dumps(made.keep(RunFolder(tmp_path)))))
+    assert [each.name for each in again.originals] == [each.name for each in made.originals]
+    assert pool(hardening.model(), setting="refat").attacks.originals == 0
+
+
 def test_the_hardest_of_those_drawn_attacks_and_what_has_not_attacked_yet_goes_first(tmp_path: Path) -> None:
-    made = pool(hardening.model(), maps=4, memory=0, hardest_of=2)
+    made = pool(hardening.model(), maps=4, memory=0, originals=0, hardest_of=2)
     made.refit(0)
     names = [each.name for each in made.newest]
     assert len(names) == 4
@@ -285,7 +303,7 @@ def test_the_hardest_of_those_drawn_attacks_and_what_has_not_attacked_yet_goes_f
     made.was_met(names[2], 0.0)
     assert made.met[names[2]] == 1.0  # halved each time
     (tmp_path / "maps").mkdir()
-    again = pool(hardening.model(), maps=4, memory=0, hardest_of=2)
+    again = pool(hardening.model(), maps=4, memory=0, originals=0, hardest_of=2)
     again.restore(RunFolder(tmp_path), json.loads(json.dumps(made.keep(RunFolder(tmp_path)))))
     assert again.met == made.met
     del made.met[names[0]]

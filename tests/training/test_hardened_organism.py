@@ -14,6 +14,8 @@ from bures.errors import ModelError
 from bures.models.checkpoints import HARDENED, adapter_folder, trained_on
 from bures.training.harden.card import THREAT_MODEL
 from bures.training.harden.config import HardenConfig
+from bures.training.harden.plan import settled
+from helpers import hardening
 
 SHIPPED = adapter_folder(HARDENED)
 
@@ -32,10 +34,16 @@ def test_it_is_whole_and_in_the_blocks_of_its_plan() -> None:
 
 def test_its_options_are_the_defaults_but_for_a_further_set_that_it_was_kept_apart_from() -> None:
     recipe = json.loads((SHIPPED / "recipe.json").read_text())
-    defaults = HardenConfig(model="organism", apart_from=("xstest_prompts.csv",)).options
-    assert recipe["options"] == {name: defaults[name] for name in recipe["options"]}
-    assert {name for name in defaults if name not in recipe["options"]} == {"own_share"}  # came after it, and is off
-    assert not defaults["own_share"]
+    config = HardenConfig(model="organism", apart_from=("xstest_prompts.csv",), text=recipe["options"]["text"])
+    plan = settled(config, hardening.model()).describe()
+    given = {name for name, value in recipe["options"].items() if value != config.options[name]}
+    assert given <= {"learning_rate", "attack_share", "seed"}  # by options then, the defaults of small models since
+    assert recipe["plan"]["learning_rate"] == plan["learning_rate"]
+    own = {"first_block", "targets", "seed"}  # of the organism's depth and modules
+    assert {**recipe["plan"], **{name: plan[name] for name in own}, "attacks": plan["attacks"]} == plan
+    attacks = json.loads(json.dumps(plan["attacks"]))
+    held = recipe["plan"]["attacks"]
+    assert {**attacks, **held} == {**attacks, "originals": held.get("originals", attacks["originals"])}
 
 
 def test_its_card_states_the_threat_model_and_the_figures_of_an_audit_and_no_path() -> None:

@@ -104,7 +104,7 @@ class HardenConfig(Asked):
         default=None,
         gt=0.0,
         description="Peak learning rate.",
-        json_schema_extra={"unset": f"0.0005 {_BY_SIZE} 0.0002"},
+        json_schema_extra={"unset": f"0.001 {_BY_SIZE} 0.0002"},
     )
     warmup_steps: int = Field(default=20, ge=0, description="Steps over which the learning rate rises.")
     max_grad_norm: float = Field(default=1.0, gt=0.0, description="Gradients are clipped at this norm.")
