@@ -304,5 +304,10 @@ def test_tables_of_the_pages_are_what_the_results_beside_them_say() -> None:
     assert marked
     for page in marked:
         assert tables.filled(_text(page)) == _text(page), f"{page.name}: run python docs/tables.py"
+    some = tables.table(DOCS / "results" / "demo", ["row", "KL"]).splitlines()
+    whole = tables.table(DOCS / "results" / "demo").splitlines()
+    assert len(some) == len(whole)
+    assert [line.split(" | ")[0] for line in some[2:]] == [line.split(" | ")[0] for line in whole[2:]]
+    assert all(line.count("|") == 3 for line in some)
     wrong = _text(marked[0]).replace("| `none` |", "| `nine` |", 1)
     assert tables.filled(wrong) == _text(marked[0])

@@ -34,16 +34,17 @@ def test_it_is_whole_and_in_the_blocks_of_its_plan() -> None:
 
 def test_its_options_are_the_defaults_but_for_a_further_set_that_it_was_kept_apart_from() -> None:
     recipe = json.loads((SHIPPED / "recipe.json").read_text())
-    config = HardenConfig(model="organism", apart_from=("xstest_prompts.csv",), text=recipe["options"]["text"])
+    config = HardenConfig(model="organism", apart_from=("xstest_prompts.csv",))
     plan = settled(config, hardening.model()).describe()
     given = {name for name, value in recipe["options"].items() if value != config.options[name]}
-    assert given <= {"learning_rate", "attack_share", "seed"}  # by options then, the defaults of small models since
+    assert given == {"learning_rate", "attack_share"}  # by options then, the defaults of small models since
     assert recipe["plan"]["learning_rate"] == plan["learning_rate"]
-    own = {"first_block", "targets", "seed"}  # of the organism's depth and modules
-    assert {**recipe["plan"], **{name: plan[name] for name in own}, "attacks": plan["attacks"]} == plan
+    own = {"first_block", "targets"}  # of the organism's depth and modules
+    assert {**plan, **recipe["plan"], **{name: plan[name] for name in own}, "attacks": plan["attacks"]} == plan
+    assert {name for name in config.options if name not in recipe["options"]} == {"text", "text_rows", "originals"}
+    assert (config.text, plan["attacks"]["originals"]) == (None, 0)  # they came after it, and are off
     attacks = json.loads(json.dumps(plan["attacks"]))
-    held = recipe["plan"]["attacks"]
-    assert {**attacks, **held} == {**attacks, "originals": held.get("originals", attacks["originals"])}
+    assert {**attacks, **recipe["plan"]["attacks"]} == attacks
 
 
 def test_its_card_states_the_threat_model_and_the_figures_of_an_audit_and_no_path() -> None:

@@ -90,14 +90,17 @@ def _made(
     """What it was trained on and how, as a list."""
     dropped = sum(data["dropped_as_overlapping"].values())
     unchecked = data["overlap_not_checked_against"]
-    attacked = plan["attacks"]["share"]
+    attacks = plan["attacks"]
+    attacked, tried = attacks["share"], attacks["hardest_of"]
     lines = [
         f"- attacked in training by: {_SETTINGS[options['setting']]}"
-        + (f"; {attacked:.0%} of the harmful prompts of a step in the end" if attacked else ""),
+        + (f"; {attacked:.0%} of the harmful prompts of a step in the end" if attacked else "")
+        + (f", by the hardest of {tried} that are drawn" if attacked and tried > 1 else ""),
         (
             f"- harmful prompts: {data['harmful']} ({', '.join(options['harmful'])}), with refusals written for the "
             f"project, {options['extended_share']:.0%} of them extended (topic, refusal, reason), "
-            f"{options['opener_share']:.0%} behind an affirmative opener without content"
+            f"{options['opener_share']:.0%} behind an affirmative opener without content, of the others "
+            f"{options['own_share']:.0%} behind the beginning of the model's own answer under an ablation"
         ),
         (
             f"- harmless prompts: {data['ordinary']} ({', '.join(options['harmless'])}) and {data['lookalikes']} "

@@ -145,7 +145,6 @@ _SETTINGS: Mapping[Setting, Attacks] = MappingProxyType(
             memory=32,
             methods=("rfa", "mean-act", "act", "pca-ot"),
             placements=("one", "two", "all", "sites"),
-            originals=32,
             draws=2,
             hardest_of=3,
         ),
