@@ -34,17 +34,14 @@ def test_it_is_whole_and_in_the_blocks_of_its_plan() -> None:
 
 def test_its_options_are_the_defaults_but_for_a_further_set_that_it_was_kept_apart_from() -> None:
     recipe = json.loads((SHIPPED / "recipe.json").read_text())
-    config = HardenConfig(model="organism", apart_from=("xstest_prompts.csv",))
-    plan = settled(config, hardening.model()).describe()
-    given = {name for name, value in recipe["options"].items() if value != config.options[name]}
-    assert given == {"learning_rate", "attack_share"}  # by options then, the defaults of small models since
-    assert recipe["plan"]["learning_rate"] == plan["learning_rate"]
-    own = {"first_block", "targets"}  # of the organism's depth and modules
-    assert {**plan, **recipe["plan"], **{name: plan[name] for name in own}, "attacks": plan["attacks"]} == plan
-    assert {name for name in config.options if name not in recipe["options"]} == {"text", "text_rows", "originals"}
-    assert (config.text, plan["attacks"]["originals"]) == (None, 0)  # they came after it, and are off
-    attacks = json.loads(json.dumps(plan["attacks"]))
-    assert {**attacks, **recipe["plan"]["attacks"]} == attacks
+    defaults = HardenConfig(model="organism", apart_from=("xstest_prompts.csv",)).options
+    assert recipe["options"] == {name: defaults[name] for name in recipe["options"]}
+    later = {"draws", "early_share", "hardest_of", "originals", "own_share", "text", "text_rows"}  # and off
+    assert {name for name in defaults if name not in recipe["options"]} == later
+    plan = settled(HardenConfig(model="organism"), hardening.model())
+    assert (plan.early_share, plan.text_rows) == (0.0, 0)
+    assert (plan.attacks.draws, plan.attacks.hardest_of, plan.attacks.originals) == (1, 1, 0)
+    assert not defaults["own_share"]
 
 
 def test_its_card_states_the_threat_model_and_the_figures_of_an_audit_and_no_path() -> None:

@@ -150,7 +150,8 @@ class Forecast:
         harmful, harmless, tokens = self.sets["harmful_select"], self.sets["harmless_select"], config.select_tokens
         costs = harmless.answered(tokens).read(1.0, 2 * (tokens + 1), max_rows=self._rows(tokens + 1))
         first = [*harmful.begun(2.0), *harmful.read(extra=tokens)]
-        return [*harmless.generated(tokens), *harmless.begun(2.0), *costs, *first]
+        late = harmful.generated(config.max_new_tokens) if config.max_new_tokens > tokens else []
+        return [*late, *harmless.generated(tokens), *harmless.begun(2.0), *costs, *first]
 
     def _draw(self, scanned: Sequence[int], candidates: Sequence[Candidate], draw: random.Random) -> Foreseen:
         """A job whose scores are drawn, what removes more refusal costing more as a rule."""

@@ -17,6 +17,7 @@ from typing import Any, get_args
 from bures.data.conversations import Prompt
 from bures.errors import FitError
 from bures.jobs.config import AuditConfig
+from bures.jobs.lateness import trial_tokens
 from bures.jobs.metrics import AnswerCosts
 from bures.jobs.run import Run
 from bures.judges.base import marks
@@ -110,7 +111,7 @@ def try_all(run: Run[Any, Any], scores: Sequence[ScanScore]) -> None:
     """Short answers of the scan's best, of pairs and of all blocks; fills `result.trials`."""
     config, result = run.config, run.result
     run.progress.stage("asking the original model", 2)
-    original = ask_original(run, config.select_tokens)
+    original = ask_original(run, trial_tokens(run))
     run.progress.advance()
     tried = {trial.candidate.key: trial for trial in result.trials}
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from bures.errors import FitError
 from bures.jobs.config import AuditConfig
+from bures.jobs.lateness import trial_tokens
 from bures.jobs.run import Run
 from bures.jobs.selection import judged, pools, ranked
 from bures.models.fitting import build
@@ -47,7 +48,7 @@ def try_again(run: Run[AuditConfig, AuditResult]) -> None:
     for candidate in wanted:
         tried = {trial.candidate: trial for trial in result.trials}
         if not tried[candidate].again:
-            tried[candidate] = replace(tried[candidate], again=_marks(run, candidate, config.select_tokens))
+            tried[candidate] = replace(tried[candidate], again=_marks(run, candidate, trial_tokens(run)))
             result.trials = list(tried.values())
             run.save()
         run.progress.advance()

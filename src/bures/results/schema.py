@@ -255,6 +255,8 @@ class AuditResult(RunResult):
     tested: dict[Which, Tested] = Field(default_factory=dict)
     answer_tokens: list[int] = Field(default_factory=list)
     """Tokens of every harmless test answer along which cost is measured."""
+    trial_tokens: int | None = None
+    """Upper bound on the tokens of a trial's answer; None in results of before it could differ from `select_tokens`."""
     trials: list[Trial] = Field(default_factory=list)
     rows: list[Row] = Field(default_factory=list)
     row_comparisons: list[RowComparison] = Field(default_factory=list)

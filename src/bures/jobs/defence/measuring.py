@@ -93,7 +93,7 @@ class Bench:
     def _own(self) -> tuple[list[list[int]], Along, float]:
         """The model's own answers to them, what passes along these share, and their perplexity."""
         run = self.target.run
-        answers = run.answer(self._harmless, run.config.select_tokens)
+        answers = run.answer(self._harmless, self.target.trial_tokens)
         along = run.along(self._harmless, answers)
         return answers, along, run.costs(self._harmless, answers, along=along).perplexity.value
 

@@ -122,7 +122,7 @@ class Choice:
 
     @cached_property
     def _original(self) -> Original:
-        return ask_original(self.target.run, self.target.run.config.select_tokens)
+        return ask_original(self.target.run, self.target.trial_tokens)
 
     def best(self, found: Sequence[Directions]) -> Directions:
         """The highest ASR within the perplexity budget; the least perplexity where none is within.

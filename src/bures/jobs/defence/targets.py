@@ -89,6 +89,11 @@ class Target:
         """The model."""
         return self.run.model
 
+    @property
+    def trial_tokens(self) -> int:
+        """Upper bound on an answer's tokens where something is chosen, as in the audit."""
+        return self.audit.result.trial_tokens or self.audit.config.select_tokens
+
 
 def read_audit(name: str, path: Path) -> Audited:
     """A finished audit.

@@ -104,7 +104,7 @@ class HardenConfig(Asked):
         default=None,
         gt=0.0,
         description="Peak learning rate.",
-        json_schema_extra={"unset": f"0.001 {_BY_SIZE} 0.0002"},
+        json_schema_extra={"unset": f"0.0005 {_BY_SIZE} 0.0002"},
     )
     warmup_steps: int = Field(default=20, ge=0, description="Steps over which the learning rate rises.")
     max_grad_norm: float = Field(default=1.0, gt=0.0, description="Gradients are clipped at this norm.")
@@ -115,7 +115,7 @@ class HardenConfig(Asked):
     )
 
     early_share: float = Field(
-        default=0.5,
+        default=0.0,
         ge=0.0,
         le=1.0,
         description="Share of a refusal's weight in the loss that its first five tokens have, where it is decided; "
@@ -191,7 +191,7 @@ class HardenConfig(Asked):
         json_schema_extra=_AS_SETTING,
     )
     own_share: float = Field(
-        default=0.4,
+        default=0.0,
         ge=0.0,
         le=1.0,
         description="Share of the other refusals that begin behind the first 1 to 12 tokens of the model's own answer "

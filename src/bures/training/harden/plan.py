@@ -109,7 +109,7 @@ def settled(config: HardenConfig, model: ChatModel) -> Plan:
         harmless_rows=config.harmless_rows or (10 if small else 8),
         text_rows=config.text_rows if config.text else 0,
         accumulate=config.accumulate,
-        learning_rate=config.learning_rate or (1e-3 if small else 2e-4),
+        learning_rate=config.learning_rate or (5e-4 if small else 2e-4),
         warmup_steps=config.warmup_steps,
         max_grad_norm=config.max_grad_norm,
         kl_weight=config.kl_weight,
@@ -145,8 +145,6 @@ _SETTINGS: Mapping[Setting, Attacks] = MappingProxyType(
             memory=32,
             methods=("rfa", "mean-act", "act", "pca-ot"),
             placements=("one", "two", "all", "sites"),
-            draws=2,
-            hardest_of=3,
         ),
         "refat": Attacks(  # Yu et al. 2024, arXiv 2409.20089: a direction for each of the last 75 % of the blocks
             share=0.5,
@@ -182,7 +180,7 @@ def _attacks(config: HardenConfig, *, small: bool) -> Attacks:
         return replace(_SETTINGS["moving"], share=0.0)
     held = _SETTINGS[config.setting]
     if config.setting == "moving" and small:
-        held = replace(held, share=0.75, every=10, n_fit=64)
+        held = replace(held, every=10, n_fit=64)
     given = {
         "share": config.attack_share,
         "warmup": config.attack_warmup,
