@@ -33,7 +33,7 @@ def test_every_family_is_trained_under_attack(family: str) -> None:
     trainer = Trainer(model, attach(model, plan), plan)
     before = [p.clone() for p in trainer.master]
     pool = Pool(model, plan.attacks, range(1, 3), hardening.ASKED, tiny.PROMPTS, random.Random(0))
-    streams = Streams.of(rows.harmful, rows.ordinary, rows.lookalikes, plan)
+    streams = Streams.of(rows, plan)
     train(trainer, MovingMaps(model, streams, plan, pool, rows.entry), Silent())
     assert all({"refusal", "attacked", "KL"} <= each.keys() for each in trainer.losses)
     assert pool.failed == 0

@@ -26,18 +26,19 @@ def trial_tokens(run: Run[Any, AuditResult]) -> int:
     What it comes to is kept in the result, and said where it is more than was asked for.
     """
     config, result = run.config, run.result
-    if result.trial_tokens is None:
+    tokens = result.trial_tokens
+    if tokens is None:
         n = len(run.splits.select.harmful)
         comes_late = config.max_new_tokens > config.select_tokens and _late(run) > MOST_LATE * n
-        result.trial_tokens = config.max_new_tokens if comes_late else config.select_tokens
+        result.trial_tokens = tokens = config.max_new_tokens if comes_late else config.select_tokens
         run.save()
-    if result.trial_tokens > config.select_tokens:
+    if tokens > config.select_tokens:
         run.note(
             f"More than {MOST_LATE:.0%} of the harmful selection prompts are refused only behind the first "
             f"{config.select_tokens} tokens (--select-tokens), where a trial would take the refusal for an answer: "
-            f"answers of trials have {result.trial_tokens} tokens instead."
+            f"answers of trials have {tokens} tokens instead."
         )
-    return result.trial_tokens
+    return tokens
 
 
 def _late(run: Run[Any, AuditResult]) -> int:
