@@ -255,7 +255,7 @@ def test_a_learned_direction_and_a_search_are_attacks_too(tmp_path: Path) -> Non
         with move.applied(model):
             said = decode(model, generate_ids(model, prompts, max_new_tokens=8))
         assert said == [line["completion"] for line in lines if line["row"] == f"one search-{trial.number}"]
-    other = changed_weights(tmp_path / "search", tmp_path / "other")
+    other = changed_weights(tmp_path / "search", tmp_path / "another search")
     with pytest.raises(ConfigError, match="is of another model"):
         defend(given.model_copy(update={"search": (f"one={other}",)}), tmp_path / "table2")
 
