@@ -119,15 +119,14 @@ class Job:
         found = scanner.block(block, methods=methods, ranks=RANKS, scopes=(self.scope,))
         side.scores += [score for score in found if isinstance(score, ScanScore)]
 
-    def necessary(self, model: ChatModel) -> int:
-        """Positions of all candidates that no scan does without, summed over the blocks behind each candidate's own."""
+    def necessary(self, model: ChatModel, scores: Sequence[ScanScore]) -> int:
+        """Positions of these candidates that no scan does without, summed over the blocks behind each one's own."""
         each = 0
         for side in (self.select.harmful, self.select.harmless, self.select.harmless):  # bypass, cost, induce
             rows = model.encode(list(side))
             shared = common(rows)
             each += len(rows) if self.scope == "last" else shared + sum(len(row) - shared for row in rows)
-        candidates = sum(len(RANKS) if method == "pca-ot" else 1 for method in self.methods)
-        return each * candidates * sum(len(model.blocks) - 1 - block for block in self.blocks)
+        return each * sum(len(model.blocks) - 1 - score.candidate.blocks[0] for score in scores)
 
 
 def pads(model: ChatModel, select: Sides, room: Room) -> float:
@@ -200,7 +199,7 @@ def main() -> None:
         "equal": f"scores, within {worst:.0e}",
     }
     row |= compared(ours, theirs)
-    row["positions"], row["necessary"] = (x / whole.counted for x in (mine.counted, job.necessary(model)))
+    row["positions"], row["necessary"] = (x / whole.counted for x in (mine.counted, job.necessary(model, mine.scores)))
     counted = f"Of whole passes' positions {row['positions']:.1%} were computed, {row['necessary']:.1%} are necessary"
     counted += f"; {pads(model, job.select, model.room):.1%} of those of whole passes are pads, and would be "
     counted += f"{pads(model, job.select, Room(a_pass=1 << 20)):.1%} in as few batches as there can be"
