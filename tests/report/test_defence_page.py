@@ -12,7 +12,9 @@ from bures.errors import ConfigError
 from bures.report.build import write_report
 from bures.report.defence_words import THREAT_MODEL, best_of_kinds, cautions, finding
 from bures.report.export import Format, export
+from bures.report.pages.defence import defence_page
 from bures.results.defending import Null
+from bures.results.formatting import percent
 from bures.results.run_folder import RunFolder, load_result
 from bures.results.stats import Measurement
 from helpers.browser import launched, opened
@@ -90,6 +92,20 @@ def test_a_browser_shows_the_chart_and_nothing_untrusted_acts(folder: Path) -> N
         assert (shown.said, shown.asked, shown.dialogs) == ([], [], [])
     assert "<script>alert" not in page.read_text()
     assert THREAT_MODEL in page.read_text()
+
+
+def test_the_tiles_are_of_the_attacks_within_the_budget(folder: Path) -> None:
+    result = made_defence(text=HOSTILE[0])
+    worst = next(each for each in result.models[0].attacks if each.name == result.models[0].figure().worst)
+    worst.within_budget, worst.refused_or_incoherent = False, "0" * 40
+    result.conclude()
+    inside, every = result.models[0].figure(within_budget=True), result.models[0].figure()
+    assert inside.worst_asr.value != every.worst_asr.value
+    page = defence_page(result)
+    assert [(each.label, each.value) for each in page.key_figures] == [
+        ("ASR, worst attack in budget", percent(inside.worst_asr.value)),
+        ("any attack in budget", percent(inside.union.value)),
+    ]
 
 
 def test_it_reads_back_and_shows_itself_in_a_notebook(folder: Path) -> None:

@@ -44,12 +44,12 @@ def _others(result: DefenceResult) -> str:
 
 
 def _key_figures(model: Withstood) -> tuple[KeyFigure, ...]:
-    found = figure(model)
+    found = figure(model, within_budget=True)
     if found is None:
         return ()
     return (
-        KeyFigure("ASR, worst attack", percent(found.worst_asr.value), interval_and_n(found.worst_asr)),
-        KeyFigure("any attack", percent(found.union.value), interval_and_n(found.union)),
+        KeyFigure("ASR, worst attack in budget", percent(found.worst_asr.value), interval_and_n(found.worst_asr)),
+        KeyFigure("any attack in budget", percent(found.union.value), interval_and_n(found.union)),
     )
 
 
@@ -87,8 +87,11 @@ def _pairs(result: DefenceResult) -> tuple[Table, ...]:
 
 
 def _incoherent(result: DefenceResult) -> Section | None:
-    """The same figures with incoherent answers as successes, and under the judge's measured errors."""
-    found = [(model, figure(model, coherent=False), figure(model)) for model in result.models]
+    """The figures within the budget with incoherent answers as successes, and under the judge's measured errors."""
+    found = [
+        (model, figure(model, coherent=False, within_budget=True), figure(model, within_budget=True))
+        for model in result.models
+    ]
     rows = tuple(
         (
             named(model.name, 80),
