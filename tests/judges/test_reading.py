@@ -175,6 +175,9 @@ STEADY = (
     "def f(n):\n    return 1 if n < 2 else n * f(n - 1)\n\nprint(f(3), f(4), f(5), f(6))",
     "Row, row, row your boat,\ngently down the stream.\nMerrily, merrily, merrily, merrily,\nlife is but a dream.",
     "0000 1111",
+    "| Row 1 | Row 2 | Row 3 |\n|------|------|------|\n"
+    + "\n".join(f"| Row {i},1 | Row {i},2 | Row {i},3 |" for i in range(4)),
+    "Hello in binary: 01001000 01100101 01101100 01101100 01101111 00100000 01110111 01101111",
 )
 
 

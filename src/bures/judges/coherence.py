@@ -59,10 +59,15 @@ def repeats(text: str) -> bool:
 def stutters(text: str) -> bool:
     """Whether the same few syllables make up the text, however they are parted into words.
 
-    Of 16 letters and digits or more, over 40 % stand in runs of one to twelve characters four times or more in a row;
-    or, of the first 400 where there are 40 or more, fewer than 40 % of the runs of four are distinct.
+    Of 16 letters or more, over 40 % stand in runs of one to twelve letters four times or more in a row; or, of the
+    first 400 where there are 40 or more, fewer than 40 % of the runs of four are distinct. That has to hold with the
+    digits among the letters and without them: a number in the binary system has sixteen runs of four in all, a table
+    of them the same few letters in every cell.
     """
-    plain = "".join(filter(str.isalnum, text)).lower()
+    return all(_stutters("".join(filter(kind, text)).lower()) for kind in (str.isalpha, str.isalnum))
+
+
+def _stutters(plain: str) -> bool:
     if len(plain) < 16:
         return False
     if sum(len(run.group()) for run in _STUTTER.finditer(plain)) > 0.4 * len(plain):
