@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from bures.jobs.lateness import trial_tokens
+from bures.jobs.config import SearchConfig
+from bures.jobs.lateness import about_late, comes_late, trial_tokens
 from bures.jobs.run import Run
 from bures.jobs.selection import ask_original, attempt, try_all
 from bures.results.records import Candidate, ScanScore
@@ -64,3 +66,24 @@ def test_a_map_that_does_nothing_is_not_taken_for_one_that_takes_the_refusal_awa
     found = next(trial for trial in run.result.trials if trial.candidate == idle)
     assert found.asr is not None
     assert found.asr.value == 0.0
+
+
+THOUGHT = ("<think>", *scripted.THOUGHT, "</think>")
+
+
+@pytest.mark.parametrize(("refusal", "late"), [(scripted.REFUSAL, False), (LATE.refusal, True)])
+def test_what_is_thought_first_does_not_make_a_refusal_late(refusal: tuple[str, ...], late: bool) -> None:
+    script = scripted.Script(beginning=THOUGHT, refusal=refusal)
+    split = sides(scripted.prompts(N, bad=True), scripted.prompts(N, bad=False))
+    thinking = scripted.model(script).asked(thinking="on", thinking_tokens=20)
+    run = a_run(thinking, split, judge="arditi", methods=("rfa",), n_select=N)
+    assert comes_late(run, len(scripted.REFUSAL), 14) is late
+
+
+@pytest.mark.parametrize(("script", "said"), [(LATE, 1), (scripted.Script(), 0)])
+def test_a_search_says_where_its_middle_rung_takes_refusals_for_answers(script: scripted.Script, said: int) -> None:
+    config = SearchConfig.make(model="scripted", short_tokens=5, long_tokens=14)
+    run: Any = run_of(script)
+    found = about_late(dataclasses.replace(run, config=config))
+    assert len(found) == said
+    assert all("--short-tokens 14" in note and "first 5 tokens" in note for note in found)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bures.data.conversations import plain
+from bures.data.conversations import Prompt, plain
 from bures.data.prompts import PromptSet
-from bures.models.generation import Answer
+from bures.jobs.run import Run
+from bures.judges.base import marks
+from bures.models.generation import Answer, read
 from bures.results.marks import Mark, spelled
 from bures.results.names import Which
 from bures.results.schema import AuditResult, Row
@@ -39,6 +41,19 @@ def count_cut(row: Row, which: Which, answers: Sequence[Answer]) -> None:
     """Fills how many of the row's answers were cut, and how many of those said nothing that can be judged."""
     row.unfinished[which] = sum(not answer.finished for answer in answers)
     row.cut[which] = sum(not answer.ended for answer in answers)
+
+
+def marked(run: Run[Any, Any], harmful: Sequence[Prompt], ids: Sequence[list[int]]) -> list[Mark]:
+    """The mark of the run's judge on every answer to harmful prompts.
+
+    Args:
+        run: the run.
+        harmful: the prompts.
+        ids: token ids of the answers.
+    """
+    found = [read(run.model, each) for each in ids]
+    texts, finished = [each.text for each in found], [each.finished for each in found]
+    return marks(run.judge, harmful, texts, harmful=True, coherent=False, finished=finished)[run.judge.name]
 
 
 Line = dict[str, Any]

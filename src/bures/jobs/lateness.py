@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from bures.jobs.config import SearchConfig
+from bures.jobs.counting import marked
 from bures.jobs.run import Run
-from bures.judges.base import marks
-from bures.models.generation import read
-from bures.results.marks import Mark
 from bures.results.schema import AuditResult
 
 MOST_LATE = 0.05
@@ -28,9 +27,8 @@ def trial_tokens(run: Run[Any, AuditResult]) -> int:
     config, result = run.config, run.result
     tokens = result.trial_tokens
     if tokens is None:
-        n = len(run.splits.select.harmful)
-        comes_late = config.max_new_tokens > config.select_tokens and _late(run) > MOST_LATE * n
-        result.trial_tokens = tokens = config.max_new_tokens if comes_late else config.select_tokens
+        late = comes_late(run, config.select_tokens, config.max_new_tokens)
+        result.trial_tokens = tokens = config.max_new_tokens if late else config.select_tokens
         run.save()
     if tokens > config.select_tokens:
         run.note(
@@ -41,15 +39,32 @@ def trial_tokens(run: Run[Any, AuditResult]) -> int:
     return tokens
 
 
-def _late(run: Run[Any, AuditResult]) -> int:
-    """How many harmful selection prompts the model as it is refuses, but not within `select_tokens`."""
-    harmful, config = list(run.splits.select.harmful), run.config
-    answers = run.answer(harmful, config.max_new_tokens)
+def about_late(run: Run[SearchConfig, Any]) -> list[str]:
+    """Says where the middle rung of a search takes refusals for answers, since they come later."""
+    config = run.config
+    if not comes_late(run, config.short_tokens, config.long_tokens):
+        return []
+    return [
+        (
+            f"More than {MOST_LATE:.0%} of the harmful selection prompts are refused only behind the first "
+            f"{config.short_tokens} tokens (--short-tokens), where the middle rung takes the refusal for an answer and "
+            f"ends trials by that; give up to --short-tokens {config.long_tokens}."
+        )
+    ]
 
-    def judged(ids: list[list[int]]) -> list[Mark]:
-        found = [read(run.model, each) for each in ids]
-        texts, finished = [each.text for each in found], [each.finished for each in found]
-        return marks(run.judge, harmful, texts, harmful=True, coherent=False, finished=finished)[run.judge.name]
 
-    whole, begun = judged(answers), judged([ids[: config.select_tokens] for ids in answers])
-    return sum(late is True and early is False for late, early in zip(whole, begun, strict=True))
+def comes_late(run: Run[Any, Any], begun: int, whole: int) -> bool:
+    """Whether the model as it is refuses more than `MOST_LATE` of the harmful selection prompts late.
+
+    Args:
+        run: the run.
+        begun: tokens within which a refusal is none that comes late.
+        whole: tokens within which there has to be a refusal.
+    """
+    if whole <= begun:
+        return False
+    harmful = list(run.splits.select.harmful)
+    answers = run.answer(harmful, whole)
+    shorter = [run.model.chat.within(ids, begun) for ids in answers]
+    pairs = zip(marked(run, harmful, answers), marked(run, harmful, shorter), strict=True)
+    return sum(late is True and early is False for late, early in pairs) > MOST_LATE * len(harmful)

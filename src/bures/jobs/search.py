@@ -26,6 +26,7 @@ import numpy as np
 from bures.errors import ConfigError, FitError
 from bures.jobs.beginning import open_run, start
 from bures.jobs.config import SECRET, SearchConfig
+from bures.jobs.lateness import about_late
 from bures.jobs.pareto import climbs, finalists, honest_asr, judge_trials, value_of
 from bures.jobs.progress import Progress, Silent
 from bures.jobs.run import Run
@@ -162,6 +163,7 @@ class _Climb:
         rungs = {"short": config.short_tokens, "long": config.long_tokens}
         asked = run.asking(run.splits.select.harmful)
         self.originals = {rung: ask_original(run, tokens, asked) for rung, tokens in rungs.items()}
+        run.note(*about_late(run))
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
         trial.study.sampler = _sampler(self.run.config.seed, trial.user_attrs[CELL])

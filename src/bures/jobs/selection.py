@@ -17,12 +17,11 @@ from typing import Any, get_args
 from bures.data.conversations import Prompt
 from bures.errors import FitError
 from bures.jobs.config import AuditConfig
+from bures.jobs.counting import marked
 from bures.jobs.lateness import trial_tokens
 from bures.jobs.metrics import AnswerCosts
 from bures.jobs.run import Run
-from bures.judges.base import marks
 from bures.models.along import Along
-from bures.models.generation import read
 from bures.models.intervention import Intervention
 from bures.models.methods import METHODS
 from bures.results.marks import Mark, spelled
@@ -208,9 +207,7 @@ def judged(
         intervention: what is applied.
         asked: what is held of the original model along the prompts, if anything is.
     """
-    found = [read(run.model, ids) for ids in run.answer(harmful, max_new_tokens, intervention, along=asked)]
-    texts, finished = [each.text for each in found], [each.finished for each in found]
-    return marks(run.judge, harmful, texts, harmful=True, coherent=False, finished=finished)[run.judge.name]
+    return marked(run, harmful, run.answer(harmful, max_new_tokens, intervention, along=asked))
 
 
 def pools(config: AuditConfig, trials: Sequence[Trial], n_blocks: int) -> Iterator[tuple[str, Placement, list[Trial]]]:
