@@ -18,14 +18,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bures.cli import main
+from bures.data.prompts import load_corpus
 from bures.errors import ConfigError, ModelError, RunError
+from bures.jobs.audit import about_kept_text
 from bures.jobs.examples import losses
 from bures.jobs.progress import Silent
 from bures.models.loading import load_model
 from bures.results.run_folder import LOCK
 from bures.training.checkpoints import Checkpoints
 from bures.training.harden import HardenConfig, harden
-from bures.training.harden.card import THREAT_MODEL, record
+from bures.training.harden.card import THREAT_MODEL, record, write_card
 from bures.training.harden.config import WITHOUT, Setting
 from bures.training.harden.rows import Rows, with_streams
 from bures.training.loop import Trainer
@@ -112,6 +114,28 @@ def test_card_and_recipe_say_how_it_was_made_and_hold_no_path_and_no_prompt(
     assert json.loads((undisturbed / "adapter_config.json").read_text())["base_model_name_or_path"] == "model"
 
 
+@pytest.mark.parametrize(("share", "recipe", "said"), [(0.4, {}, 1), (0.4, {"own_answers": False}, 0), (0.0, {}, 0)])
+def test_a_card_speaks_of_own_answers_where_there_are_some(
+    undisturbed: Path, share: float, recipe: dict[str, Any], said: int, tmp_path: Path
+) -> None:
+    held = json.loads((undisturbed / "recipe.json").read_text())
+    write_card(tmp_path, {**held, "options": {**held["options"], "own_share": share}, "own_answers": True, **recipe})
+    assert (tmp_path / "README.md").read_text().count("beginning of the model's own answer") == said
+
+
+def test_a_card_is_written_of_a_recipe_from_before_several_were_tried(undisturbed: Path, tmp_path: Path) -> None:
+    held = json.loads((undisturbed / "recipe.json").read_text())
+    attacks = {name: value for name, value in held["plan"]["attacks"].items() if name in {"share"}}
+    options = {name: value for name, value in held["options"].items() if name != "own_share"}
+    write_card(tmp_path, {**held, "options": options, "plan": {**held["plan"], "attacks": attacks}})
+    card = (tmp_path / "README.md").read_text()
+    assert "by the hardest of" not in card
+    assert "were fitted before the first step" not in card
+    write_card(tmp_path, {**held, "plan": {**held["plan"], "attacks": {"share": 0.5, "hardest_of": 3, "originals": 4}}})
+    card = (tmp_path / "README.md").read_text()
+    assert "by the hardest of 3 that are drawn; besides, a quarter of all draws are of 4 that were fitted" in card
+
+
 def test_text_that_is_held_in_place_is_in_recipe_and_card_and_changes_the_weights(
     undisturbed: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -122,7 +146,14 @@ def test_text_that_is_held_in_place_is_in_recipe_and_card_and_changes_the_weight
     assert recipe["data"]["text"]["name"] == "text"
     assert recipe["plan"]["text_rows"] == 3
     card = (out / "README.md").read_text()
-    assert "running text too: text" in card
+    assert "running text too: text, on which the perplexity says nothing of other text" in card
+    held = load_corpus(str(tmp_path / "text.txt"))
+    (said,) = about_kept_text(str(out), held)
+    assert "trained to keep its perplexity on text, on which it is measured here" in said
+    assert "--corpus" in said
+    (tmp_path / "other.txt").write_text("a lazy dog jumps " * 200)
+    assert about_kept_text(str(out), load_corpus(str(tmp_path / "other.txt"))) == []
+    assert about_kept_text(str(undisturbed), held) == about_kept_text(None, held) == about_kept_text(str(out), None)
     assert str(tmp_path) not in card + json.dumps(recipe)
     weights = [load_file(folder / "adapter_model.safetensors") for folder in (out, undisturbed)]
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -11,6 +11,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from bures import durable
 from bures.data.prompts import Corpus, load_corpus
 from bures.jobs import capability
 from bures.jobs.audit_rows import Bench, measure, planned_rows, tested
@@ -27,6 +28,7 @@ from bures.jobs.scan import scan_and_locate
 from bures.jobs.selection import try_all
 from bures.jobs.trying_again import try_again
 from bures.judges.languages import unmeasured_note
+from bures.models.checkpoints import adapter_folder
 from bures.models.generation import HereEngine
 from bures.models.intervention import Intervention
 from bures.results.row_comparisons import between_rows, perplexity_over
@@ -63,7 +65,7 @@ def _carry_out(config: AuditConfig, folder: RunFolder, progress: Progress) -> Au
         max_new_tokens=config.max_new_tokens,
     )
     run.result.versions |= further
-    run.note(*about_protocol(config.options))
+    run.note(*about_protocol(config.options), *about_kept_text(config.adapter, corpus))
     folder.keep_completions([row.key for row in run.result.rows])
     try_all(run, scan_and_locate(run))
     try_again(run)
@@ -73,6 +75,21 @@ def _carry_out(config: AuditConfig, folder: RunFolder, progress: Progress) -> Au
     unmeasured = unmeasured_note(line["completion"] for line in folder.read_completions())
     run.note(*([] if unmeasured is None else [unmeasured]))
     return run.finish()
+
+
+def about_kept_text(adapter: str | None, corpus: Corpus | None) -> list[str]:
+    """Says where the adapter was trained to keep its perplexity on the very text on which it is measured."""
+    if adapter is None or corpus is None:
+        return []
+    try:
+        data = durable.read_object(adapter_folder(adapter) / "recipe.json").get("data")
+    except (OSError, ValueError):  # an adapter that bures did not train says nothing of its text
+        return []
+    text = data.get("text") if isinstance(data, dict) else None
+    if not isinstance(text, dict) or text.get("sha256") != corpus.sha256:
+        return []
+    said = f"The adapter was trained to keep its perplexity on {corpus.name}, on which it is measured here"
+    return [f"{said}: that says nothing of other text; give another with --corpus."]
 
 
 def _report(run: Run[AuditConfig, AuditResult], corpus: Corpus | None, folder: RunFolder) -> None:

@@ -91,22 +91,23 @@ def _made(
     dropped = sum(data["dropped_as_overlapping"].values())
     unchecked = data["overlap_not_checked_against"]
     attacks = plan["attacks"]
-    attacked, tried = attacks["share"], attacks["hardest_of"]
+    attacked, tried = attacks["share"], attacks.get("hardest_of", 1)
+    kept = attacks.get("originals", 0)
     lines = [
         f"- attacked in training by: {_SETTINGS[options['setting']]}"
         + (f"; {attacked:.0%} of the harmful prompts of a step in the end" if attacked else "")
-        + (f", by the hardest of {tried} that are drawn" if attacked and tried > 1 else ""),
+        + (f", by the hardest of {tried} that are drawn" if attacked and tried > 1 else "")
+        + (f"; besides, a quarter of all draws are of {kept} that were fitted before the first step" if kept else ""),
         (
             f"- harmful prompts: {data['harmful']} ({', '.join(options['harmful'])}), with refusals written for the "
             f"project, {options['extended_share']:.0%} of them extended (topic, refusal, reason), "
-            f"{options['opener_share']:.0%} behind an affirmative opener without content, of the others "
-            f"{options['own_share']:.0%} behind the beginning of the model's own answer under an ablation"
+            f"{options['opener_share']:.0%} behind an affirmative opener without content{_own(options, recipe)}"
         ),
         (
             f"- harmless prompts: {data['ordinary']} ({', '.join(options['harmless'])}) and {data['lookalikes']} "
             f"look-alikes, on which the KL to the original model is held down along its own answers"
         ),
-        *([] if "text" not in data else [f"- and held down along running text too: {data['text']['name']}"]),
+        *([] if "text" not in data else [_held(data["text"]["name"])]),
         f"- {dropped} training prompts were left out because they repeat one of a set that measures",
         (
             f"- LoRA of rank {plan['rank']}, alpha {plan['alpha']:g}, on {', '.join(plan['targets'])} from block "
@@ -123,6 +124,18 @@ def _made(
         told = ", ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in means.items())
         lines.append(f"- mean of the last {len(last)} steps, in nats a token: {told}")
     return lines
+
+
+def _held(text: str) -> str:
+    return f"- and held down along running text too: {text}, on which the perplexity says nothing of other text"
+
+
+def _own(options: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    """Which refusals begin behind the model's own answers, where some do: an ablation has to have made it answer."""
+    share = options.get("own_share", 0.0)
+    if not share or not recipe.get("own_answers", True):
+        return ""
+    return f", {share:.0%} of the others behind the beginning of the model's own answer under an ablation"
 
 
 def _table(result: AuditResult) -> str:

@@ -68,7 +68,7 @@ def _harden(config: HardenConfig, folder: Path, workers: Workers, told: Progress
     recipe = _recipe(config, model, data, plan)
     _require_same(folder, recipe)
     _say(told, data, plan, model)
-    rows = _rows(model, sampled(data, plan, rng), config, plan, checkpoints, workers, told)
+    rows, has_own = _rows(model, sampled(data, plan, rng), config, plan, checkpoints, workers, told)
     trainer = Trainer(model, attach(model, plan), plan, workers)
     trainer.adapted.eval()
     objective = _objective(model, data, rows, plan, workers)
@@ -93,7 +93,7 @@ def _harden(config: HardenConfig, folder: Path, workers: Workers, told: Progress
         ) from error
     if workers.writes:
         fits = {"failed": objective.pool.failed, "seconds": round(objective.pool.seconds, 1)}
-        done = {"status": "complete", "losses": trainer.losses, "fits": fits}
+        done = {"status": "complete", "losses": trainer.losses, "fits": fits, "own_answers": has_own}
         save_adapter(trainer.adapted, folder, base=portable(config.model))
         write_card(folder, recipe | done)
         write_json(folder / RECIPE, recipe | done)
@@ -160,15 +160,15 @@ def _rows(
     checkpoints: Checkpoints,
     workers: Workers,
     told: Progress,
-) -> Rows:
-    """The training rows, with what the original model computes of them."""
+) -> tuple[Rows, bool]:
+    """The training rows, with what the original model computes of them, and whether some begin with its own answers."""
     sides = data.harmful, [*data.ordinary, *data.lookalikes]
     own = own_answers(model, *sides, plan, config.own_share, told)
     harmful = refusal_rows(model, data.harmful, config, random.Random(f"{config.seed} refusals"), own)
     with workers.first():
         ordinary, lookalikes = answered(model, data, config, checkpoints.path / "answers.json", told)
     text = pieces(model, data.text, plan, random.Random(f"{config.seed} text"))
-    return with_streams(model, Rows(harmful, ordinary, lookalikes, text), plan, told)
+    return with_streams(model, Rows(harmful, ordinary, lookalikes, text), plan, told), own is not None
 
 
 def _objective(model: ChatModel, data: Data, rows: Rows, plan: Plan, workers: Workers) -> MovingMaps:

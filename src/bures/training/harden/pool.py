@@ -214,14 +214,14 @@ class Pool:
         for each in self._all:
             if not (folder.path / "maps" / f"{each.name}.json").exists():
                 save_intervention(folder, each.name, each.intervention)
-        sides = (self.newest, self.memory, self.originals)
+        sides, names = (self.newest, self.memory, self.originals), self.names
         known = [[(each.name, each.born, each.method) for each in side] for side in sides]
         return {
             "newest": known[0],
             "memory": known[1],
             "originals": known[2],
             "directions": self.directions.rows(),
-            "met": {name: loss for name, loss in self.met.items() if name in self.names},
+            "met": {name: loss for name, loss in self.met.items() if name in names},
             "failed": self.failed,
             "seconds": self.seconds,
             "random": random_state(self.rng),
