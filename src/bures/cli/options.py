@@ -15,7 +15,6 @@ import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
@@ -24,6 +23,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from bures.cli.console import Bars, show, stdout_kept
+from bures.data.extensions import offered_in
 from bures.jobs.options import layered, read_options
 from bures.results.asked import Asked, extra, options_of
 
@@ -119,13 +119,11 @@ def choices_of(field: FieldInfo) -> list[str]:
     """The names that a field takes, where it says so or its type does, and those of installed packages."""
     known = extra(field, "choices") or [str(name) for name in _literals(field.annotation)]
     group = extra(field, "group")
-    return [*known, *(name for name in (installed(group) if group else ()) if name not in known)]
+    return [*known, *(name for name in (_installed(group) if group else ()) if name not in known)]
 
 
-@cache
-def installed(group: str) -> tuple[str, ...]:
-    """The names that installed packages add to a group of entry points; nothing is imported for them."""
-    return tuple(sorted(each.name for each in entry_points(group=group)))
+_installed = cache(offered_in)
+"""Read once a process: several commands have the same options, and their help is made at every start."""
 
 
 def shown(default: Any) -> str:

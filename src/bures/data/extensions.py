@@ -24,6 +24,11 @@ T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # it becomes part of file names and of options
 
 
+def offered_in(group: str) -> dict[str, EntryPoint]:
+    """The entry points of installed packages in a group, by name, sorted; nothing is imported."""
+    return dict(sorted({each.name: each for each in entry_points(group=group)}.items()))
+
+
 class Registry(Mapping[str, T]):
     """Name -> object, the built-in ones first.
 
@@ -42,8 +47,7 @@ class Registry(Mapping[str, T]):
     @cached_property
     def offered(self) -> dict[str, EntryPoint]:
         """The entry points of installed packages, by name, sorted."""
-        found = {each.name: each for each in entry_points(group=self.group) if each.name not in self.built_in}
-        return dict(sorted(found.items()))
+        return {name: each for name, each in offered_in(self.group).items() if name not in self.built_in}
 
     def __getitem__(self, name: str) -> T:
         """The object of that name.

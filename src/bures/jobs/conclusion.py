@@ -16,7 +16,7 @@ from bures.jobs.localisation import probability
 from bures.results.bootstrap import bootstrap_mean
 from bures.results.formatting import number, percent, share
 from bures.results.inference import SHUFFLES
-from bures.results.records import BlockGeometry, BlockRange, Effect, Extent, Localisation, Shuffled
+from bures.results.records import BlockGeometry, BlockRange, Effect, Extent, Localisation, Shuffled, open_ends
 from bures.results.stats import Measurement
 
 HALF = 0.5
@@ -86,8 +86,7 @@ class Evidence:
     @property
     def is_inside(self) -> bool:
         """Whether an end of the band lies among the scanned blocks, or the network's own: else it may be elsewhere."""
-        (first, last), scanned = self.band.decided, self.scanned
-        return not 0 < first == scanned[0] or not self.n_blocks - 1 > last == scanned[-1]
+        return not all(open_ends(self.band.decided, self.scanned, self.n_blocks))
 
     @property
     def refusal(self) -> Measurement:
@@ -255,8 +254,9 @@ def _at_the_edge(found: Evidence) -> str:
     said = f"; of blocks {scanned[0]}-{scanned[-1]}, {len(scanned)} were scanned"
     if len(scanned) == scanned[-1] - scanned[0] + 1:
         said = f"; blocks {scanned[0]}-{scanned[-1]} were scanned"
-    said += f", it may begin before block {first}" if 0 < first == scanned[0] else ""
-    return said + (f", it may end behind block {last}" if found.n_blocks - 1 > last == scanned[-1] else "")
+    before, behind = open_ends(found.band.decided, scanned, found.n_blocks)
+    said += f", it may begin before block {first}" if before else ""
+    return said + (f", it may end behind block {last}" if behind else "")
 
 
 def _suffices(found: Evidence, extent: Extent) -> str:

@@ -137,7 +137,12 @@ def _span(shares: Sequence[Measurement | None]) -> str:
     known = [m for m in shares if m is not None]
     if len(known) < 2:
         return share(known[0] if known else None, 0)
-    low, high = (percent(pick(m.value for m in known), 0, "") for pick in (min, max))
+    return _from_to([m.value for m in known])
+
+
+def _from_to(values: Sequence[float]) -> str:
+    """The smallest and the largest of some shares; one of them where both print alike."""
+    low, high = (percent(pick(values), 0, "") for pick in (min, max))
     return f"{low} to {high}%" if low != high else f"{low}%"
 
 
@@ -181,8 +186,7 @@ def ranges_sentence(judge: str, asrs: Mapping[str, float]) -> str | None:
         possible = [value for value in found.values() if 0 <= value <= 1]
         if not found:
             return None
-        low, high = (percent(pick(possible), 0, "") for pick in (min, max)) if possible else ("", "")
-        span = "impossible with any of them" if not possible else f"{low} to {high}%" if low != high else f"{low}%"
+        span = _from_to(possible) if possible else "impossible with any of them"
         part = f", by {len(possible)} of {len(found)} sets" if 0 < len(possible) < len(found) else ""
         said.append(f"{where}: {span}{part}")
     return (

@@ -205,9 +205,8 @@ class PromptStream:
             held.returned = None if entries.at_head is False else shortened(returned[0], 1)
             if entries.at_head is None:
                 entries.at_head = held.returned is not None and self._agrees(lambda: self._original(held), found)
-            held.returned, held.whole = (held.returned, None) if entries.at_head else (None, found)
-            if self._keeps:
-                held.whole = found
+            by_head = entries.at_head and not self._keeps
+            held.returned, held.whole = (held.returned, None) if by_head else (None, found)
             return found
         with returning(self.model.decoder, held.returned):
             return self._all(held, Intervention(), self._prefix)

@@ -8,7 +8,7 @@ from bures.judges.known_error import sentence
 from bures.report.kit.charts import BASELINE, Style, style
 from bures.report.kit.text import named
 from bures.results.formatting import percent
-from bures.results.records import BlockRange, Candidate, Localisation, MethodNote
+from bures.results.records import BlockRange, Candidate, Localisation, MethodNote, open_ends
 from bures.results.schema import Row, RunResult
 from bures.results.stats import Measurement
 
@@ -218,7 +218,7 @@ def block_range(blocks: BlockRange, n_blocks: int) -> str:
 
 def scanned_words(found: Localisation) -> str:
     """`blocks 11–29 of 30`: those that were scanned; empty where all were."""
-    scanned = sorted({effect.blocks[0] for effect in found.effects})
+    scanned = found.scanned
     if not scanned or len(scanned) >= found.n_blocks:
         return ""
     some = f"{len(scanned)} of " if len(scanned) < scanned[-1] - scanned[0] + 1 else ""
@@ -227,10 +227,9 @@ def scanned_words(found: Localisation) -> str:
 
 def beyond(found: Localisation) -> str:
     """`, it may begin before`: what of the range where refusal is decided may lie outside of what was scanned."""
-    scanned = [effect.blocks[0] for effect in found.effects]
-    if found.decided is None or not scanned:
+    if found.decided is None or not found.scanned:
         return ""
-    before, behind = 0 < found.decided.first == min(scanned), found.n_blocks - 1 > found.decided.last == max(scanned)
+    before, behind = open_ends(found.decided, found.scanned, found.n_blocks)
     return (", it may begin before" if before else "") + (", it may end behind" if behind else "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,17 @@ class BlockRange(NamedTuple):
 
     first: int
     last: int
+
+
+def open_ends(inside: BlockRange, scanned: Sequence[int], n_blocks: int) -> tuple[bool, bool]:
+    """Whether what lies between two blocks may begin before the scanned ones, and whether it may end behind them.
+
+    Args:
+        inside: the two blocks, both scanned.
+        scanned: in ascending order.
+        n_blocks: of the model, whose ends are no open ones.
+    """
+    return 0 < inside.first == scanned[0], n_blocks - 1 > inside.last == scanned[-1]
 
 
 @dataclass(frozen=True)
@@ -227,6 +239,11 @@ class Localisation:
     last_range: BlockRange | None = None
     original: tuple[float, ...] = ()
     rules: int = 1
+
+    @property
+    def scanned(self) -> tuple[int, ...]:
+        """The scanned blocks, in ascending order."""
+        return tuple(sorted({effect.blocks[0] for effect in self.effects}))
 
     @property
     def decided(self) -> BlockRange | None:

@@ -47,17 +47,13 @@ def joint_table(found: Localisation) -> Table:
     return Table(("blocks", "refusal removed % [95%]", "by", "KL"), tuple(rows), "Several blocks together.")
 
 
-def _scanned(found: Localisation) -> list[int]:
-    return [effect.blocks[0] for effect in found.effects]
-
-
 def _keys(found: Localisation) -> tuple[Key, ...]:
     keys = [Key("removed", "best map at the block", STYLES[0].colour, STYLES[0].shape)]
     if any(effect.induced for effect in found.effects):
         keys.append(Key("induced", "reversed map, on harmless prompts: refusal induced", STYLES[1].colour, "square"))
     if found.shuffled is not None:
         keys.append(Key("shuffled", f"best of {found.shuffled.fits} fits on shuffled labels", INK, "", (5, 4)))
-    return (*keys, *marked_keys(found, found.n_blocks, _scanned(found)))
+    return (*keys, *marked_keys(found, found.n_blocks, found.scanned))
 
 
 def _spec(found: Localisation, keys: Sequence[Key]) -> Spec:
@@ -91,7 +87,7 @@ def _spec(found: Localisation, keys: Sequence[Key]) -> Spec:
         "height": 260,
         "data": {"values": values},
         "layer": [
-            *marked(found, x, found.n_blocks, _scanned(found)),
+            *marked(found, x, found.n_blocks, found.scanned),
             *({"transform": [keep], **layer} for layer in layers),
         ],
     }
