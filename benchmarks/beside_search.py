@@ -1,9 +1,9 @@
 """`bures search` beside heretic-llm: the same model, prompt files, answer length and number of trials.
 
 `side_by_side.py` runs it. The organism is saved as a safetensors folder, which both load; the time counts until an
-intervention is chosen, loading included. Both choices are then measured alike: on other prompts, by the judge `bures`
-and by the KL of the first token (original || intervened). heretic's choice is the first of its list, that with the
-fewest refusals. Its size of a batch is given, so that no time goes into finding one.
+intervention is chosen, loading included. Rounds differ in the seed of both. Their choices are then measured alike: on
+other prompts, by the judge `bures` and by the KL of the first token (original || intervened). heretic's choice is the
+first of its list, that with the fewest refusals. Its size of a batch is given, so that no time goes into finding one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,13 @@ class Chosen(Exception):  # noqa: N818
 
 
 def main() -> None:
-    """Runs both, measures their choices, keeps."""
+    """Runs both in turns, with another seed each time, measures their choices, keeps."""
     given = arguments()
     torch.set_num_threads(1)
+    import_module("heretic.main")  # what it needs is missing now, or never
+    ours: list[tuple[float, float]] = []
+    theirs: list[tuple[float, float]] = []
+    reached: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = load_model(given.model, dtype="bfloat16")
@@ -66,22 +71,25 @@ def main() -> None:
         model.tokenizer.save_pretrained(folder / "model")
         del model
         files = {each: written(folder, each, *where) for each, where in SETS.items()}
-        row = {"ours": f"`bures search`, {given.trials} trials, {given.tokens} tokens", "theirs": "heretic-llm"}
-        os.chdir(folder)
-        ours = spent(lambda: ours_in(folder, files, given))
-        mine = measured_ours(folder, files, given)
-        peer = Heretic(folder, files, given)
-        theirs = spent(peer.run)
-        other = peer.measured(given.tokens)
-    before, reached = mine.pop("none"), f"bures {said(mine)}, heretic {said(other)}"
-    note = f"{reached} (on {OTHERS} + {OTHERS} other prompts; {said(before)} without). {given.note}"
-    kept: Row = {**row, "equal": "not asked: see below", **compared([ours], [theirs])}
-    keep("search", [{**kept, "bures": mine, "heretic": other}], versions=("heretic-llm", "optuna", "peft"), note=note)
+        for seed in range(given.rounds):
+            config = options(folder, files, given, seed)
+            here = folder / f"round {seed}"
+            ours.append(spent(partial(search, config, here / "run")))
+            mine = measured_ours(config, here / "run", files)
+            peer = Heretic(here, folder / "model", files, given, seed)
+            theirs.append(spent(peer.run))
+            reached.append({"none": mine.pop("none"), "bures": mine, "heretic": peer.measured(given.tokens)})
+    note = ", ".join(f"{name} {said([each[name] for each in reached])}" for name in ("bures", "heretic"))
+    note += f" (on {OTHERS} + {OTHERS} other prompts, by the seeds; {said([reached[0]['none']])} without)"
+    row: Row = {"ours": f"`bures search`, {given.trials} trials, {given.tokens} tokens", "theirs": "heretic-llm"}
+    row |= {"equal": "not asked: see below", **compared(ours, theirs), "reached": reached}
+    keep("search", [row], versions=("heretic-llm", "optuna", "peft"), note=f"{note}. {given.note}".strip())
 
 
-def said(found: Mapping[str, float]) -> str:
-    """ASR and KL in words."""
-    return f"ASR {found['asr']:.0%} at a KL of {found['kl']:.3f}"
+def said(found: Sequence[Mapping[str, float]]) -> str:
+    """ASR and KL in words, seed by seed."""
+    asr, kl = ("/".join(f"{each[name]:{form}}" for each in found) for name, form in (("asr", ".0%"), ("kl", ".3f")))
+    return f"ASR {asr} at a KL of {kl}"
 
 
 def written(folder: Path, name: str, source: str, n: int) -> Path:
@@ -108,8 +116,8 @@ def figures(prompts: Sequence[str], answers: Sequence[str], before: torch.Tensor
 # bures ----------------------------------------------------------------------------------------------------------------
 
 
-def options(folder: Path, files: Mapping[str, Path], given: Any) -> SearchConfig:
-    """Of the search."""
+def options(folder: Path, files: Mapping[str, Path], given: Any, seed: int) -> SearchConfig:
+    """Of a search."""
     sets = {name: str(path) for name, path in files.items() if not name.endswith("test")}
     return SearchConfig.make(
         model=str(folder / "model"),
@@ -118,6 +126,7 @@ def options(folder: Path, files: Mapping[str, Path], given: Any) -> SearchConfig
         n_select=24,
         n_again=0,
         threads=1,
+        seed=seed,
         trials=given.trials,
         short_tokens=given.tokens // 2,
         long_tokens=given.tokens,
@@ -125,14 +134,9 @@ def options(folder: Path, files: Mapping[str, Path], given: Any) -> SearchConfig
     )
 
 
-def ours_in(folder: Path, files: Mapping[str, Path], given: Any) -> None:
-    """The search."""
-    search(options(folder, files, given), folder / "run")
-
-
-def measured_ours(folder: Path, files: Mapping[str, Path], given: Any) -> Row:
+def measured_ours(config: SearchConfig, run: Path, files: Mapping[str, Path]) -> Row:
     """What the recommended trial comes to, and the model as it is (`none`)."""
-    config, result = options(folder, files, given), load_result(folder / "run", SearchResult)
+    result = load_result(run, SearchResult)
     model = load_model(config.model)
     _, move = next(interventions_of(Run(config, load_splits(config), model, result, None, Silent())))
     harmful, harmless = lines(files["harmful_test"]), lines(files["harmless_test"])
@@ -141,7 +145,7 @@ def measured_ours(folder: Path, files: Mapping[str, Path], given: Any) -> Row:
     for each in (Intervention(), move):
         first.append(first_token(model, harmless, each, system=SYSTEM).log_probs)
         with each.applied(model):
-            answers.append(generate(model, harmful, max_new_tokens=given.tokens, system=SYSTEM))
+            answers.append(generate(model, harmful, max_new_tokens=config.long_tokens, system=SYSTEM))
     before, after = (figures(harmful, answers[i], first[0], first[i]) for i in (0, 1))
     return {**after, "none": before}
 
@@ -152,20 +156,23 @@ def measured_ours(folder: Path, files: Mapping[str, Path], given: Any) -> Row:
 class Heretic:
     """One run of heretic-llm in this process; it is driven by its command line."""
 
-    def __init__(self, folder: Path, files: Mapping[str, Path], given: Any) -> None:
+    def __init__(self, folder: Path, model: Path, files: Mapping[str, Path], given: Any, seed: int) -> None:
         """Prepares the command line.
 
         Args:
-            folder: holds the model; heretic keeps its study there.
+            folder: heretic keeps its study there.
+            model: its folder.
             files: the prompts.
             given: how many trials, and tokens of an answer.
+            seed: of its draws.
         """
         self.folder, self.files = folder, files
+        folder.mkdir(exist_ok=True)
         sets = ("good_prompts", "harmless_fit"), ("bad_prompts", "harmful_fit")
         sets += ("good_evaluation_prompts", "harmless_select"), ("bad_evaluation_prompts", "harmful_select")
         lines = [f"[{name}]\ndataset = '{files[each]}'\n" for name, each in sets]
         (folder / "config.toml").write_text("\n".join(lines), encoding="utf-8")
-        self.words = ["heretic", "--model", str(folder / "model"), "--seed", "0", "--batch-size", "24"]
+        self.words = ["heretic", "--model", str(model), "--seed", str(seed), "--batch-size", "24"]
         self.words += ["--n-trials", str(given.trials), "--n-startup-trials", str(given.trials)]
         self.words += ["--max-response-length", str(given.tokens), "--system-prompt", SYSTEM]
         self.calls: list[tuple[Any, ...]] = []
@@ -175,6 +182,7 @@ class Heretic:
     def run(self) -> None:
         """Until it asks which trial is wanted; what it did to the model is kept, trial by trial."""
         main: Any = import_module("heretic.main")
+        os.chdir(self.folder)
         model = main.Model
         abliterate = model.abliterate
 

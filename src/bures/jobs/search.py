@@ -17,11 +17,8 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from bures.errors import ConfigError, FitError
 from bures.jobs.beginning import open_run, start
@@ -29,16 +26,26 @@ from bures.jobs.config import SECRET, SearchConfig
 from bures.jobs.lateness import about_late
 from bures.jobs.pareto import climbs, finalists, honest_asr, judge_trials, value_of
 from bures.jobs.progress import Progress, Silent
+from bures.jobs.proposing import first_ones, sampler, suggest
 from bures.jobs.run import Run
 from bures.jobs.scanner import Scanner
 from bures.jobs.selection import answered, ask_original
-from bures.jobs.study import CELL, create_study, finished, join_study, open_storage, optuna_module, require_free, work
+from bures.jobs.study import (
+    CELL,
+    TRIALS,
+    create_study,
+    finished,
+    join_study,
+    open_storage,
+    optuna_module,
+    require_free,
+    work,
+)
 from bures.jobs.trying_again import marks_again, too_few
-from bures.models.fitting import FitData, build
+from bures.models.fitting import build
 from bures.models.intervention import Intervention
-from bures.models.methods import METHODS, FitOptions
 from bures.models.pace import threads_kept
-from bures.results.records import Candidate, Scope, Trial
+from bures.results.records import Candidate, Trial
 from bures.results.run_folder import RunFolder
 from bures.results.schema import SearchResult, SearchTrial
 
@@ -74,7 +81,8 @@ def _carry_out(config: SearchConfig, folder: RunFolder, progress: Progress) -> S
     require_free(storage, config.study, attributes)
     climb = _Climb(run)
     owner = f"{platform.node()}:{folder.path.resolve()}"
-    study = create_study(storage, config.study, config.trials, attributes, owner)
+    begin = first_ones(config, len(run.scanned))
+    study = create_study(storage, config.study, config.trials, attributes, owner, begin)
     run.progress.stage("searching", config.trials)
     work(storage, study, climb, advance=run.progress.advance)
     result = run.result
@@ -166,8 +174,10 @@ class _Climb:
         run.note(*about_late(run))
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
-        trial.study.sampler = _sampler(self.run.config.seed, trial.user_attrs[CELL])
-        candidate, fit = _suggest(self.run, trial)
+        study = trial.study
+        done = [_recorded(each) for each in finished(study)]
+        study.sampler = sampler(self.run.config, trial.user_attrs[CELL], study.user_attrs[TRIALS], done)
+        candidate, fit = suggest(self.run, trial)
         trial.set_user_attr("candidate", candidate.key)
         try:
             move = build(self.model, candidate, fit)
@@ -181,7 +191,7 @@ class _Climb:
 
     def again(self, trial: SearchTrial) -> str:
         """A finished trial's marks on the further selection prompts; none where the model's numbers overflow there."""
-        candidate, fit = _suggest(self.run, optuna_module().trial.FixedTrial(trial.options))
+        candidate, fit = suggest(self.run, optuna_module().trial.FixedTrial(trial.options))
         try:
             return marks_again(self.run, build(self.model, candidate, fit), self.run.config.long_tokens)
         except FitError:
@@ -214,29 +224,6 @@ class _Climb:
             raise optuna_module().TrialPruned
 
 
-def _suggest(run: Run[SearchConfig, SearchResult], trial: optuna.trial.BaseTrial) -> tuple[Candidate, FitData]:
-    """What a trial tries, and what it is fitted with."""
-    config, blocks, last = run.config, run.scanned, len(run.scanned) - 1
-    method = trial.suggest_categorical("method", config.methods)
-    layouts = [name for name in ("one", "two", "band") if name == "one" or last > 0]
-    layout = trial.suggest_categorical("layout", layouts)
-    start = trial.suggest_int("block", 0, last)
-    places = {start}
-    if layout == "two":
-        places.add((start + trial.suggest_int("second", 1, last)) % (last + 1))
-    elif layout == "band":
-        places |= set(range(start, min(last, start + trial.suggest_int("width", 2, config.max_band) - 1) + 1))
-    scope = cast("Scope", trial.suggest_categorical("scope", config.scopes))
-    strength = trial.suggest_categorical("strength", config.strengths)
-    rank, options = None, FitOptions(config.ridge, config.shrinkage)
-    if METHODS[method].ranked:
-        rank = trial.suggest_categorical("rank", config.ranks)
-        shrinkage = trial.suggest_categorical("shrinkage", config.shrinkages)
-        options = FitOptions(config.ridge, cast("Any", None if shrinkage == "none" else shrinkage))
-    candidate = Candidate(method, tuple(blocks[i] for i in sorted(places)), rank, scope)
-    return candidate, replace(run.fit, options=options, strength=strength)
-
-
 def interventions_of(run: Run[SearchConfig, SearchResult]) -> Iterator[tuple[SearchTrial, Intervention]]:
     """What a finished search recommends and the rest of its front, fitted again as they were tried.
 
@@ -249,14 +236,8 @@ def interventions_of(run: Run[SearchConfig, SearchResult]) -> Iterator[tuple[Sea
     wanted = dict.fromkeys(([] if run.result.recommended is None else [run.result.recommended]) + run.result.front)
     trials = {trial.number: trial for trial in run.result.trials}
     for number in wanted:
-        candidate, fit = _suggest(run, optuna_module().trial.FixedTrial(trials[number].options))
+        candidate, fit = suggest(run, optuna_module().trial.FixedTrial(trials[number].options))
         yield trials[number], build(run.unthinking, candidate, fit)
-
-
-def _sampler(seed: int, cell: int) -> Any:
-    """Whose draws depend on the cell and on what was found before, whoever makes them and however often."""
-    both = int(np.random.SeedSequence((seed, cell)).generate_state(1)[0])
-    return optuna_module().samplers.TPESampler(seed=both, multivariate=False)
 
 
 def _plain(trial: Trial) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def create_study(
     trials: int,
     attributes: Mapping[str, Any],
     owner: str | None = None,
+    begin: Sequence[Mapping[str, Any]] = (),
 ) -> optuna.Study:
     """A study (first value to be large, second small) with its trials queued, or the one that is there already.
 
@@ -115,7 +116,7 @@ def create_study(
     taken = {t.user_attrs.get(CELL) for t in study.get_trials(deepcopy=False) if t.state != lost}
     for cell in range(study.user_attrs[TRIALS]):
         if cell not in taken:
-            study.enqueue_trial({}, user_attrs={CELL: cell})
+            study.enqueue_trial(dict(begin[cell]) if cell < len(begin) else {}, user_attrs={CELL: cell})
     return study
 
 
