@@ -18,6 +18,7 @@ from bures.errors import ConfigError
 from bures.models.batching import pad
 from bures.models.intervention import Intervention, Site, count_hooks
 from bures.models.loading import ChatModel, wrap
+from bures.models.past import past_for, past_of
 from bures.models.tokens import TokenKind, kinds_of, token_kinds
 from bures.results.records import Scope
 from helpers import reference, tiny
@@ -238,9 +239,9 @@ def stepwise(model: ChatModel, ids: Tensor, attended: Tensor, steps: int) -> tup
     tokens, logits = [], []
     for _ in range(steps):
         output = model.hf(
-            input_ids=feed, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
+            input_ids=feed, attention_mask=mask, position_ids=places, **past_for(model.hf, cache), use_cache=True
         )
-        cache = output.past_key_values
+        cache = past_of(output)
         logits.append(output.logits[:, -1])
         feed = logits[-1].argmax(dim=-1, keepdim=True)
         tokens.append(feed)
@@ -291,10 +292,10 @@ def in_pieces(model: ChatModel, ids: Tensor, attended: Tensor, answers: Tensor) 
             input_ids=whole[:, start:end],
             attention_mask=mask[:, :end],
             position_ids=places[:, start:end],
-            past_key_values=cache,
+            **past_for(model.hf, cache),
             use_cache=True,
         )
-        cache = output.past_key_values
+        cache = past_of(output)
         logits.append(output.logits)
     return torch.cat(logits, dim=1)[:, -answers.shape[1] - 1 : -1]
 

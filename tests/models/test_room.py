@@ -18,6 +18,7 @@ from bures.models.generation import generate_ids
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel, wrap
 from bures.models.methods import FitOptions
+from bures.models.past import past_in
 from bures.models.prompt_stream import PromptStream
 from bures.models.room import Room, is_out_of_memory
 from bures.transport import fit_pca_ot
@@ -39,7 +40,7 @@ def room_for(model: ChatModel, tokens: int, error: Exception = ERRORS[0]) -> Ite
     tried: list[int] = []
 
     def measure(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        cache = kwargs.get("past_key_values")
+        cache = past_in(kwargs)
         ids = kwargs["input_ids"]
         tried.append(len(ids) * (ids.shape[1] + (cache.get_seq_length() if cache is not None else 0)))
 

@@ -21,6 +21,7 @@ from bures.models.batching import TOKEN_BUDGET, Batch, Batches, positions
 from bures.models.caches import NOTHING, Before
 from bures.models.finite import overflowing
 from bures.models.loading import ChatModel
+from bures.models.past import past_for
 from bures.models.probing import tensor_of
 from bures.models.reentry import ended
 from bures.models.shared_prefix import prefix_of
@@ -211,6 +212,6 @@ def run_blocks(
             input_ids=batch.ids[:, start:].to(device),
             attention_mask=attended.long(),
             position_ids=positions(attended)[:, start:],
-            past_key_values=before.cache,
+            **past_for(model.decoder, before.cache),
             use_cache=before.cache is not None,
         )

@@ -20,6 +20,7 @@ from bures.models.finite import require_finite
 from bures.models.generation import Advance, continued, finished
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
+from bures.models.past import past_for
 from bures.models.tokens import TokenKind, token_kinds
 
 
@@ -135,7 +136,7 @@ def _go_on(model: ChatModel, cache: Any, attended: Tensor, said: list[list[int]]
                 input_ids=tokens,
                 attention_mask=attended.long(),
                 position_ids=positions(attended)[:, -1:],
-                past_key_values=cache,
+                **past_for(model.hf, cache),
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]

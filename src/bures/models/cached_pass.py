@@ -11,6 +11,7 @@ from typing import Any
 from bures.models.batching import Batch, positions
 from bures.models.caches import cache_that_grows
 from bures.models.loading import ChatModel
+from bures.models.past import past_for
 from bures.models.shared_prefix import Prefix, width_of
 from bures.models.tokens import kinds_of, token_kinds
 
@@ -29,7 +30,7 @@ def past_of(model: ChatModel, batch: Batch, end: int, prefix: Prefix | None) -> 
             input_ids=batch.ids[:, start:-end].to(model.device),
             attention_mask=attended.long(),
             position_ids=positions(attended)[:, start:],
-            past_key_values=None if prefix is None else prefix.copies(len(batch.index)),
+            **past_for(model.decoder, None if prefix is None else prefix.copies(len(batch.index))),
             use_cache=True,
         )
     return cache_that_grows(returned)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from bures.models.architecture import text_config
 from bures.models.loading import ChatModel
 from bures.models.memory import cached_numbers
+from bures.models.past import past_of
 
 
 class Before(NamedTuple):
@@ -42,7 +43,7 @@ def cache_that_grows(returned: Any) -> Any:
     """The keys and values that a decoder returned; None where the model keeps a state that a pass changes in place."""
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-    cache = getattr(returned, "past_key_values", None)
+    cache = past_of(returned)
     layers = list(getattr(cache, "layers", ()))
     return cache if layers and {type(layer) for layer in layers} <= {DynamicLayer, DynamicSlidingWindowLayer} else None
 

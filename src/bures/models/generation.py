@@ -16,6 +16,7 @@ from bures.models.batching import TOKEN_BUDGET, Batch, Batches
 from bures.models.finite import watch
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
+from bures.models.past import past_for
 from bures.models.shared_prefix import Prefix, prefix_of
 from bures.models.tokens import prompt_lengths_are
 
@@ -243,7 +244,7 @@ def _greedy(
             attention_mask=attended.long().to(model.device),
             generation_config=config,
             logits_processor=[watch()],
-            **({} if cache is None else {"past_key_values": cache}),
+            **({} if cache is None else past_for(model.hf, cache)),
         )
     finally:
         model.hf.generation_config = own

@@ -12,6 +12,7 @@ from torch import Tensor
 from bures.models.batching import Batch, positions
 from bures.models.intervention import Intervention
 from bures.models.loading import ChatModel
+from bures.models.past import past_for
 from bures.models.reentry import rows_of
 from bures.models.tokens import kinds_of, token_kinds
 
@@ -47,7 +48,7 @@ def tail(model: ChatModel, rows: Rows, start: int, cache: Any = None, *, keep: i
             input_ids=batch.ids[:, start:].to(model.device),
             attention_mask=attended.long(),
             position_ids=positions(attended)[:, start:],
-            past_key_values=cache,
+            **past_for(model.hf, cache),
             use_cache=grow or cache is not None,
             logits_to_keep=keep,
         )

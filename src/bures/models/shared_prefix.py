@@ -17,6 +17,7 @@ from torch import Tensor
 from bures.models.batching import Batch, pad, positions
 from bures.models.caches import Before, cache_that_grows, reach, spliced, view
 from bures.models.loading import ChatModel
+from bures.models.past import past_for
 from bures.models.reentry import agrees, ended
 from bures.models.tokens import TokenKind, prompt_lengths_are, token_kinds
 
@@ -110,7 +111,7 @@ def _pass(model: ChatModel, ids: Sequence[int], cache: Any = None) -> Any:
     given = torch.tensor([ids], device=model.device)
     with token_kinds(torch.full_like(given, TokenKind.PROMPT)):
         returned = model.decoder(
-            input_ids=given, attention_mask=torch.ones_like(given), past_key_values=cache, use_cache=True
+            input_ids=given, attention_mask=torch.ones_like(given), **past_for(model.decoder, cache), use_cache=True
         )
     return cache_that_grows(returned)
 
@@ -137,7 +138,7 @@ def _last(model: ChatModel, batch: Batch, prefix: Prefix | None) -> Tensor:
             input_ids=batch.ids[:, start:].to(model.device),
             attention_mask=attended.long(),
             position_ids=positions(attended)[:, start:],
-            past_key_values=None if prefix is None else prefix.copies(len(batch.index)),
+            **past_for(model.hf, None if prefix is None else prefix.copies(len(batch.index))),
             use_cache=prefix is not None,
             logits_to_keep=1,
         ).logits

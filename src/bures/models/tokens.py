@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from bures.errors import ConfigError
+from bures.models.past import past_in
 from bures.results.records import Scope
 
 
@@ -133,7 +134,7 @@ def shown(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     if args:  # the signature takes longer to read than all else, and generation gives everything by name
         named = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
     ids = named.get("input_ids")
-    cache = named.get("past_key_values")
+    cache = past_in(named)
     cached = 0 if cache is None else int(cache.get_seq_length())
     return named["inputs_embeds"] if ids is None else ids, named.get("attention_mask"), cached
 
