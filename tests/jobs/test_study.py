@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections import Counter
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import event
 
 from bures.errors import ConfigError
 from bures.jobs import study as storages
@@ -178,3 +180,45 @@ def test_a_missing_driver_is_one_line_without_the_password() -> None:
     )
     assert told.endswith("; pip install 'bures[postgres]'")
     assert "secret" not in told
+
+
+def test_two_workers_that_look_at_the_same_moment_take_one_trial_once(tmp_path: Path) -> None:
+    """SQLite locks nothing while it is read, unless it is told to: both saw the trial wait, and both ran it."""
+    url = url_of("sqlite", tmp_path)
+    study = create_study(open_storage(url), "s", 1, {})
+    trial = study.get_trials()[0]
+    both, taken = threading.Barrier(2), []
+
+    def slow(*given: Any) -> None:
+        if given[2].lstrip().upper().startswith("SELECT"):
+            time.sleep(0.1)
+
+    def take(storage: Any) -> None:
+        both.wait()
+        taken.append(storage.set_trial_state_values(trial._trial_id, state=optuna_module().trial.TrialState.RUNNING))
+        storage.remove_session()
+
+    workers = [threading.Thread(target=take, args=(open_storage(url),)) for _ in range(2)]
+    for storage in opened[1:]:
+        event.listen(storage.engine, "after_cursor_execute", slow)
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+    assert sorted(taken) == [False, True]
+
+
+def test_a_worker_whose_trial_was_taken_over_goes_on_with_the_next(tmp_path: Path) -> None:
+    storage = open_storage(url_of("sqlite", tmp_path))
+    study = create_study(storage, "s", 3, {})
+    seen: list[int] = []
+
+    def objective(trial: Trial) -> tuple[float, float]:
+        seen.append(trial.user_attrs[CELL])
+        if len(seen) == 1:  # it slept, and another worker took it for dead
+            storage.set_trial_state_values(trial._trial_id, state=optuna_module().trial.TrialState.FAIL)
+        return 0.0, 0.0
+
+    work(storage, study, objective)
+    assert seen == [0, 1, 2]
+    assert [trial.user_attrs[CELL] for trial in finished(study)] == [1, 2]

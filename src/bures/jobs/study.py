@@ -62,13 +62,16 @@ def open_storage(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) ->
     engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
         with needs("postgres", f"the storage {_hidden(url)} (PostgreSQL is postgresql+psycopg://...)"):
-            return storages.RDBStorage(
+            storage = storages.RDBStorage(
                 url,
                 engine_kwargs=engine,
                 heartbeat_interval=heartbeat,
                 grace_period=grace,
                 heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
             )
+            if url.startswith("sqlite"):
+                _lock_before_reading(storage)
+            return storage
     except Exception as error:
         if not type(error).__module__.startswith(("sqlalchemy", "psycopg", "sqlite3", "optuna")):
             raise
@@ -77,6 +80,28 @@ def open_storage(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) ->
             f"cannot open the storage {_hidden(url)} ({reason}); expected for example sqlite:///search.db or "
             "postgresql+psycopg://user:password@host/database"
         ) from error
+
+
+def _lock_before_reading(storage: optuna.storages.RDBStorage) -> None:
+    """Makes SQLite's transactions exclude each other from their first read on.
+
+    Its driver begins one with the first write only, so that two workers may both read that a trial waits, and both take
+    it. https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable
+    """
+    from sqlalchemy import event
+
+    engine = storage.engine
+
+    def by_hand(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", by_hand)
+    event.listen(engine, "begin", begin)
+    storage.remove_session()
+    engine.dispose()  # what was opened before does not know of it
 
 
 def create_study(
@@ -197,9 +222,12 @@ def work(
             raise optuna.TrialPruned
         storage.record_heartbeat(_id(trial))  # Optuna's own first one comes from a thread, a moment later
         trial.set_user_attr(_ALIVE, True)
-        return objective(trial)
+        try:
+            return objective(trial)
+        finally:
+            taken_over[:] = [trial.number] if storage.get_trial(_id(trial)).state != state.RUNNING else []
 
-    told = 0
+    told, taken_over = 0, list[int]()
     while True:
         optuna.storages.fail_stale_trials(study)
         _fail_stillborn(storage, study)
@@ -209,7 +237,11 @@ def work(
             advance(done - told)
         told = done
         if states[state.WAITING]:
-            study.optimize(cast("Any", guarded), n_trials=1)
+            try:
+                study.optimize(cast("Any", guarded), n_trials=1)
+            except Exception:
+                if not taken_over:  # another worker thought that this one was dead, and has the trial now
+                    raise
         elif states[state.RUNNING]:
             time.sleep(poll)
         else:
