@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bures.jobs.config import SearchConfig
-from bures.jobs.proposing import first_ones, sampler, weaker
+from bures.jobs.proposing import first_ones, sampler, suggested, weaker
 from bures.jobs.study import optuna_module
+from bures.models.fitting import FitData
+from bures.models.methods import FitOptions
+from bures.results.records import Candidate
 from bures.results.schema import SearchTrial
 from bures.results.stats import proportion
+from helpers import scripted
+from helpers.made_runs import a_run, sides
 
 STRENGTHS = (0.5, 0.75, 1.0, 1.25)
+
+
+def run_of(config: SearchConfig, unverified: str = "") -> Any:
+    """A run whose activations are none: nothing is fitted."""
+    model = scripted.model()
+    model = replace(model, parts=replace(model.parts, unverified=unverified))
+    both = sides(scripted.prompts(6, bad=True), scripted.prompts(6, bad=False))
+    run: Any = replace(a_run(model, both), config=config)
+    vars(run)["fit"] = FitData((), {}, {}, FitOptions())
+    return run
 
 
 def trial(
@@ -34,13 +50,27 @@ def trial(
     )
 
 
-def test_the_first_trials_try_every_method_in_the_middle_at_full_strength() -> None:
-    config = SearchConfig.make(model="m", methods=("rfa", "pca-ot"), strengths=(0.4, 0.9, 1.5), scopes=("last", "all"))
-    begun = first_ones(config, 9)
-    assert [each["method"] for each in begun] == ["rfa", "pca-ot"]
-    assert all(each | {"method": ""} == begun[0] | {"method": ""} for each in begun)
-    assert begun[0] == {"method": "rfa", "layout": "one", "block": 4, "scope": "last", "strength": 0.9}
-    assert first_ones(config, 1)[0]["block"] == 0
+@pytest.mark.parametrize("verified", [True, False])
+def test_the_first_trials_try_every_method_and_the_published_ablation(verified: bool) -> None:
+    config = SearchConfig.make(
+        model="m", methods=("rfa", "pca-ot"), strengths=(0.4, 0.9, 1.5), scopes=("last", "all"), blocks=(0, 1, 2)
+    )
+    run = run_of(config, unverified="" if verified else "a norm")
+    place = {"layout": "one", "block": 1, "strength": 0.9}  # of blocks 0 to 2
+    expected = [("rfa", True, "last"), ("rfa", True, "all"), ("rfa", False, "last"), ("pca-ot", False, "last")]
+    assert first_ones(run) == [
+        {"method": method, "sites": sites, "scope": scope, **place}
+        for method, sites, scope in expected[0 if verified else 2 :]
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"sites": False}, {"sites": True}])
+def test_a_trial_is_made_again_of_its_options_and_older_ones_know_no_sites(options: dict[str, bool]) -> None:
+    pytest.importorskip("optuna")
+    given = {"method": "rfa", "layout": "one", "block": 1, "scope": "all", "strength": 0.5, **options}
+    candidate, made = suggested(run_of(SearchConfig.make(model="m", blocks=(1, 2))), given)
+    assert candidate == Candidate("rfa", (2,), None, "all", sites=options.get("sites", False))
+    assert made.strength == 0.5
 
 
 @pytest.mark.parametrize(
@@ -68,6 +98,7 @@ def test_only_the_last_quarter_is_spent_on_less_strength() -> None:
     pytest.importorskip("optuna")
     config = SearchConfig.make(model="m", strengths=STRENGTHS)
     done = [trial(0, 1.0, 20, 0.3)]
-    kinds: list[Any] = [type(sampler(config, cell, 8, done)) for cell in range(8)]
+    found = [sampler(config, cell, 8, done) for cell in range(8)]
     samplers = optuna_module().samplers
-    assert kinds == [samplers.TPESampler] * 6 + [samplers.PartialFixedSampler] * 2
+    assert [type(each) for each, _ in found] == [samplers.TPESampler] * 6 + [samplers.PartialFixedSampler] * 2
+    assert [is_weaker for _, is_weaker in found] == [False] * 6 + [True] * 2

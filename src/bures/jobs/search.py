@@ -1,8 +1,9 @@
 """The job of `bures search`: a multi-objective search over interventions, ASR against KL, on the selection split.
 
-A trial is a method at one block, two blocks or a band, with rank, shrinkage, strength and token scope. It climbs three
-rungs, each dearer than the last, and stops where it is neither among the best third of what reached the rung nor on
-its Pareto front (asynchronous successive halving, Li et al., arXiv 1810.05934):
+A trial is a method at one block, two blocks, a band or three sites of every block, with rank, shrinkage, strength and
+token scope (`bures.jobs.proposing`). It climbs three rungs, each dearer than the last, and stops where it is neither
+among the best third of what reached the rung nor on its Pareto front (asynchronous successive halving, Li et al., arXiv
+1810.05934):
 
 1. first answer token: refusal log-odds on harmful prompts, KL on harmless ones;
 2. short answers: ASR, and token KL along the original model's harmless answers;
@@ -26,7 +27,7 @@ from bures.jobs.config import SECRET, SearchConfig
 from bures.jobs.lateness import about_late
 from bures.jobs.pareto import climbs, finalists, honest_asr, judge_trials, value_of
 from bures.jobs.progress import Progress, Silent
-from bures.jobs.proposing import first_ones, sampler, suggest
+from bures.jobs.proposing import first_ones, sampler, suggest, suggested
 from bures.jobs.run import Run
 from bures.jobs.scanner import Scanner
 from bures.jobs.selection import answered, ask_original
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     import optuna
 
 RUNGS = ("first token", "short", "long")
+
+WEAKER = "weaker"
+"""User attribute: whether a trial tries the best at less strength, for which it climbs to the top."""
 
 
 def search(config: SearchConfig, out: str | Path | None = None, *, progress: Progress | None = None) -> SearchResult:
@@ -81,8 +85,7 @@ def _carry_out(config: SearchConfig, folder: RunFolder, progress: Progress) -> S
     require_free(storage, config.study, attributes)
     climb = _Climb(run)
     owner = f"{platform.node()}:{folder.path.resolve()}"
-    begin = first_ones(config, len(run.scanned))
-    study = create_study(storage, config.study, config.trials, attributes, owner, begin)
+    study = create_study(storage, config.study, config.trials, attributes, owner, first_ones(run))
     run.progress.stage("searching", config.trials)
     work(storage, study, climb, advance=run.progress.advance)
     result = run.result
@@ -176,7 +179,8 @@ class _Climb:
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
         study = trial.study
         done = [_recorded(each) for each in finished(study)]
-        study.sampler = sampler(self.run.config, trial.user_attrs[CELL], study.user_attrs[TRIALS], done)
+        study.sampler, is_weaker = sampler(self.run.config, trial.user_attrs[CELL], study.user_attrs[TRIALS], done)
+        trial.set_user_attr(WEAKER, is_weaker)
         candidate, fit = suggest(self.run, trial)
         trial.set_user_attr("candidate", candidate.key)
         try:
@@ -191,7 +195,7 @@ class _Climb:
 
     def again(self, trial: SearchTrial) -> str:
         """A finished trial's marks on the further selection prompts; none where the model's numbers overflow there."""
-        candidate, fit = suggest(self.run, optuna_module().trial.FixedTrial(trial.options))
+        candidate, fit = suggested(self.run, trial.options)
         try:
             return marks_again(self.run, build(self.model, candidate, fit), self.run.config.long_tokens)
         except FitError:
@@ -208,7 +212,7 @@ class _Climb:
         return asr, kl
 
     def _rung(self, trial: optuna.Trial, rung: str, first: float, second: float) -> None:
-        """Notes what the trial reached; ends it where others did better.
+        """Notes what the trial reached; ends it where others did better, unless it is the best at less strength.
 
         Raises:
             optuna.TrialPruned: it does not climb on.
@@ -220,7 +224,7 @@ class _Climb:
             if rung in t.user_attrs and t.number != trial.number and t.state != lost
         ]
         trial.set_user_attr(rung, [first, second])
-        if not climbs((first, second), others):
+        if not trial.user_attrs[WEAKER] and not climbs((first, second), others):
             raise optuna_module().TrialPruned
 
 
@@ -236,7 +240,7 @@ def interventions_of(run: Run[SearchConfig, SearchResult]) -> Iterator[tuple[Sea
     wanted = dict.fromkeys(([] if run.result.recommended is None else [run.result.recommended]) + run.result.front)
     trials = {trial.number: trial for trial in run.result.trials}
     for number in wanted:
-        candidate, fit = suggest(run, optuna_module().trial.FixedTrial(trials[number].options))
+        candidate, fit = suggested(run, trials[number].options)
         yield trials[number], build(run.unthinking, candidate, fit)
 
 
