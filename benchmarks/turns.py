@@ -126,8 +126,8 @@ def _conditions(found: dict[str, Any]) -> str:
     machine = found["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     said = [
-        f"{found['date']}, {machine['processor']}, {machine['cores']} cores, threads: {machine['threads']}",
+        f"{found['date']}, {machine['processor']}, cores: {machine['cores']}, threads: {machine['threads']}",
         versions,
     ]
     said += [str(found[name]) for name in ("model", "note") if found.get(name)]
-    return "; ".join(said) + "."
+    return "; ".join(said).rstrip(".") + "."
