@@ -270,7 +270,7 @@ def main() -> None:
         if "before" not in held:
             found = bench.parting()
             held |= {
-                "model": bench.model.name,
+                "model": Path(bench.model.name).name,
                 "n": {name: len(prompts) for name, prompts in bench.sets.items()},
                 "blocks": len(bench.model.blocks),
                 "dtype": str(bench.model.hf.dtype).removeprefix("torch."),
