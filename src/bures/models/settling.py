@@ -111,6 +111,13 @@ def _closed(left: Sequence[Block], tail: str) -> str:
 def _opening(chat: Chat, hf: PreTrainedModel) -> Block | None:
     """The block of thinking that the model opens by itself."""
     asked = chat.encode_messages([messages_of(probe) for probe in PROBES])
+    embedding: Any = hf.get_input_embeddings()
+    most, held = max(max(ids, default=0) for ids in asked), int(embedding.weight.shape[0])
+    if most >= held:
+        raise ModelError(
+            f"the tokenizer writes the token {most}, and the model's embedding has {held}; "
+            "give the tokenizer that the model was made with"
+        )
     found = (leading(_beginning(hf, chat, ids)) for ids in asked)
     return next((block for block in found if block is not None), None)
 
