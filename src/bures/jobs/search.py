@@ -178,7 +178,7 @@ class _Climb:
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
         study = trial.study
-        done = [_recorded(each) for each in finished(study)]
+        done = map(_recorded, finished(study))  # read by the last trials alone
         study.sampler, is_weaker = sampler(self.run.config, trial.user_attrs[CELL], study.user_attrs[TRIALS], done)
         trial.set_user_attr(WEAKER, is_weaker)
         candidate, fit = suggest(self.run, trial)
